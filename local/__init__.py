@@ -1,0 +1,1 @@
+"""One machine stands in for the cloud: for developing and tests, never deployed."""
