@@ -1,0 +1,204 @@
+"""Starts Azurite, Microsoft's storage emulator, as often as wanted and on free ports."""
+
+import base64
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.node import azurite_script, require_node
+
+# The emulator's well-known account (Microsoft Learn, "Use the Azurite emulator"): no secret.
+ACCOUNT_NAME = "devstoreaccount1"
+ACCOUNT_KEY = (
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+)
+
+_LISTENING = re.compile(r"(Blob|Queue|Table) service is successfully listening at \S+:(\d+)")
+_START_SECONDS = 60
+_STOP_SECONDS = 10
+
+
+class AzuriteFailed(RuntimeError):
+    """Azurite did not start: the text is what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """PEM files to serve https with."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Ports:
+    """0 asks the system for a free one, so that no two starts can choose the same."""
+
+    blob: int = 0
+    queue: int = 0
+    table: int = 0
+
+
+class Azurite:
+    """One emulator with its own account, ports and directory.
+
+    `stop` and `start` bring the same data back on the same ports, so that an outage can be
+    played; `kill` ends it at once, and Azurite may then forget its last five seconds.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        account_name: str = ACCOUNT_NAME,
+        account_key: str = ACCOUNT_KEY,
+        https: Certificate | None = None,
+    ) -> None:
+        self.directory = directory
+        self.account_name = account_name
+        self.account_key = account_key
+        self._https = https
+        self._ports = _Ports()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of Node itself; raises `AzuriteFailed` when it is stopped."""
+        if self._process is None:
+            raise AzuriteFailed("Azurite is not running")
+        return self._process.pid
+
+    @property
+    def blob_endpoint(self) -> str:
+        return self._endpoint(self._ports.blob)
+
+    @property
+    def queue_endpoint(self) -> str:
+        return self._endpoint(self._ports.queue)
+
+    @property
+    def connection_string(self) -> str:
+        scheme = "https" if self._https else "http"
+        return (
+            f"DefaultEndpointsProtocol={scheme};AccountName={self.account_name};"
+            f"AccountKey={self.account_key};BlobEndpoint={self.blob_endpoint};"
+            f"QueueEndpoint={self.queue_endpoint};TableEndpoint={self._endpoint(self._ports.table)};"
+        )
+
+    def _endpoint(self, port: int) -> str:
+        scheme = "https" if self._https else "http"
+        return f"{scheme}://127.0.0.1:{port}/{self.account_name}"
+
+    def start(self) -> None:
+        """Starts it and returns when all its services listen."""
+        log = self.directory / "azurite.log"
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                self._command(),
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={
+                    **os.environ,
+                    "AZURITE_ACCOUNTS": f"{self.account_name}:{self.account_key}",
+                },
+            )
+        try:
+            self._ports = self._wait_for_ports(self._process, log)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _command(self) -> list[str]:
+        command = [
+            str(require_node()),
+            "--require",
+            str(Path(__file__).with_name("azurite_parent.cjs")),
+            str(azurite_script()),
+            "--silent",
+            "--disableTelemetry",
+            "--skipApiVersionCheck",  # the newest SDKs speak a newer API version than it knows
+            *("--location", str(self.directory)),
+            *("--blobPort", str(self._ports.blob)),
+            *("--queuePort", str(self._ports.queue)),
+            *("--tablePort", str(self._ports.table)),
+        ]
+        if self._https:
+            command += ["--cert", str(self._https.certificate), "--key", str(self._https.key)]
+            command += ["--oauth", "basic"]
+        return command
+
+    @staticmethod
+    def _wait_for_ports(process: subprocess.Popen[bytes], log: Path) -> _Ports:
+        # Its own words, not a probe of a port: another program may answer there.
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            said = log.read_text(encoding="utf-8", errors="replace")
+            ports = {kind.lower(): int(port) for kind, port in _LISTENING.findall(said)}
+            if len(ports) == 3:
+                return _Ports(**ports)
+            if process.poll() is not None:
+                raise AzuriteFailed(f"Azurite ended with code {process.returncode}:\n{said}")
+            if time.monotonic() > deadline:
+                raise AzuriteFailed(f"Azurite did not start within {_START_SECONDS} s:\n{said}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Ends it in good order: its data is on disk. Does nothing when it is stopped."""
+        process = self._process
+        if process is None:
+            return
+        assert process.stdin is not None
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """Ends it at once. Does nothing when it is stopped."""
+        process = self._process
+        if process is None:
+            return
+        self._process = None
+        process.kill()
+        process.wait()
+        assert process.stdin is not None
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+
+
+@contextlib.contextmanager
+def running_azurite(
+    *,
+    directory: Path | None = None,
+    account_name: str = ACCOUNT_NAME,
+    https: Certificate | None = None,
+) -> Iterator[Azurite]:
+    """A running Azurite, stopped at the end; several can run at once.
+
+    Without `directory` its data goes to a temporary one, removed at the end. An `account_name`
+    other than the well-known one gets a random key. With `https` it serves TLS and takes bearer
+    tokens as well as keys (`--oauth basic`: the token's audience, issuer and times are checked,
+    its signature and roles are not).
+    """
+    key = ACCOUNT_KEY
+    if account_name != ACCOUNT_NAME:
+        key = base64.b64encode(secrets.token_bytes(64)).decode()
+    place = directory or Path(tempfile.mkdtemp(prefix="azurite-"))
+    azurite = Azurite(place, account_name=account_name, account_key=key, https=https)
+    try:
+        azurite.start()
+        yield azurite
+    finally:
+        azurite.stop()
+        if directory is None:
+            shutil.rmtree(place, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Tests, benchmarks and fault runs. Never deployed."""
