@@ -1,0 +1,42 @@
+"""What can go wrong between us and D365, by what it proves. The flows decide by class alone.
+
+    D365Error
+    ├── Refused            D365 has surely not done what we asked
+    │   ├── Unavailable    it may do it later: not reached, busy, in trouble (`retry_after`)
+    │   ├── Denied         401, 403, no token: the set-up is wrong, not the file
+    │   └── Rejected       it never will: the request, the file or the job's settings are wrong
+    └── Uncertain          nobody can know: the answer was lost, or says nothing
+
+`docs/reliability.md` has the same table with the reason for each row.
+"""
+
+
+class D365Error(Exception):
+    """Something went wrong with a request to D365. The text is for a person: what, why, what to do."""
+
+    def __init__(self, operation: str, message: str, status: int | None = None) -> None:
+        self.operation = operation
+        self.status = status
+        super().__init__(f"{operation}: {message}")
+
+
+class Refused(D365Error):
+    """D365 has surely not done what we asked."""
+
+
+class Unavailable(Refused):
+    """Not done, worth another try; `retry_after` is what D365 asked us to wait, in seconds."""
+
+    retry_after: float | None = None
+
+
+class Denied(Refused):
+    """Not done, since D365 does not accept who we are."""
+
+
+class Rejected(Refused):
+    """Not done, and never will be as it stands."""
+
+
+class Uncertain(D365Error):
+    """Nobody can know whether it was done."""

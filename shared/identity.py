@@ -1,0 +1,26 @@
+"""The one credential of the process: `azure-identity`'s own environment decides what stands behind it.
+
+In Azure it is the function app's managed identity (`AZURE_CLIENT_ID` names a user-assigned one); a client
+secret or certificate in `AZURE_…` variables goes before it; on a developer's machine the Azure CLI's sign-in.
+"""
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from azure.identity import DefaultAzureCredential
+
+
+def new_credential(client_id: str | None = None) -> "DefaultAzureCredential":
+    """A credential with an empty token cache; `client_id` is a user-assigned managed identity's."""
+    from azure.identity import DefaultAzureCredential
+
+    if client_id:
+        return DefaultAzureCredential(managed_identity_client_id=client_id)
+    return DefaultAzureCredential()
+
+
+@lru_cache(maxsize=4)
+def credential(client_id: str | None = None) -> "DefaultAzureCredential":
+    """The process's shared credential, whose tokens are cached."""
+    return new_credential(client_id)

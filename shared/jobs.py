@@ -1,0 +1,214 @@
+"""`jobs.json`: which recurring data jobs of D365 the bridge serves, as validated types.
+
+The names are those of D365's own forms: the activity id is the *ID* on *Manage scheduled data jobs*
+(Microsoft Learn, "Recurring integrations"), the entity is the data entity's name, the company a legal
+entity. The JSON Schema (`jobs.schema.json`) is made from these types: `python -m shared.jobs`.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+MAX_JOBS_FILE: Final = 1024 * 1024
+"""Bytes. Thousands of jobs fit; anything larger is not a jobs file."""
+
+Name = Annotated[
+    str,
+    Meta(
+        # A job's name is the first folder of its blobs' names, so it keeps to what needs no escaping.
+        pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?$(?!\n)",
+        description="The folder of the job's files. Letters, digits and inner hyphens, at most 63.",
+        extra={"mistake": "must be 1 to 63 letters, digits and inner hyphens"},
+    ),
+]
+ActivityId = Annotated[
+    str,
+    Meta(
+        pattern=r"^\{?[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}\}?$(?!\n)",
+        description="The ID on D365's form Manage scheduled data jobs, a GUID.",
+        extra={"mistake": "not a GUID (copy the ID from D365's form Manage scheduled data jobs)"},
+    ),
+]
+Entity = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)",
+        description="The data entity's name as D365 shows it, for example General journal. "
+        "Left out where the files are data packages (.zip).",
+        extra={"mistake": "must be an entity's name: 1 to 255 printable characters"},
+    ),
+]
+Company = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9_-]{1,16}$(?!\n)",
+        description="The legal entity that the files are imported into, for example USMF.",
+        extra={"mistake": "not a legal entity's id (such as USMF)"},
+    ),
+]
+
+
+class ExportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """A recurring export job: its packages appear in `exports/{name}/`."""
+
+    name: Name
+    activity_id: ActivityId
+    unzip: Annotated[bool, Meta(description="Also write the package's files beside it.")] = False
+    enabled: Annotated[bool, Meta(description="false pauses the job.")] = True
+
+
+class ImportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """A recurring import job: it takes the files dropped into `imports/{name}/`."""
+
+    name: Name
+    activity_id: ActivityId
+    entity: Entity | None = None
+    company: Company | None = None
+    ordered: Annotated[
+        bool,
+        Meta(description="One file at a time in name order: the next goes when one has ended."),
+    ] = False
+    when_uncertain: Annotated[
+        Literal["hold", "resend"],
+        Meta(
+            description="What to do with a file of which nobody can know whether D365 took it: "
+            "hold it for a person (default), or send it again.",
+            extra={"mistake": "must be hold or resend"},
+        ),
+    ] = "hold"
+    enabled: Annotated[bool, Meta(description="false pauses the job; files wait.")] = True
+
+
+class Jobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Every job of a jobs file."""
+
+    exports: tuple[ExportJob, ...] = ()
+    imports: tuple[ImportJob, ...] = ()
+
+    def import_job(self, name: str) -> ImportJob | None:
+        """The import job of that name, or None."""
+        return next((job for job in self.imports if job.name == name), None)
+
+
+class InvalidJobs(ValueError):
+    """The jobs file is wrong: `mistakes` has a line for each mistake, with its place."""
+
+    def __init__(self, source: str, mistakes: list[str]) -> None:
+        self.mistakes = mistakes
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        lines = "".join(f"\n  - {mistake}" for mistake in mistakes)
+        super().__init__(f"{source}: {count}; no job runs until mended:{lines}")
+
+
+def load(path: Path) -> Jobs:
+    """Read and validate a jobs file. Raises `InvalidJobs`, which lists every mistake."""
+    try:
+        if path.stat().st_size > MAX_JOBS_FILE:
+            raise InvalidJobs(str(path), [f"larger than {MAX_JOBS_FILE} bytes: not a jobs file"])
+        return parse(path.read_bytes(), str(path))
+    except OSError as error:
+        why = f"cannot be read ({error.strerror}); the app setting JOBS_FILE names it"
+        raise InvalidJobs(str(path), [why]) from error
+
+
+def parse(text: bytes, source: str = "jobs.json") -> Jobs:
+    """Jobs from JSON. Raises `InvalidJobs`, which lists every mistake."""
+    try:
+        # The standard parser, since it alone says where: line and column.
+        raw = json.loads(text.decode("utf-8-sig"), object_pairs_hook=_no_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise InvalidJobs(source, [f"not valid JSON: {error}"]) from error
+    mistakes = list(_mistakes(raw))
+    if mistakes:
+        raise InvalidJobs(source, mistakes)
+    raw.pop("$schema", None)
+    return msgspec.convert(raw, Jobs)
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'"{twice}" stands twice in one object')
+    return found
+
+
+def _mistakes(raw: object) -> Iterator[str]:
+    """Every mistake with its place: msgspec stops at the first, so each field is tried by itself."""
+    if not isinstance(raw, dict):
+        yield 'must be an object with "exports" and "imports"'
+        return
+    for key in raw.keys() - {"$schema", "exports", "imports"}:
+        yield f'{key}: unknown; known are "exports" and "imports"'
+    names: dict[tuple[str, str], str] = {}
+    activity_ids: dict[UUID, str] = {}
+    kinds: Mapping[str, type[ExportJob | ImportJob]] = {"exports": ExportJob, "imports": ImportJob}
+    for kind, type_ in kinds.items():
+        items = raw.get(kind, [])
+        if not isinstance(items, list):
+            yield f"{kind}: must be a list"
+            continue
+        for index, item in enumerate(items):
+            place = f"{kind}[{index}]"
+            wrong = list(_job_mistakes(item, type_, place))
+            yield from wrong
+            if wrong:
+                continue
+            # Blob names are case-sensitive, people are not: two jobs may not differ by case alone.
+            name = (kind, item["name"].lower())
+            if name in names:
+                yield f"{place}.name: {item['name']} is the name of {names[name]} too"
+            names[name] = place
+            activity_id = UUID(item["activityId"])
+            if activity_id in activity_ids:
+                other = activity_ids[activity_id]
+                yield f"{place}.activityId: {other} has the same; a recurring job is served once"
+            activity_ids[activity_id] = place
+
+
+def _job_mistakes(item: object, type_: type[ExportJob | ImportJob], place: str) -> Iterator[str]:
+    if not isinstance(item, dict):
+        yield f"{place}: must be an object"
+        return
+    fields = {field.encode_name: field for field in msgspec.structs.fields(type_)}
+    for key in item.keys() - fields.keys():
+        yield f"{place}.{key}: unknown; known are {', '.join(fields)}"
+    for name, field in fields.items():
+        if name not in item:
+            if field.required:
+                yield f"{place}.{name}: missing"
+            continue
+        try:
+            msgspec.convert(item[name], field.type)
+        except msgspec.ValidationError as error:
+            yield f"{place}.{name}: {_for_people(field.type, item[name], error)}"
+
+
+def _for_people(type_: object, value: object, error: msgspec.ValidationError) -> str:
+    """The mistake in the type's own words where it has some and the value is at least a text."""
+    parts = [type_, *getattr(type_, "__args__", ())]
+    extras = [m.extra for p in parts for m in getattr(p, "__metadata__", ()) if isinstance(m, Meta)]
+    if isinstance(value, str):
+        for extra in extras:
+            if extra and "mistake" in extra:
+                return str(extra["mistake"])
+    return str(error)[0].lower() + str(error)[1:]
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a jobs file, for editors."""
+    made = msgspec.json.schema(Jobs)
+    made["$defs"]["Jobs"]["properties"]["$schema"] = {"type": "string"}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+
+
+if __name__ == "__main__":
+    Path("jobs.schema.json").write_text(json.dumps(schema(), indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,149 @@
+"""The app settings, read once from the environment into one value, every mistake listed.
+
+The storage settings follow the Functions convention for connections, so that a trigger's binding and our
+own clients read the same ones (Microsoft Learn, "Azure Blob storage trigger and bindings", section
+Connections): `DataStorage` is a connection string (local only); in Azure `DataStorage__blobServiceUri` and
+`DataStorage__queueServiceUri` name the services, and the identity comes from `azure-identity`'s environment.
+"""
+
+import ipaddress
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from shared import jobs
+
+EXPORT_SCHEDULE: Final = "0 */5 * * * *"
+RECONCILE_SCHEDULE: Final = "30 */5 * * * *"
+FUNCTION_TIMEOUT: Final = timedelta(minutes=30)
+"""Flex Consumption's default, for a host.json that names none."""
+
+
+class InvalidSettings(ValueError):
+    """An app setting is missing or wrong. The message lists every mistake and says what to set."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where the data account is: a connection string, or the two service URIs with an identity."""
+
+    connection_string: str | None
+    blob_service_uri: str | None
+    queue_service_uri: str | None
+    client_id: str | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that the app reads from its environment."""
+
+    d365_url: str
+    """`https://host`, without a slash at its end."""
+    storage: Storage
+    jobs: jobs.Jobs
+    function_timeout: timedelta
+    """After this the host ends an invocation: no run may last longer, and a claim older than this is dead."""
+
+
+def schedule(name: str, default: str) -> str:
+    """The NCRONTAB text of a timer: the app setting, or the default."""
+    return os.environ.get(name, "").strip() or default
+
+
+def load(environment: Mapping[str, str] = os.environ, app: Path | None = None) -> Settings:
+    """Read the settings and the jobs file that they name.
+
+    `app` is the folder of host.json and of a relative JOBS_FILE. Raises `InvalidSettings` with every
+    mistake of the settings, and `jobs.InvalidJobs` with every mistake of the jobs file.
+    """
+    app = app or Path(__file__).resolve().parent.parent
+    mistakes: list[str] = []
+    url = _d365_url(environment.get("D365_URL", ""), mistakes)
+    storage = _storage(environment, mistakes)
+    timeout = _function_timeout(environment, app, mistakes)
+    if mistakes:
+        raise InvalidSettings("app settings:" + "".join(f"\n  - {mistake}" for mistake in mistakes))
+    served = jobs.load(app / (environment.get("JOBS_FILE", "").strip() or "jobs.json"))
+    return Settings(url, storage, served, timeout)
+
+
+def _d365_url(text: str, mistakes: list[str]) -> str:
+    if not text.strip():
+        mistakes.append("D365_URL: missing; set it to your environment, https://….dynamics.com")
+        return ""
+    try:
+        parts = urlsplit(text.strip())
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        mistakes.append(f"D365_URL: not a URL ({error})")
+        return ""
+    if parts.scheme not in ("https", "http") or not host:
+        mistakes.append("D365_URL: must be https:// and the environment's host")
+    elif parts.scheme == "http" and not _loopback(host):
+        mistakes.append("D365_URL: must be https (http is taken for a loopback host only)")
+    elif parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
+        mistakes.append("D365_URL: must be the host alone, without a path, query or user")
+    netloc = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{netloc}" + (f":{port}" if port else "")
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _storage(environment: Mapping[str, str], mistakes: list[str]) -> Storage:
+    def get(name: str) -> str | None:
+        return environment.get(name, "").strip() or None
+
+    storage = Storage(
+        connection_string=get("DataStorage"),
+        blob_service_uri=get("DataStorage__blobServiceUri"),
+        queue_service_uri=get("DataStorage__queueServiceUri"),
+        client_id=get("DataStorage__clientId"),
+    )
+    if storage.connection_string:
+        return storage
+    for name, value in (
+        ("DataStorage__blobServiceUri", storage.blob_service_uri),
+        ("DataStorage__queueServiceUri", storage.queue_service_uri),
+    ):
+        if not value:
+            mistakes.append(f"{name}: missing (or set DataStorage to a connection string, locally)")
+        elif urlsplit(value).scheme != "https" and not _loopback(urlsplit(value).hostname or ""):
+            mistakes.append(f"{name}: must be https")
+    return storage
+
+
+def _function_timeout(environment: Mapping[str, str], app: Path, mistakes: list[str]) -> timedelta:
+    """host.json's functionTimeout, or the app setting that overrides it (Microsoft Learn, "host.json
+    reference for Azure Functions 2.x and later", section Override host.json values)."""
+    name = "AzureFunctionsJobHost__functionTimeout"
+    text = environment.get(name, "").strip()
+    if not text:
+        name = "host.json functionTimeout"
+        try:
+            host = json.loads((app / "host.json").read_text(encoding="utf-8"))
+            text = str(host.get("functionTimeout", ""))
+        except FileNotFoundError:
+            text = ""
+        except ValueError as error:
+            mistakes.append(f"host.json: not valid JSON: {error}")
+    if not text:
+        return FUNCTION_TIMEOUT
+    match = re.fullmatch(r"(?:(\d+)\.)?(\d{1,2}):(\d{2}):(\d{2})", text)
+    if not match:
+        mistakes.append(f"{name}: must be hh:mm:ss, not {text}; an unbounded one is not supported")
+        return FUNCTION_TIMEOUT
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)

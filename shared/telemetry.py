@@ -1,0 +1,59 @@
+"""What the bridge reports: one log line an event, `<event> <JSON object>`, through Python logging.
+
+The Functions worker sends each line to Application Insights as a trace; a query splits it at the first
+space and parses the rest (`parse_json`). `EVENTS` declares every event with the fields that it always
+carries: the alerts and the workbook in `infra/` are checked against it, and `report` refuses an event
+that is not declared, so that the three can't drift apart.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from typing import Final
+
+log = logging.getLogger("bridge")
+
+EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
+    # export
+    "package.stored": ("job", "correlationId", "blob", "bytes", "sha256", "seconds"),
+    "package.acknowledged": ("job", "correlationId", "blob"),
+    "package.failed": ("job", "correlationId", "error"),
+    "export.finished": ("job", "packages", "failed", "seconds"),
+    "export.failed": ("job", "error"),
+    # import
+    "file.claimed": ("job", "file", "source", "bytes"),
+    "file.sent": ("job", "file", "messageId", "externalId", "bytes"),
+    "file.waiting": ("job", "file", "reason", "retryInSeconds"),
+    "file.succeeded": ("job", "file", "messageId", "seconds"),
+    "file.failed": ("job", "file", "reason", "error"),
+    "file.held": ("job", "file", "externalId", "error"),
+    # status
+    "status.checked": ("job", "file", "messageId", "status", "checks"),
+    "status.unknown": ("job", "file", "messageId", "status"),
+    "message.ignored": ("file", "reason"),
+    # reconcile
+    "reconcile.finished": ("found", "requeued", "poison", "seconds"),
+    "poison.found": ("queue", "message"),
+    # the D365 client
+    "d365.retry": ("operation", "error", "attempt", "waitSeconds"),
+    "d365.denied": ("operation", "error"),
+}
+
+_SECRETS: Final = re.compile(
+    r"(?i)\b(sig|code|access_token|client_secret|accountkey)=[^&\s\"']+|\bbearer\s+[\w\-.~+/]+=*"
+)
+
+
+def redact(text: str) -> str:
+    """Text with tokens, keys and SAS signatures replaced (invariant A3)."""
+    return _SECRETS.sub(lambda m: (f"{m[1]}=" if m[1] else "Bearer ") + "[redacted]", text)
+
+
+def report(event: str, level: int = logging.INFO, **fields: object) -> None:
+    """Log one event with its fields; values that are text are redacted. Raises `KeyError` if undeclared."""
+    missing = [name for name in EVENTS[event] if name not in fields]
+    if missing:
+        raise KeyError(f"event {event} lacks {missing}")
+    clean = {k: redact(v) if isinstance(v, str) else v for k, v in fields.items()}
+    log.log(level, "%s %s", event, json.dumps(clean, ensure_ascii=False, default=str))
