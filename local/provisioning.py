@@ -6,8 +6,7 @@ from azure.core.exceptions import ResourceExistsError
 from azure.storage.blob import BlobServiceClient
 from azure.storage.queue import QueueServiceClient
 
-CONTAINERS = ("exports", "imports", "imports-processing", "imports-succeeded", "imports-failed")
-QUEUES = ("import-status",)
+from shared.blobs import CONTAINERS, STATUS_QUEUE
 
 
 def provision(connection_string: str) -> None:
@@ -16,7 +15,8 @@ def provision(connection_string: str) -> None:
         for name in CONTAINERS:
             with contextlib.suppress(ResourceExistsError):
                 blobs.create_container(name)
-    with QueueServiceClient.from_connection_string(connection_string) as queues:
-        for name in QUEUES:
-            with contextlib.suppress(ResourceExistsError):
-                queues.create_queue(name)
+    with (
+        QueueServiceClient.from_connection_string(connection_string) as queues,
+        contextlib.suppress(ResourceExistsError),
+    ):
+        queues.create_queue(STATUS_QUEUE)

@@ -1,0 +1,79 @@
+"""Tells a person what the app does, from its log: one line for what matters, with the time."""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+# The app's one log line form (shared/telemetry.py), after whatever the host puts before it.
+_EVENT = re.compile(r"(?:^|\s)([a-z0-9]+\.[a-z]+) (\{.*\})\s*$")
+_TROUBLE = re.compile(r"\b(ERROR|CRITICAL|Traceback)\b")
+
+
+def size(count: float) -> str:
+    """Bytes for people: `512 B`, `3.4 KiB`, `200.0 MiB`."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def _unstamped(name: str) -> str:
+    """A file's name as it was dropped: without the stamp that it gained."""
+    return re.sub(r"\.\d{8}T\d{6}Z-[0-9a-f]{8}(?=\.[^./]*$|$)", "", name)
+
+
+type Fields = Mapping[str, Any]
+
+_SENTENCES: Mapping[str, Callable[[Fields], str]] = {
+    "package.stored": lambda f: (
+        f"package stored         {f['blob']} ({size(f['bytes'])} in {f['seconds']:.1f} s)"
+    ),
+    "package.acknowledged": lambda f: f"package acknowledged   {f['blob']}",
+    "package.failed": lambda f: f"package failed         {f['correlationId']}: {f['error']}",
+    "export.failed": lambda f: f"export failed          {f['job']}: {f['error']}",
+    "file.claimed": lambda f: f"file taken             {f['source']} ({size(f['bytes'])})",
+    "file.sent": lambda f: f"file sent to D365      {_unstamped(f['file'])}",
+    "file.waiting": lambda f: f"file waits             {_unstamped(f['file'])}: {f['reason']}",
+    "file.succeeded": lambda f: f"file succeeded         {_unstamped(f['file'])}",
+    "file.failed": lambda f: f"file failed            {_unstamped(f['file'])}: {f['reason']}",
+    "file.held": lambda f: f"file held              {_unstamped(f['file'])}: {f['error']}",
+    "poison.found": lambda f: f"message given up       {f['queue']}: {f['message']}",
+    "d365.retry": lambda f: f"D365 asked again       {f['operation']}: {f['error']}",
+    "d365.denied": lambda f: f"D365 refused access    {f['operation']}: {f['error']}",
+}
+
+
+class Narrator:
+    """Prints lines with the time since it was made; safe on any terminal and in a file."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def say(self, text: str) -> None:
+        line = f"{self.seconds:6.1f} s  {text}"
+        encoding = sys.stdout.encoding or "utf-8"
+        # A console that can't show a letter shows its code, and the demo goes on.
+        print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+
+    def hear(self, line: str) -> None:
+        """Retells a line of the host's log if it matters."""
+        event = _EVENT.search(line)
+        if event is None:
+            if _TROUBLE.search(line):
+                self.say(f"host                   {line.strip()}")
+            return
+        sentence = _SENTENCES.get(event[1])
+        if sentence is None:
+            return
+        try:
+            self.say(sentence(json.loads(event[2])))
+        except (ValueError, KeyError, TypeError):
+            self.say(line.strip())

@@ -1,0 +1,152 @@
+"""What happens in the demo: the jobs, the packages that D365 offers, the files that people drop."""
+
+import hashlib
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from local import samples
+from local.audit import Drop
+from local.samples import Part
+
+LARGE = 200 * 1024 * 1024
+
+# The texts that the simulator, playing D365, gives for the file that it rejects.
+COMPLAINTS = (
+    "Results. Voucher GNJL-000123 does not balance as per 2026-11-23. (accounting currency 17.00)",
+    "Main account 999999 does not exist in chart of accounts Shared.",
+)
+
+_EXPORTS = {
+    "customer-payments": "3f1c2a8e-6f0b-4a57-9d3e-0a5b7c1d2e01",
+    "vendors-out": "3f1c2a8e-6f0b-4a57-9d3e-0a5b7c1d2e02",
+    "general-ledger": "3f1c2a8e-6f0b-4a57-9d3e-0a5b7c1d2e03",
+}
+_UNZIPPED = "vendors-out"
+_IMPORTS = {
+    "vendors": "8b7d4c52-1e9a-4f63-8c2b-5d6e7f809a01",
+    "payments": "8b7d4c52-1e9a-4f63-8c2b-5d6e7f809a02",
+    "general-journal": "8b7d4c52-1e9a-4f63-8c2b-5d6e7f809a03",
+    "products": "8b7d4c52-1e9a-4f63-8c2b-5d6e7f809a04",
+}
+
+JOBS = {
+    "exports": [
+        {"name": name, "activityId": id_, **({"unzip": True} if name == _UNZIPPED else {})}
+        for name, id_ in _EXPORTS.items()
+    ],
+    "imports": [
+        {
+            "name": "vendors",
+            "activityId": _IMPORTS["vendors"],
+            "entity": samples.VENDORS.name,
+            "company": "USMF",
+        },
+        {
+            "name": "payments",
+            "activityId": _IMPORTS["payments"],
+            "entity": samples.CUSTOMER_PAYMENTS.name,
+        },
+        {
+            "name": "general-journal",
+            "activityId": _IMPORTS["general-journal"],
+            "entity": samples.GENERAL_JOURNAL.name,
+        },
+        {"name": "products", "activityId": _IMPORTS["products"]},
+    ],
+}
+EXPORT_IDS: Sequence[str] = tuple(_EXPORTS.values())
+IMPORT_IDS: Sequence[str] = tuple(_IMPORTS.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A package that D365 will offer."""
+
+    job: str
+    activity_id: str
+    path: Path
+
+    def members(self) -> dict[str, str]:
+        """For a job that unzips, each file in the package with its SHA-256."""
+        if self.job != _UNZIPPED:
+            return {}
+        with zipfile.ZipFile(self.path) as archive:
+            return {
+                name: hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()
+            }
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedFile:
+    """A file that a person drops, with what should become of it."""
+
+    content: bytes
+    expected: Drop
+
+
+def write_packages(directory: Path) -> list[Offer]:
+    """Writes the packages into `directory`; the largest goes last, so that none waits for it."""
+    payments = [Part(samples.CUSTOMER_PAYMENTS, 400)]
+    vendors = [Part(samples.VENDORS, 250), Part(samples.RELEASED_PRODUCTS, 120, "xml")]
+    offers: list[Offer] = []
+
+    def offer(job: str, description: str, parts: Sequence[Part]) -> None:
+        path = directory / f"{len(offers)}.zip"
+        path.write_bytes(samples.package(description, parts))
+        offers.append(Offer(job, _EXPORTS[job], path))
+
+    offer("customer-payments", "Customer payments, morning", payments)
+    offer("customer-payments", "Customer payments, noon", [Part(samples.CUSTOMER_PAYMENTS, 1_200)])
+    offer(_UNZIPPED, "Vendors and products", vendors)
+    large = directory / "large.zip"
+    samples.write_large_package(large, LARGE)
+    return [*offers, Offer("general-ledger", _EXPORTS["general-ledger"], large)]
+
+
+def files() -> list[DroppedFile]:
+    """The files that people drop."""
+    vendors, payments, journal = (
+        samples.VENDORS,
+        samples.CUSTOMER_PAYMENTS,
+        samples.GENERAL_JOURNAL,
+    )
+    products = samples.package("Products", [Part(samples.RELEASED_PRODUCTS, 300)])
+    unbalanced = journal.csv(3).replace(b"GNJL-000123", b"GNJL-999999")
+    return [
+        _dropped("vendors/new vendors.csv", vendors.csv(60), vendors.name, "USMF"),
+        _dropped("payments/DEMF/payments week 47.xml", payments.xml(80), payments.name, "DEMF"),
+        _dropped(
+            "general-journal/FRSI/Écritures août 日本 №7.csv", journal.csv(40), journal.name, "FRSI"
+        ),
+        _dropped("products/item master.zip", products, None, None),
+        DroppedFile(
+            unbalanced,
+            Drop(
+                "general-journal/USMF/unbalanced.csv",
+                hashlib.sha256(unbalanced).hexdigest(),
+                journal.name,
+                "USMF",
+                "failed",
+                complaint=COMPLAINTS[0],
+            ),
+        ),
+        DroppedFile(
+            b"which job is this for?\r\n",
+            Drop(
+                "somewhere/forgotten.csv",
+                hashlib.sha256(b"which job is this for?\r\n").hexdigest(),
+                None,
+                None,
+                "failed",
+                sent=False,
+                complaint="somewhere",
+            ),
+        ),
+    ]
+
+
+def _dropped(path: str, content: bytes, entity: str | None, company: str | None) -> DroppedFile:
+    hash_ = hashlib.sha256(content).hexdigest()
+    return DroppedFile(content, Drop(path, hash_, entity, company, "succeeded"))
