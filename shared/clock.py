@@ -17,3 +17,13 @@ def monotonic() -> float:
 def sleep(seconds: float) -> None:
     """Wait."""
     time.sleep(seconds)
+
+
+def text(moment: datetime) -> str:
+    """A moment as ISO 8601 in UTC, to the second."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def parse(moment: str) -> datetime:
+    """The moment that `text` wrote; the earliest of all where there is none."""
+    return datetime.fromisoformat(moment) if moment else datetime.min.replace(tzinfo=UTC)

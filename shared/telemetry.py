@@ -34,6 +34,7 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "message.ignored": ("file", "reason"),
     # reconcile
     "reconcile.finished": ("found", "requeued", "poison", "seconds"),
+    "reconcile.failed": ("file", "error"),
     "poison.found": ("queue", "message"),
     # the D365 client
     "d365.retry": ("operation", "error", "attempt", "waitSeconds"),

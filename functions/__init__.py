@@ -1,0 +1,1 @@
+"""One module a trigger: bindings in, one call into `shared`, bindings out."""

@@ -1,0 +1,16 @@
+"""Queue: asks D365 how a file fares, and files it at its end."""
+
+import azure.functions as func
+
+from shared import tracking
+from shared.blobs import STATUS_QUEUE
+from shared.bridge import run
+
+blueprint = func.Blueprint()
+
+
+@blueprint.function_name("check_status")
+@blueprint.queue_trigger(arg_name="message", queue_name=STATUS_QUEUE, connection="DataStorage")
+def check_status(message: func.QueueMessage) -> None:
+    """Look at the file in processing that the message names."""
+    run(tracking.check_status, message.get_json())

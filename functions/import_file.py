@@ -1,0 +1,22 @@
+"""Blob: sends each file dropped into `imports` to D365."""
+
+import azure.functions as func
+import azurefunctions.extensions.bindings.blob as sdk
+
+from shared import importing
+from shared.blobs import IMPORTS
+from shared.bridge import run
+
+blueprint = func.Blueprint()
+
+
+@blueprint.function_name("import_file")
+@blueprint.blob_trigger(
+    arg_name="blob",
+    path=f"{IMPORTS}/{{name}}",
+    connection="DataStorage",
+    source=func.BlobSource.EVENT_GRID,
+)
+def import_file(blob: sdk.BlobClient) -> None:
+    """Import a file. An SDK-type binding, so that the worker never holds the file in memory."""
+    run(importing.import_file, blob.blob_name)

@@ -1,0 +1,19 @@
+"""Timer: finds what events and messages missed."""
+
+import azure.functions as func
+
+from shared import reconciling, settings
+from shared.bridge import run
+
+blueprint = func.Blueprint()
+
+
+@blueprint.function_name("reconcile")
+@blueprint.timer_trigger(
+    arg_name="timer",
+    schedule=settings.schedule("RECONCILE_SCHEDULE", settings.RECONCILE_SCHEDULE),
+    use_monitor=True,
+)
+def reconcile(timer: func.TimerRequest) -> None:
+    """Take up what was left."""
+    run(reconciling.reconcile)

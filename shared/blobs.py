@@ -1,0 +1,428 @@
+"""The data account: its containers and queue, the names of blobs, claims and moves.
+
+A file's container is its state; its metadata says the rest (`Record`). A move is a server-side copy that must
+succeed before the source is deleted (I4). The claim of a dropped file is such a copy too, into a name that
+follows from the file's path and ETag: of all who try, one creates it (I1).
+"""
+
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import PurePosixPath
+from typing import Final, Literal
+from urllib.parse import quote, unquote
+
+from azure.core import MatchConditions
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from azure.storage.blob import BlobProperties, BlobServiceClient, ExponentialRetry
+from azure.storage.queue import (
+    QueueClient,
+    QueueServiceClient,
+    TextBase64DecodePolicy,
+    TextBase64EncodePolicy,
+)
+
+from shared import clock, transfer
+from shared.identity import credential
+from shared.settings import Storage
+
+EXPORTS: Final = "exports"
+IMPORTS: Final = "imports"
+PROCESSING: Final = "imports-processing"
+SUCCEEDED: Final = "imports-succeeded"
+FAILED: Final = "imports-failed"
+CONTAINERS: Final = (EXPORTS, IMPORTS, PROCESSING, SUCCEEDED, FAILED)
+
+STATUS_QUEUE: Final = "import-status"
+POISON_QUEUES: Final = ("import-status-poison", "webjobs-blobtrigger-poison")
+"""Where the host puts what it gave up: our queue's messages, and the blob trigger's events."""
+
+_NAME_LIMIT: Final = 1024 - len(".error.json")
+_COPY_URL_LIMIT: Final = 2048
+"""Characters of a copy's source URL (Microsoft Learn, "Copy Blob", request header x-ms-copy-source)."""
+_METADATA_LIMIT: Final = 7 * 1024
+_VALUE_LIMIT: Final = 1024
+
+_SAFE_ID: Final = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z._-]{0,126}[0-9A-Za-z])?")
+
+State = Literal["claimed", "sending", "sent"]
+Outcome = Literal["succeeded", "failed", "held"]
+
+
+@dataclass(frozen=True)
+class DataAccount:
+    """The clients of the data account, shared by all invocations of a process."""
+
+    blobs: BlobServiceClient
+    queues: QueueServiceClient
+
+    def queue(self, name: str) -> QueueClient:
+        """A queue, whose messages are encoded as the queue trigger decodes them by default."""
+        encode, decode = TextBase64EncodePolicy(), TextBase64DecodePolicy()
+        return self.queues.get_queue_client(
+            name, message_encode_policy=encode, message_decode_policy=decode
+        )
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a file's metadata says of its import. Times are ISO 8601 in UTC, "" where there is none."""
+
+    job: str = ""
+    company: str = ""
+    state: str = ""
+    """A `State` in processing, an `Outcome` at the end."""
+    source: str = ""
+    """Where the file was dropped: its name in `imports`."""
+    sourceetag: str = ""
+    """Which version of it this is: until that one is deleted, nothing is sent."""
+    externalid: str = ""
+    """What we called it in D365's `x-ms-dyn-externalidentifier`."""
+    messageid: str = ""
+    claimed: str = ""
+    sender: str = ""
+    """Who intends to send it: a random id, so that a worker knows its own intent again."""
+    sent: str = ""
+    attempts: int = 0
+    checks: int = 0
+    checked: str = ""
+    due: str = ""
+    """When the next look at it is due; long past means that its queue message was lost."""
+    status: str = ""
+    ended: str = ""
+    reason: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class File:
+    """One version of a blob in an imports container."""
+
+    container: str
+    name: str
+    etag: str
+    size: int
+    modified: datetime
+    record: Record = Record()
+    copy_status: str = "success"
+    """Of the copy that made this blob; until it is a success, its bytes are not whole."""
+    theirs: dict[str, str] = field(default_factory=dict)
+    """The metadata that came with the dropped file; it stays with it."""
+
+
+def connect(storage: Storage) -> DataAccount:
+    """The clients for the storage that the settings name."""
+    retry = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=4)
+    if storage.connection_string:
+        return DataAccount(
+            BlobServiceClient.from_connection_string(
+                storage.connection_string, max_single_get_size=transfer.BLOCK, retry_policy=retry
+            ),
+            QueueServiceClient.from_connection_string(
+                storage.connection_string, retry_policy=retry
+            ),
+        )
+    token = credential(storage.client_id)
+    return DataAccount(
+        BlobServiceClient(
+            str(storage.blob_service_uri),
+            credential=token,
+            max_single_get_size=transfer.BLOCK,
+            retry_policy=retry,
+        ),
+        QueueServiceClient(str(storage.queue_service_uri), credential=token, retry_policy=retry),
+    )
+
+
+# -- names ----------------------------------------------------------------------------------------
+
+
+def package_name(job: str, correlation_id: str, sha256_: str = "") -> str:
+    """A package's blob: it follows from the message alone, so that one offered again finds it (E2).
+
+    `sha256_` makes the name of a second package under one correlation id. An id with anything in it that
+    is not at home in a file's name is hashed (A4).
+    """
+    if not _SAFE_ID.fullmatch(correlation_id):
+        correlation_id = sha256(correlation_id.encode()).hexdigest()
+    return f"{job}/{correlation_id}{'.' * bool(sha256_)}{sha256_[:12]}.zip"
+
+
+def stamped(path: str, modified: datetime, etag: str) -> str:
+    """The name that a dropped version keeps from its claim on: its path with a stamp of time and ETag.
+
+    `journals/USMF/may.csv` becomes `journals/USMF/may.20261123T204138Z-1a2b3c4d.csv`: the same for the same
+    version whoever asks, another for every other version. What is too long loses the end of its stem.
+    """
+    mark = sha256(f"{path}\n{etag}".encode()).hexdigest()[:8]
+    stamp = f".{modified.astimezone(UTC):%Y%m%dT%H%M%SZ}-{mark}"
+    pure = PurePosixPath(path)
+    suffix = pure.suffix if len(pure.suffix) <= 16 else ""
+    stem = path.removesuffix(suffix)
+    return stem[: _NAME_LIMIT - len(stamp) - len(suffix)] + stamp + suffix
+
+
+def external_id(name: str) -> str:
+    """What D365 shows for a file: its stamped file name in ASCII, at most 128 characters."""
+    stem, stamp, *suffix = name.rsplit("/", 1)[-1].rsplit(".", 2)
+    tail = ".".join([stamp, *(quote(s, safe=" ") for s in suffix)])
+    return f"{quote(stem, safe=' ()+,=@~')[: 127 - len(tail)]}.{tail}"
+
+
+# -- metadata -------------------------------------------------------------------------------------
+
+
+def to_metadata(record: Record, theirs: dict[str, str]) -> dict[str, str]:
+    """Metadata for a blob: values in ASCII (the rest percent-encoded), empty ones left out."""
+    ours = {
+        item.name: _encode(item.name, value)
+        for item in fields(Record)
+        if (value := getattr(record, item.name)) not in ("", 0)
+    }
+    kept = {key: value for key, value in theirs.items() if key.lower() not in _OURS}
+    size = sum(len(key) + len(value) for key, value in (ours | kept).items())
+    return {**(kept if size <= _METADATA_LIMIT else {}), **ours}
+
+
+_OURS: Final = frozenset(item.name for item in fields(Record))
+
+
+_PRINTABLE: Final = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+
+
+def _encode(name: str, value: object) -> str:
+    """Text that a header can carry: percent-encoded, and a long path in base64 so that 8 KiB suffice."""
+    # A path keeps its outer spaces, which a header would lose.
+    path = name == "source"
+    text = quote(
+        str(value) if path else str(value).strip(), safe=_PRINTABLE.replace(" " * path, "")
+    )
+    if len(text) <= _VALUE_LIMIT:
+        return text
+    if path:
+        return _BASE64 + b64encode(str(value).encode()).decode()
+    return re.sub(r"%.?$", "", text[: _VALUE_LIMIT - 3]) + "..."
+
+
+def _decode(value: str) -> str:
+    if value.startswith(_BASE64):
+        return b64decode(value.removeprefix(_BASE64)).decode()
+    return unquote(value)
+
+
+_BASE64: Final = "base64:"
+
+
+def from_metadata(metadata: dict[str, str] | None) -> tuple[Record, dict[str, str]]:
+    """Our record, and the metadata that is not ours."""
+    found = {key.lower(): _decode(value) for key, value in (metadata or {}).items()}
+    ours: dict[str, str | int] = {key: found[key] for key in _OURS & found.keys()}
+    for name in ("attempts", "checks"):
+        text = str(ours.get(name, "0"))
+        ours[name] = int(text) if text.isdecimal() else 0
+    theirs = {k: v for k, v in (metadata or {}).items() if k.lower() not in _OURS}
+    return Record(**ours), theirs  # type: ignore[arg-type]  # the two ints are ints now
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+def find(account: DataAccount, container: str, name: str) -> File | None:
+    """The blob's present version, or None."""
+    try:
+        found = account.blobs.get_blob_client(container, name).get_blob_properties()
+    except ResourceNotFoundError:
+        return None
+    return _file(container, name, found)
+
+
+def listed(account: DataAccount, container: str, prefix: str = "") -> Iterator[File]:
+    """The blobs of a container in name order, with their records; reports of errors left out."""
+    blobs = account.blobs.get_container_client(container).list_blobs(
+        name_starts_with=prefix or None, include=["metadata"]
+    )
+    for found in blobs:
+        # A folder of a hierarchical namespace is listed as an empty blob with this mark.
+        if not found.name.endswith(".error.json") and "hdi_isfolder" not in (found.metadata or {}):
+            yield _file(container, found.name, found)
+
+
+def _file(container: str, name: str, found: BlobProperties) -> File:
+    record, theirs = from_metadata(found.metadata)
+    if container == IMPORTS:  # what people say there is theirs alone
+        record, theirs = Record(), dict(found.metadata or {})
+    etag = found.etag if found.etag.startswith('"') else f'"{found.etag}"'
+    copy_status = str(found.copy.status or "success")
+    return File(container, name, etag, found.size, found.last_modified, record, copy_status, theirs)
+
+
+# -- claims, records, moves -----------------------------------------------------------------------
+
+
+class Lost(Exception):
+    """Another worker has changed or moved the file since it was read; it goes on with it, not we."""
+
+
+def claim(
+    account: DataAccount, dropped: File, record: Record, container: str = PROCESSING
+) -> File | None:
+    """Take one version of a dropped file: copy it under its stamped name, delete it from `imports`.
+
+    The copy is conditional on the version's ETag and on the name being free, so however many try, one file
+    comes of it. Then the dropped version goes (and no newer one), before anything is sent: a file that is in
+    `imports` has never been sent. None when that version is no longer there.
+    """
+    name = stamped(dropped.name, dropped.modified, dropped.etag)
+    record = replace(
+        record, externalid=external_id(name), source=dropped.name, sourceetag=dropped.etag
+    )
+    etag = _copy(account, dropped, container, name, record)
+    if etag:
+        claimed = replace(
+            dropped, container=container, name=name, etag=etag, modified=clock.now(), record=record
+        )
+    elif found := find(account, container, name):
+        claimed = (
+            found  # by somebody else, or by us before a crash: whoever goes on agrees on its ETag
+        )
+    else:
+        return None
+    release_source(account, claimed)
+    return claimed
+
+
+def release_source(account: DataAccount, claimed: File) -> None:
+    """Delete the dropped version that a claim was made of, and no newer one; gone already is as good.
+
+    Raises `Lost` where the claim's copy is not whole: it is made anew when the dropped file is looked at again.
+    """
+    record = claimed.record
+    if claimed.copy_status != "success":
+        if claimed.copy_status != "pending":
+            _delete(account, claimed)
+        raise Lost(f"{claimed.name}: its copy is {claimed.copy_status}")
+    if record.source:
+        source = replace(claimed, container=IMPORTS, name=record.source, etag=record.sourceetag)
+        _delete(account, source)
+
+
+def update(account: DataAccount, file: File, record: Record) -> File:
+    """Write a file's record, if the file is still as read. Raises `Lost` when it is not."""
+    blob = account.blobs.get_blob_client(file.container, file.name)
+    try:
+        done = blob.set_blob_metadata(
+            to_metadata(record, file.theirs),
+            etag=file.etag,
+            match_condition=MatchConditions.IfNotModified,
+        )
+    except HttpResponseError as error:
+        if error.status_code not in (404, 412):
+            raise
+        # A write whose answer was lost is tried again by the SDK, and then meets its own first try.
+        found = find(account, file.container, file.name)
+        if found is None or found.record != from_metadata(to_metadata(record, {}))[0]:
+            raise Lost(file.name) from error
+        return found
+    return replace(file, etag=str(done["etag"]), modified=clock.now(), record=record)
+
+
+def move(account: DataAccount, file: File, container: str, record: Record) -> None:
+    """File it in another container: copy, see that the copy is whole, delete. Raises `Lost`."""
+    if not _copy(account, file, container, file.name, record):
+        found = find(account, container, file.name)
+        if found is None:
+            raise Lost(file.name)
+        if found.size != file.size:
+            # The name carries the version, so this can't be; if it is, both are kept for a person.
+            raise RuntimeError(f"{container}/{file.name} is there already, with other content")
+    _delete(account, file)
+
+
+def finish_move(account: DataAccount, file: File) -> bool:
+    """Delete a file that was filed at its end already, when a crash came between copy and delete."""
+    for container in (SUCCEEDED, FAILED):
+        found = find(account, container, file.name)
+        if found and found.copy_status == "success" and found.size == file.size:
+            _delete(account, file)
+            return True
+    return False
+
+
+def _copy(
+    account: DataAccount, file: File, container: str, name: str, record: Record
+) -> str | None:
+    """Copy one version to a free name: the copy's ETag, or None when the name is taken or the version gone."""
+    source = account.blobs.get_blob_client(file.container, file.name)
+    target = account.blobs.get_blob_client(container, name)
+    metadata = to_metadata(record, file.theirs)
+    try:
+        if len(source.url) > _COPY_URL_LIMIT:
+            _copy_through(account, file, container, name, metadata)
+            return str(target.get_blob_properties().etag)
+        answer = target.start_copy_from_url(
+            source.url,
+            metadata=metadata,
+            source_etag=file.etag,
+            source_match_condition=MatchConditions.IfNotModified,
+            match_condition=MatchConditions.IfMissing,
+        )
+    except transfer.OtherContent:
+        return None
+    except HttpResponseError as error:
+        code = getattr(error, "error_code", None)
+        if error.status_code in (404, 412) or code == "BlobAlreadyExists":
+            return None
+        raise
+    status, etag = str(answer["copy_status"]), str(answer["etag"])
+    while status == "pending":  # within one account it is done at once, as a rule
+        clock.sleep(0.5)
+        found = target.get_blob_properties()
+        status, etag = str(found.copy.status), str(found.etag)
+    if status != "success":
+        # I4: a copy that is not whole is no copy. Its name must be free for the next try.
+        target.delete_blob()
+        raise RuntimeError(f"copying {file.container}/{file.name} to {container} ended as {status}")
+    return etag
+
+
+def _copy_through(
+    account: DataAccount, file: File, container: str, name: str, metadata: dict[str, str]
+) -> None:
+    """Copy by way of this process, where the source's URL is longer than a server-side copy takes."""
+    source = account.blobs.get_blob_client(file.container, file.name)
+    chunks = transfer.load(source, file.etag, file.size)
+
+    def verify(length: int) -> None:
+        if length != file.size:
+            raise RuntimeError(f"{file.name}: {length} bytes read of {file.size}")
+
+    transfer.store(
+        lambda _: next(chunks, b""),
+        account.blobs.get_blob_client(container, name),
+        verify=verify,
+        metadata=metadata,
+        content_type=str(source.get_blob_properties().content_settings.content_type),
+    )
+
+
+def _delete(account: DataAccount, file: File) -> None:
+    """Delete that version and no other; gone already is as good."""
+    blob = account.blobs.get_blob_client(file.container, file.name)
+    try:
+        blob.delete_blob(
+            delete_snapshots="include",
+            etag=file.etag,
+            match_condition=MatchConditions.IfNotModified,
+        )
+    except HttpResponseError as error:
+        if error.status_code not in (404, 412):
+            raise
+
+
+def write_report(account: DataAccount, name: str, text: str) -> None:
+    """Write `{name}.error.json` beside a failed file; the newest one stands."""
+    blob = account.blobs.get_blob_client(FAILED, f"{name}.error.json")
+    blob.upload_blob(text.encode(), overwrite=True)

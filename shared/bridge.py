@@ -1,0 +1,67 @@
+"""Settings and clients, made once in a process and shared by all its invocations."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from typing import Concatenate
+
+from azure.core.exceptions import HttpResponseError
+
+from shared import blobs, settings
+from shared.d365 import D365
+from shared.identity import new_credential
+from shared.telemetry import report
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """The two sides, and what the settings say of them."""
+
+    settings: settings.Settings
+    d365: D365
+    account: blobs.DataAccount
+
+    @property
+    def patience(self) -> timedelta:
+        """How long after its time something counts as missed: five minutes at the default time-out."""
+        return self.settings.function_timeout / 6
+
+
+class StorageDenied(PermissionError):
+    """Storage does not let us do something. The message says what, and what to grant."""
+
+
+@lru_cache(maxsize=1)
+def bridge() -> Bridge:
+    """The process's bridge. Raises `InvalidSettings` or `InvalidJobs`."""
+    found = settings.load()
+    return Bridge(found, D365(found.d365_url, new_credential), blobs.connect(found.storage))
+
+
+def run[**P](
+    flow: Callable[Concatenate[Bridge, P], object], *args: P.args, **kwargs: P.kwargs
+) -> None:
+    """Run a flow on the process's bridge.
+
+    Raises `StorageDenied` where storage refuses the app. A file that another worker has taken meanwhile is
+    no error.
+    """
+    try:
+        flow(bridge(), *args, **kwargs)
+    except blobs.Lost as error:
+        report("message.ignored", file=str(error), reason="another worker goes on with it")
+    except HttpResponseError as error:
+        if error.status_code != 403:
+            raise
+        raise StorageDenied(_what_to_grant(error)) from error
+
+
+def _what_to_grant(error: HttpResponseError) -> str:
+    request = getattr(error.response, "request", None)
+    where = f"{request.method} {request.url.split('?')[0]}" if request else "a request"
+    return (
+        f"storage refused {where} ({getattr(error, 'error_code', 403)}): give the app's identity the roles "
+        "Storage Blob Data Contributor and Storage Queue Data Contributor on the data account, and let "
+        "its firewall admit the app. Nothing is lost: it is tried again"
+    )

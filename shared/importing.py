@@ -1,0 +1,305 @@
+"""Import: a file dropped into `imports` is claimed, sent to D365, and from then on tracked.
+
+    imports/{path} --claim--> imports-processing [claimed] --intent--> [sending] --enqueue--> [sent]
+
+Each arrow is one conditional write, so of any number of workers one takes it; what a crash leaves at any point
+says by its state what may be done next: `claimed` was surely not sent, `sending` nobody can know, `sent` has
+its message id (I1, I2).
+"""
+
+import hashlib
+import json
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final
+from uuid import uuid4
+
+from shared import blobs, clock, outcomes, transfer
+from shared.blobs import File, Record
+from shared.bridge import Bridge
+from shared.errors import D365Error, Rejected, Uncertain
+from shared.jobs import ImportJob, Jobs
+from shared.telemetry import report
+
+GIVE_UP: Final = timedelta(days=1)
+"""For so long a file that D365 does not take (busy, not reached, not accepting the app) is sent again."""
+
+LONGEST_DELAY: Final = timedelta(minutes=15)
+
+_COMPANY: Final = re.compile(r"[A-Za-z0-9_-]{1,16}")
+
+
+class Misplaced(ValueError):
+    """A dropped file that no job can take. `reason` is a key of `outcomes.TODO`."""
+
+    def __init__(self, reason: str, error: str, job: str = "") -> None:
+        self.reason = reason
+        self.job = job
+        super().__init__(error)
+
+
+def import_file(bridge: Bridge, name: str) -> None:
+    """Send a dropped file, if nobody has yet. `name` is its blob's in `imports`.
+
+    An event that is repeated, late, or of a file long gone changes nothing.
+    """
+    dropped = blobs.find(bridge.account, blobs.IMPORTS, name)
+    if dropped is None:
+        report("message.ignored", file=name, reason="it is not in imports any more")
+        return
+    job = take(bridge, dropped)
+    if job is None:
+        return
+    if job.ordered:
+        start_next(bridge, job)
+        return
+    claimed = claim(bridge, dropped, job)
+    if claimed and claimed.record.state == "claimed":
+        send(bridge, job, claimed)
+
+
+def take(bridge: Bridge, dropped: File) -> ImportJob | None:
+    """The job that a dropped file is for; None when it waits for a paused job, or was refused just now."""
+    try:
+        job, _ = destination(bridge.settings.jobs, dropped)
+    except Misplaced as error:
+        outcomes.refuse(bridge.account, dropped, error.job, error.reason, str(error))
+        return None
+    return job if job.enabled else None
+
+
+def destination(jobs: Jobs, dropped: File) -> tuple[ImportJob, str]:
+    """The job and the company ("" for none) that a file's path names. Raises `Misplaced`."""
+    folder, *rest = dropped.name.split("/")
+    if not rest:
+        raise Misplaced("no-job-in-path", "the file lies in no job's folder")
+    job = jobs.import_job(folder)
+    if job is None:
+        known = ", ".join(each.name for each in jobs.imports) or "none"
+        raise Misplaced("no-such-job", f"there is no import job {folder!r}; there are: {known}")
+    if len(rest) > 2 or any(part in ("", ".", "..") for part in rest):
+        raise Misplaced(
+            "bad-path", f"{dropped.name!r} is not job/file or job/company/file", job.name
+        )
+    company = job.company or ""
+    if len(rest) == 2:
+        company = rest[0]
+        if not _COMPANY.fullmatch(company):
+            raise Misplaced("bad-path", f"{company!r} is not a legal entity's id", job.name)
+        if job.company and job.company.lower() != company.lower():
+            text = f"the job imports into {job.company}, the file's folder says {company}"
+            raise Misplaced("bad-path", text, job.name)
+    if dropped.size == 0:
+        raise Misplaced("empty-file", "the file is empty", job.name)
+    if job.entity is None and not is_package(rest[-1]):
+        text = "the job has no entity, so it takes data packages (.zip) alone"
+        raise Misplaced("no-entity", text, job.name)
+    return job, company
+
+
+def is_package(name: str) -> bool:
+    """Whether a file is sent as a data package: then no entity is named."""
+    return name.lower().endswith(".zip")
+
+
+def claim(bridge: Bridge, dropped: File, job: ImportJob) -> File | None:
+    """Take a dropped file into processing; None when that version is no longer there."""
+    _, company = destination(bridge.settings.jobs, dropped)
+    now = clock.now()
+    record = Record(
+        job=job.name,
+        company=company,
+        state="claimed",
+        claimed=clock.text(now),
+        due=clock.text(now),
+    )
+    claimed = blobs.claim(bridge.account, dropped, record)
+    if claimed:
+        report(
+            "file.claimed",
+            job=job.name,
+            file=claimed.name,
+            source=dropped.name,
+            bytes=dropped.size,
+        )
+    return claimed
+
+
+def resume(bridge: Bridge, job: ImportJob, file: File) -> None:
+    """Go on with a claimed file that was not sent: its worker died, or D365 did not take it then."""
+    blobs.release_source(bridge.account, file)
+    if job.ordered:
+        start_next(bridge, job)
+    else:
+        send(bridge, job, file)
+
+
+def send(bridge: Bridge, job: ImportJob, file: File) -> None:
+    """Send a claimed file and record its message id. Raises `blobs.Lost` when another worker has it."""
+    # I1: the intent is written down before the request, by one worker alone.
+    now = clock.now()
+    sending = blobs.update(
+        bridge.account,
+        file,
+        replace(
+            file.record,
+            state="sending",
+            sender=uuid4().hex,
+            attempts=file.record.attempts + 1,
+            due=clock.text(now + bridge.settings.function_timeout),
+        ),
+    )
+    if job.ordered and _others_under_way(bridge, job, sending):
+        _later(
+            bridge, sending, timedelta(seconds=random.uniform(1, 3)), "another file is under way"
+        )
+        return
+    digest = hashlib.sha256()
+    blob = bridge.account.blobs.get_blob_client(file.container, file.name)
+
+    def body() -> Iterator[bytes]:
+        nonlocal digest
+        digest = hashlib.sha256()
+        for chunk in transfer.load(blob, sending.etag, file.size):
+            digest.update(chunk)
+            yield chunk
+
+    try:
+        message_id = bridge.d365.enqueue(
+            job.activity_id,
+            body,
+            file.size,
+            entity=None if is_package(file.name) else job.entity,
+            company=file.record.company or None,
+            external_id=file.record.externalid,
+        )
+    except Rejected as error:
+        outcomes.fail(bridge.account, sending, sending.record, "refused", str(error))
+        after(bridge, job)
+        return
+    except Uncertain as error:
+        uncertain(bridge, job, sending, str(error))
+        return
+    except D365Error as error:
+        _wait(bridge, job, sending, error)
+        return
+    report(
+        "file.sent",
+        job=job.name,
+        file=file.name,
+        messageId=message_id,
+        externalId=file.record.externalid,
+        bytes=file.size,
+    )
+    now = clock.now()
+    first = check_delay(0)
+    sent = blobs.update(
+        bridge.account,
+        sending,
+        replace(
+            sending.record,
+            state="sent",
+            messageid=message_id,
+            sent=clock.text(now),
+            sha256=digest.hexdigest(),
+            due=clock.text(now + first),
+            reason="",
+        ),
+    )
+    look_again(bridge, sent, first)
+
+
+def uncertain(bridge: Bridge, job: ImportJob | None, file: File, why: str) -> None:
+    """Nobody can know whether D365 has the file: hold it, or send it again, as the job says (I2)."""
+    if job and job.when_uncertain == "resend":
+        _wait(bridge, job, file, Uncertain("enqueue", why))
+        return
+    outcomes.fail(bridge.account, file, file.record, "uncertain", why)
+    if job:
+        after(bridge, job)
+
+
+def after(bridge: Bridge, job: ImportJob) -> None:
+    """A file of the job has ended: in an ordered job, the next one goes."""
+    if job.ordered:
+        start_next(bridge, job)
+
+
+def start_next(bridge: Bridge, job: ImportJob) -> None:
+    """Send the next file of an ordered job, if none is under way (I5). Name order is the blobs' own."""
+    under_way = sorted(_processing(bridge, job), key=lambda file: file.name)
+    if any(file.record.state != "claimed" for file in under_way):
+        return  # its end calls for the next one
+    if under_way:
+        if clock.parse(under_way[0].record.due) <= clock.now() + timedelta(seconds=1):
+            blobs.release_source(bridge.account, under_way[0])
+            send(bridge, job, under_way[0])
+        return
+    for dropped in blobs.listed(bridge.account, blobs.IMPORTS, f"{job.name}/"):
+        if take(bridge, dropped):
+            claimed = claim(bridge, dropped, job)
+            if claimed and claimed.record.state == "claimed":
+                send(bridge, job, claimed)
+            return
+
+
+def look_again(bridge: Bridge, file: File, delay: timedelta) -> None:
+    """Put a message on the status queue that becomes visible after `delay`.
+
+    It names the version that it is for, so that one which comes late, or twice, changes nothing (S2).
+    """
+    bridge.account.queue(blobs.STATUS_QUEUE).send_message(
+        json.dumps({"file": file.name, "etag": file.etag}),
+        visibility_timeout=round(delay.total_seconds()),
+        time_to_live=-1,
+    )
+
+
+def check_delay(checks: int) -> timedelta:
+    """How long to wait before the next status check: seconds at first, minutes later (S3)."""
+    return timedelta(seconds=min(5 * 2**checks, 300))
+
+
+def _processing(bridge: Bridge, job: ImportJob) -> Iterator[File]:
+    return blobs.listed(bridge.account, blobs.PROCESSING, f"{job.name}/")
+
+
+def _others_under_way(bridge: Bridge, job: ImportJob, mine: File) -> bool:
+    """Whether another file of an ordered job is being sent or was sent (I5).
+
+    Each worker first writes its intent and then looks: of two at once, at least one sees the other.
+    """
+    return any(
+        file.name != mine.name and file.record.state != "claimed"
+        for file in _processing(bridge, job)
+    )
+
+
+def _wait(bridge: Bridge, job: ImportJob, file: File, error: D365Error) -> None:
+    """D365 did not take the file now: try again later, until that has gone on for too long."""
+    if clock.now() - clock.parse(file.record.claimed) > GIVE_UP:
+        reason = "uncertain" if isinstance(error, Uncertain) else "unavailable"
+        outcomes.fail(bridge.account, file, file.record, reason, str(error))
+        after(bridge, job)
+        return
+    asked = getattr(error, "retry_after", None)
+    delay = timedelta(seconds=asked or 10 * 2 ** min(file.record.attempts, 10))
+    delay = max(timedelta(seconds=1), min(delay, LONGEST_DELAY))
+    _later(bridge, file, delay, str(error))
+    report(
+        "file.waiting",
+        level=30,
+        job=job.name,
+        file=file.name,
+        reason=str(error),
+        retryInSeconds=round(delay.total_seconds()),
+    )
+
+
+def _later(bridge: Bridge, file: File, delay: timedelta, reason: str) -> None:
+    due = clock.text(clock.now() + delay)
+    record = replace(file.record, state="claimed", reason=reason, due=due)
+    look_again(bridge, blobs.update(bridge.account, file, record), delay)

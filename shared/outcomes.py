@@ -1,0 +1,129 @@
+"""How a file's import ends: filed under succeeded, or under failed with a report that a person can act on."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from shared import blobs, clock
+from shared.blobs import DataAccount, File, Record
+from shared.telemetry import redact, report
+
+TODO: Final[Mapping[str, str]] = {
+    "no-job-in-path": "Drop the file into a job's folder, as imports/{job}/{file} or "
+    "imports/{job}/{company}/{file}.",
+    "no-such-job": "Correct the folder's name, or add the job to the jobs file; then drop the file again.",
+    "bad-path": "Drop the file as imports/{job}/{file} or imports/{job}/{company}/{file}.",
+    "no-entity": "Give the job its entity in the jobs file, or drop a data package (.zip).",
+    "empty-file": "Nothing was sent. Drop the file again with its content.",
+    "refused": "Nothing was imported. Mend what D365 names, then drop the file again.",
+    "unavailable": "Nothing was imported. See why D365 could not be reached or did not accept the app "
+    "for so long, mend it, then drop the file again.",
+    "uncertain": "Look in D365 under Manage messages of the recurring data job for the external "
+    "identifier given here. If it is there, D365 has the file: do not send it again. "
+    "If it is not, drop the file again.",
+    "not-imported": "See D365's errors below; correct the file or the data in D365, then drop it again. "
+    "Where D365 says ProcessedWithErrors, some records may be in: send only the rest.",
+    "no-final-status": "D365 has the file but never said how it ended. Look the message id up under "
+    "Manage messages: is the job's batch running? Do not send the file again before you know.",
+}
+"""What to do, by the reason's code: the codes are those of `docs/operations.md`."""
+
+
+def succeed(account: DataAccount, file: File, record: Record) -> None:
+    """File it under succeeded. Raises `blobs.Lost` when another worker did something with it first."""
+    record = replace(record, state="succeeded", ended=clock.text(clock.now()), due="", reason="")
+    blobs.move(account, file, blobs.SUCCEEDED, record)
+    report(
+        "file.succeeded",
+        job=record.job,
+        file=file.name,
+        messageId=record.messageid,
+        status=record.status,
+        seconds=_seconds_since(record.claimed),
+    )
+
+
+def fail(
+    account: DataAccount,
+    file: File,
+    record: Record,
+    reason: str,
+    error: str,
+    d365: Mapping[str, Any] | None = None,
+) -> None:
+    """File it under failed with `{file}.error.json` beside it: what happened, and what to do.
+
+    `reason` is a key of `TODO`; `d365` is what D365 itself says. Raises `blobs.Lost`.
+    """
+    held = reason == "uncertain"
+    record = replace(
+        record,
+        state="held" if held else "failed",
+        ended=clock.text(clock.now()),
+        due="",
+        reason=reason,
+    )
+    # The report first: a failed file never stands there without its reason.
+    blobs.write_report(account, file.name, _report(file, record, error, d365))
+    blobs.move(account, file, blobs.FAILED, record)
+    announce(record, file.name, error)
+
+
+def refuse(account: DataAccount, dropped: File, job: str, reason: str, error: str) -> None:
+    """File a dropped file under failed before anything is done with it."""
+    now = clock.text(clock.now())
+    record = Record(
+        job=job, state="failed", source=dropped.name, claimed=now, ended=now, reason=reason
+    )
+    name = blobs.stamped(dropped.name, dropped.modified, dropped.etag)
+    blobs.write_report(account, name, _report(replace(dropped, name=name), record, error, None))
+    if blobs.claim(account, dropped, record, blobs.FAILED):
+        announce(record, name, error)
+
+
+def announce(record: Record, name: str, error: str) -> None:
+    """Tell the log that a file failed or is held."""
+    if record.state == "held":
+        ids = {"externalId": record.externalid}
+        report("file.held", logging.ERROR, job=record.job, file=name, error=error, **ids)
+    else:
+        report(
+            "file.failed",
+            logging.ERROR,
+            job=record.job,
+            file=name,
+            reason=record.reason,
+            error=error,
+            messageId=record.messageid,
+        )
+
+
+def _report(file: File, record: Record, error: str, d365: Mapping[str, Any] | None) -> str:
+    found = {
+        "file": record.source or file.name,
+        "blob": f"{blobs.FAILED}/{file.name}",
+        "outcome": record.state,
+        "reason": record.reason,
+        "error": redact(error),
+        "todo": TODO[record.reason],
+        "job": record.job,
+        "company": record.company,
+        "bytes": file.size,
+        "sha256": record.sha256,
+        "messageId": record.messageid,
+        "externalIdentifier": record.externalid,
+        "status": record.status,
+        "claimed": record.claimed,
+        "sent": record.sent,
+        "ended": record.ended,
+        "attempts": record.attempts,
+        "statusChecks": record.checks,
+        "d365": d365 or {},
+    }
+    return json.dumps(found, indent=2, ensure_ascii=False, default=str) + "\n"
+
+
+def _seconds_since(text: str) -> float:
+    return round((clock.now() - clock.parse(text)).total_seconds(), 1) if text else 0.0

@@ -1,0 +1,88 @@
+"""Reconcile: finds what an event or a message should have brought and did not, so that no file waits for ever
+(I3). Everything is found from the containers alone."""
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+
+from azure.core.exceptions import AzureError, ResourceNotFoundError
+
+from shared import blobs, clock, importing
+from shared.bridge import Bridge
+from shared.errors import D365Error
+from shared.telemetry import report
+
+_AT_ONCE = timedelta(0)
+
+
+def reconcile(bridge: Bridge) -> None:
+    """Take up dropped files without an event, files in processing whose time is past, and poison messages.
+
+    A file that fails is reported and does not keep the others from being looked at.
+    """
+    started = clock.monotonic()
+    found = _dropped(bridge)
+    requeued = _overdue(bridge)
+    for job in bridge.settings.jobs.imports:
+        if job.ordered and job.enabled:
+            _guarded(job.name, partial(importing.start_next, bridge, job))
+    poison = sum(_poison(bridge, name) for name in blobs.POISON_QUEUES)
+    seconds = round(clock.monotonic() - started, 1)
+    report("reconcile.finished", found=found, requeued=requeued, poison=poison, seconds=seconds)
+
+
+def _dropped(bridge: Bridge) -> int:
+    """Claim the files in `imports` that no event brought; the status queue has them sent."""
+    count = 0
+    latest = clock.now() - bridge.patience
+    for dropped in blobs.listed(bridge.account, blobs.IMPORTS):
+        if dropped.modified > latest:
+            continue  # its event may be on its way, or its upload not at its end
+        count += bool(_guarded(dropped.name, partial(_claim, bridge, dropped)))
+    return count
+
+
+def _claim(bridge: Bridge, dropped: blobs.File) -> bool:
+    job = importing.take(bridge, dropped)
+    if job is None or job.ordered:  # an ordered job's files are started below, one by one
+        return False
+    claimed = importing.claim(bridge, dropped, job)
+    if claimed:
+        importing.look_again(bridge, claimed, _AT_ONCE)
+    return claimed is not None
+
+
+def _overdue(bridge: Bridge) -> int:
+    """Files in processing whose worker died or whose message was lost get a new message."""
+    count = 0
+    latest = clock.now() - bridge.patience
+    for file in blobs.listed(bridge.account, blobs.PROCESSING):
+        if clock.parse(file.record.due) < latest and file.modified < latest:
+            _guarded(file.name, partial(importing.look_again, bridge, file, _AT_ONCE))
+            count += 1
+    return count
+
+
+def _poison(bridge: Bridge, name: str) -> int:
+    """Report what the host gave up, and remove it: the containers say what is still to be done."""
+    count = 0
+    queue = bridge.account.queue(name)
+    try:
+        for message in queue.receive_messages(messages_per_page=32, visibility_timeout=300):
+            report("poison.found", logging.ERROR, queue=name, message=str(message.content))
+            queue.delete_message(message)
+            count += 1
+    except ResourceNotFoundError:
+        pass  # the host makes it when it first gives something up
+    return count
+
+
+def _guarded[R](name: str, step: Callable[[], R]) -> R | None:
+    try:
+        return step()
+    except blobs.Lost as error:
+        report("message.ignored", file=name, reason=f"another worker goes on with it: {error}")
+    except (AzureError, D365Error, RuntimeError) as error:
+        report("reconcile.failed", logging.ERROR, file=name, error=str(error))
+    return None

@@ -1,0 +1,169 @@
+"""Status: asks D365 how a sent file fares, until it ends; then files it where it belongs.
+
+The status values are those of Microsoft Learn, "Recurring integrations", section on the message status, and
+those that the Recurring Integrations Scheduler's source has beside them, by name and by number (S1).
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Final
+
+from shared import blobs, clock, importing, outcomes
+from shared.blobs import File
+from shared.bridge import Bridge
+from shared.d365 import MessageId
+from shared.errors import D365Error
+from shared.jobs import ImportJob
+from shared.telemetry import report
+
+GIVE_UP: Final = timedelta(days=3)
+"""For so long D365 may take over one file: long enough for a batch that rests over a weekend (S3)."""
+
+RUNNING: Final = frozenset(
+    ("enqueued", "dequeued", "downloaded", "acked", "preprocessing", "processing", "inprocess")
+)
+SUCCEEDED: Final = frozenset(("processed",))
+FAILED: Final = frozenset(
+    (
+        "processedwitherrors",
+        "preprocessingerror",
+        "preprocesserror",
+        "postprocessingfailed",
+        "postprocessingerror",
+        "postprocesserror",
+    )
+)
+_NUMBERS: Final = (
+    "Enqueued",
+    "Dequeued",
+    "Downloaded",
+    "Acked",
+    "Processing",
+    "Processed",
+    "ProcessedWithErrors",
+    "PostProcessingError",
+    "PreProcessingError",
+    "PreProcessing",
+)
+
+
+def check_status(bridge: Bridge, message: Mapping[str, Any]) -> None:
+    """Look at one file in processing, as a message of the status queue asks: {"file", "etag"}.
+
+    A message for a file that has changed since, or that is gone, changes nothing (S2).
+    """
+    name = str(message.get("file", ""))
+    file = blobs.find(bridge.account, blobs.PROCESSING, name)
+    if file is None or file.etag != message.get("etag"):
+        report("message.ignored", file=name, reason="the file has gone on since")
+        return
+    job = bridge.settings.jobs.import_job(file.record.job)
+    if file.record.state == "sent":
+        _check(bridge, job, file)
+    elif file.record.state == "sending":
+        # Its time is up (the message came late enough), so its worker is no more.
+        if blobs.finish_move(bridge.account, file):
+            return
+        if clock.parse(file.record.due) <= clock.now():
+            why = "the worker that sent the file ended before D365's answer was recorded"
+            importing.uncertain(bridge, job, file, why)
+    elif job is None:
+        why = f"the job {file.record.job!r} is no longer in the jobs file"
+        outcomes.fail(bridge.account, file, file.record, "no-such-job", why)
+    elif job.enabled:
+        importing.resume(bridge, job, file)
+
+
+def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
+    record = file.record
+    message_id = MessageId(record.messageid)
+    try:
+        status, trouble = normal(bridge.d365.message_status(message_id)), ""
+    except D365Error as error:
+        # The file is with D365 whatever becomes of this question; it is asked again.
+        status, trouble = record.status, str(error)
+    kind = "running" if trouble else meaning(status)
+    if kind == "unknown":
+        ids = {"file": file.name, "messageId": message_id}
+        report("status.unknown", logging.WARNING, job=record.job, status=status, **ids)
+    now = clock.now()
+    record = replace(
+        record,
+        status=status,
+        checks=record.checks + 1,
+        checked=clock.text(now),
+        reason=trouble,
+    )
+    report(
+        "status.checked",
+        job=record.job,
+        file=file.name,
+        messageId=message_id,
+        status=status,
+        checks=record.checks,
+        error=trouble,
+    )
+    if kind == "succeeded":
+        outcomes.succeed(bridge.account, file, record)
+    elif kind == "failed":
+        said = _what_d365_says(bridge, job, message_id)
+        text = f"D365 ended the import as {status}{_first_error(said)}"
+        outcomes.fail(bridge.account, file, record, "not-imported", text, said)
+    elif now - clock.parse(record.sent) > GIVE_UP:
+        text = f"no final status after {GIVE_UP.days} days; the last one is {status or 'none'}"
+        if trouble:
+            text += f" ({trouble})"
+        outcomes.fail(bridge.account, file, record, "no-final-status", text)
+    else:
+        delay = importing.check_delay(record.checks)
+        record = replace(record, due=clock.text(now + delay))
+        importing.look_again(bridge, blobs.update(bridge.account, file, record), delay)
+        return
+    if job:
+        importing.after(bridge, job)
+
+
+def normal(status: str) -> str:
+    """A status by its name: D365 may say it as a number."""
+    text = status.strip()
+    return _NUMBERS[int(text)] if text.isdecimal() and int(text) < len(_NUMBERS) else text
+
+
+def meaning(status: str) -> str:
+    """ "running", "succeeded", "failed", or "unknown", which counts as running (S1)."""
+    key = status.strip().lower()
+    kinds = {"running": RUNNING, "succeeded": SUCCEEDED, "failed": FAILED}
+    return next((kind for kind, values in kinds.items() if key in values), "unknown")
+
+
+def _what_d365_says(bridge: Bridge, job: ImportJob | None, message_id: MessageId) -> dict[str, Any]:
+    """D365's own account of a failure: execution, log, counts for each entity, errors. Whatever can't be had
+    is left out with the reason, since the failure itself must be filed all the same."""
+    said: dict[str, Any] = {}
+    execution_id = ""
+    if job:
+        try:
+            found = bridge.d365.job_status(job.activity_id, message_id)
+            state = found.get("DataJobStatus") or {}
+            execution_id = str(state.get("ExecutionIdentifier") or "")
+            said["executionId"] = execution_id
+            said["jobState"] = state.get("DataJobState")
+            said["log"] = found.get("ExecutionLog")
+            said["entities"] = found.get("ExecutionDetail")
+        except D365Error as error:
+            said["jobStatusUnavailable"] = str(error)
+    try:
+        # The Scheduler passes the message id where it knows no execution id.
+        said["errors"] = bridge.d365.execution_errors(execution_id or message_id)
+    except D365Error as error:
+        said["errorsUnavailable"] = str(error)
+    return said
+
+
+def _first_error(said: Mapping[str, Any]) -> str:
+    errors = said.get("errors")
+    if isinstance(errors, list) and errors:
+        return f": {errors[0]}" + (f" (and {len(errors) - 1} more)" if len(errors) > 1 else "")
+    return ""

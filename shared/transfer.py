@@ -1,0 +1,195 @@
+"""Bytes from one side to the other: in bounded memory, in parallel, counted and hashed on the way.
+
+Both directions move blocks of `BLOCK` bytes with `PARALLEL` of them on their way to or from storage, so a
+transfer holds about `(PARALLEL + 2) * BLOCK` bytes whatever its size (E6). A block blob is invisible until its
+block list is committed, so a reader never sees a part of a package (E4); Microsoft Learn, "Put Block List".
+"""
+
+import hashlib
+from base64 import b64encode
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, RawIOBase
+from typing import Any, Final, override
+from uuid import uuid4
+
+from azure.core import MatchConditions
+from azure.core.exceptions import HttpResponseError
+from azure.storage.blob import BlobBlock, BlobClient, ContentSettings
+
+BLOCK: Final = 4 * 1024 * 1024
+"""Bytes. 50,000 blocks, the most that a blob may have, are then 195 GiB."""
+
+PARALLEL: Final = 4
+
+
+class OtherContent(Exception):
+    """A blob of that name is there already, with other bytes. `sha256` is that of the bytes just moved."""
+
+    def __init__(self, name: str, sha256: str) -> None:
+        self.sha256 = sha256
+        super().__init__(f"{name} is there already, with other content")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a blob holds: its length in bytes and its SHA-256 (hexadecimal)."""
+
+    bytes: int
+    sha256: str
+    created: bool
+    """False where the same blob was there already."""
+
+
+def store(
+    read: Callable[[int], bytes],
+    blob: BlobClient,
+    *,
+    verify: Callable[[int], None],
+    watch: Callable[[bytes], None] = lambda _: None,
+    metadata: Mapping[str, str],
+    content_type: str,
+) -> Stored:
+    """Write all that `read` gives into a new blob, visible at once and whole, or not at all.
+
+    `watch` sees every byte in order; `verify` is called with the length before anything becomes visible, and
+    raises to prevent it. The SHA-256 joins the metadata, the MD5 the blob's properties. A blob of that name is
+    never overwritten: with the same SHA-256 it counts as stored, otherwise `OtherContent` is raised.
+    """
+    digest, md5, total = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+    blocks: list[BlobBlock] = []
+    # Two uploads of one blob at once must not mix their blocks, and all ids on a blob have one length.
+    upload = uuid4().hex
+
+    def stage(number: int, data: bytes) -> None:
+        blob.stage_block(blocks[number].id, data, length=len(data))
+
+    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="stage") as pool:
+        pending: deque[Future[None]] = deque()
+        try:
+            block = _fill(read)
+            while block:
+                digest.update(block)
+                md5.update(block)
+                watch(block)
+                total += len(block)
+                following = _fill(read)
+                if not following and not blocks:
+                    break  # all of it in one block: one request writes it
+                blocks.append(BlobBlock(b64encode(f"{upload}{len(blocks):06}".encode()).decode()))
+                pending.append(pool.submit(stage, len(blocks) - 1, block))
+                if len(pending) > PARALLEL:
+                    pending.popleft().result()
+                block = following
+            for future in pending:
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    verify(total)
+    sha256 = digest.hexdigest()
+    settings = ContentSettings(content_type=content_type, content_md5=bytearray(md5.digest()))
+    everything = {**metadata, "sha256": sha256}
+    try:
+        if blocks:
+            blob.commit_block_list(
+                blocks,
+                content_settings=settings,
+                metadata=everything,
+                match_condition=MatchConditions.IfMissing,
+            )
+        else:
+            blob.upload_blob(block, content_settings=settings, metadata=everything, overwrite=False)
+    except HttpResponseError as error:
+        # 409 or 412: it is there. 400 InvalidBlockList: another writer's commit dropped our blocks.
+        if error.status_code not in (400, 409, 412) or not blob.exists():
+            raise
+        if blob.get_blob_properties().metadata.get("sha256") != sha256:
+            raise OtherContent(blob.blob_name, sha256) from error
+        return Stored(total, sha256, created=False)
+    return Stored(total, sha256, created=True)
+
+
+def _fill(read: Callable[[int], bytes]) -> bytes:
+    """The next whole block, shorter only at the end."""
+    block = read(BLOCK)
+    if len(block) in (0, BLOCK):
+        return block
+    parts = [block]
+    missing = BLOCK - len(block)
+    while missing and (more := read(missing)):
+        parts.append(more)
+        missing -= len(more)
+    return b"".join(parts)
+
+
+def load(blob: BlobClient, etag: str, size: int) -> Iterator[bytes]:
+    """The bytes of one version of a blob, block by block, read ahead in parallel.
+
+    Raises `azure.core.exceptions.ResourceModifiedError` when the blob is no longer that version.
+    """
+
+    def fetch(offset: int) -> bytes:
+        length = min(BLOCK, size - offset)
+        part = blob.download_blob(
+            offset, length, etag=etag, match_condition=MatchConditions.IfNotModified
+        )
+        return part.readall()
+
+    if size <= BLOCK:
+        if size:
+            yield fetch(0)
+        return
+    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="fetch") as pool:
+        pending: deque[Future[bytes]] = deque()
+        try:
+            for offset in range(0, size, BLOCK):
+                pending.append(pool.submit(fetch, offset))
+                if len(pending) > PARALLEL:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def reader(blob: BlobClient) -> BufferedReader:
+    """One version of a blob as a file to read and seek in: each block that is read is one request."""
+    return BufferedReader(_Blob(blob), BLOCK)
+
+
+class _Blob(RawIOBase):
+    def __init__(self, blob: BlobClient) -> None:
+        found = blob.get_blob_properties()
+        self._blob, self._etag, self._size, self._at = blob, found.etag, found.size, 0
+
+    @override
+    def readable(self) -> bool:
+        return True
+
+    @override
+    def seekable(self) -> bool:
+        return True
+
+    @override
+    def seek(self, offset: int, whence: int = SEEK_SET, /) -> int:
+        self._at = offset + {SEEK_SET: 0, SEEK_CUR: self._at, SEEK_END: self._size}[whence]
+        return self._at
+
+    @override
+    def tell(self) -> int:
+        return self._at
+
+    @override
+    def readinto(self, buffer: Any, /) -> int:
+        length = min(len(buffer), self._size - self._at)
+        if length <= 0:
+            return 0
+        part = self._blob.download_blob(
+            self._at, length, etag=self._etag, match_condition=MatchConditions.IfNotModified
+        )
+        buffer[:length] = part.readall()
+        self._at += length
+        return length
