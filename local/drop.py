@@ -1,0 +1,49 @@
+"""`dev.py drop FILE JOB`: puts a file where a running demo picks it up, as a person would."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from azure.core.exceptions import ResourceExistsError
+from azure.storage.blob import BlobServiceClient
+
+from local.running import RunningDemo, running_demos
+from shared.blobs import IMPORTS
+
+
+def _choose(pid: int | None) -> RunningDemo:
+    demos = [demo for demo in running_demos() if pid in (None, demo.pid)]
+    if not demos:
+        sys.exit("No demo is running. Start one with: python3 dev.py demo --keep")
+    if len(demos) > 1:
+        pids = ", ".join(str(demo.pid) for demo in demos)
+        sys.exit(f"Several demos are running; say which with --demo, one of: {pids}")
+    return demos[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        "dev.py drop", description="Drop a file into a demo that was started with --keep."
+    )
+    parser.add_argument("file", type=Path)
+    parser.add_argument("job", help="JOB, or JOB/COMPANY")
+    parser.add_argument("--demo", type=int, metavar="PID", help="which, if several are running")
+    arguments = parser.parse_args()
+    demo = _choose(arguments.demo)
+    job = arguments.job.strip("/")
+    if job.split("/")[0] not in demo.jobs:
+        print(f"(The demo's import jobs are {', '.join(demo.jobs)}: this one will be refused.)")
+    name = f"{job}/{arguments.file.name}"
+    with (
+        BlobServiceClient.from_connection_string(demo.connection_string) as service,
+        arguments.file.open("rb") as content,
+    ):
+        try:
+            service.get_blob_client(IMPORTS, name).upload_blob(content)
+        except ResourceExistsError:
+            sys.exit(f"{IMPORTS}/{name} is still waiting there; try again when it is taken.")
+    print(f"Dropped {IMPORTS}/{name}")
+
+
+if __name__ == "__main__":
+    main()
