@@ -207,7 +207,8 @@ def schema() -> dict[str, Any]:
     """The JSON Schema of a jobs file, for editors."""
     made = msgspec.json.schema(Jobs)
     made["$defs"]["Jobs"]["properties"]["$schema"] = {"type": "string"}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+    return dict(json.loads(json.dumps(whole)))  # defaults that are tuples become lists
 
 
 if __name__ == "__main__":
