@@ -162,7 +162,10 @@ def stamped(path: str, modified: datetime, etag: str) -> str:
     pure = PurePosixPath(path)
     suffix = pure.suffix if len(pure.suffix) <= 16 else ""
     stem = path.removesuffix(suffix)
-    return stem[: _NAME_LIMIT - len(stamp) - len(suffix)] + stamp + suffix
+    room = _NAME_LIMIT - len(stamp) - len(suffix.encode("utf-16-le")) // 2
+    # Storage is a .NET service, where a character beyond the basic plane counts as two.
+    cut = stem.encode("utf-16-le", "surrogatepass")[: 2 * room].decode("utf-16-le", "ignore")
+    return cut + stamp + suffix
 
 
 def external_id(name: str) -> str:

@@ -2,12 +2,12 @@
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from zlib import crc32, decompressobj
 from zlib import error as ZlibError  # noqa: N812
 
+from shared.block_stream import BlockStream, Step
 from shared.zip_records import (
     ALL_ONES,
     CENTRAL,
@@ -52,9 +52,6 @@ _FIRST_PIECE: Final = 4 * 1024
 _PIECE: Final = 64 * 1024
 _INFLATED_PIECE: Final = 512 * 1024
 
-type Step[T] = Generator[None, None, T]
-"""A part of the check. It yields where it needs the next block."""
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -86,11 +83,7 @@ class PackageCheck:
 
     def __init__(self, max_inflated: int = MAX_INFLATED) -> None:
         self._max_inflated = max_inflated
-        self._block = memoryview(b"")
-        self._at = 0  # the cursor in the block
-        self._base = 0  # where in the package the block begins
-        self._ended = False
-        self._part = "the first record"
+        self._in = BlockStream()
         self._offsets = array("Q")  # of each entry seen, and
         self._meanings = array("q")  # the hash of what its local record and content say
         self._inflated = 0
@@ -103,16 +96,15 @@ class PackageCheck:
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Check the next block, which is not kept. Raises `InvalidPackage` as soon as it is certain."""
-        self._block = memoryview(data).cast("B")
-        self._at = 0
+        self._in.push(data)
         try:
             self._resume()
         finally:
-            self._block, self._at = memoryview(b""), 0
+            self._in.release()
 
     def finish(self) -> Summary:
         """There is no more: raises `InvalidPackage` unless the package ended right here."""
-        self._ended = True
+        self._in.ended = True
         if self._summary is None:
             self._resume()
         assert self._summary is not None
@@ -129,37 +121,6 @@ class PackageCheck:
             self._problem = str(error)
             raise
 
-    # -- bytes ------------------------------------------------------------------------------------
-
-    def _need(self, count: int) -> Step[None]:
-        """Wait until `count` bytes lie together at the cursor."""
-        while len(self._block) - self._at < count:
-            rest = bytes(self._block[self._at :])
-            yield from self._next_block()
-            if rest:
-                self._base -= len(rest)
-                self._block = memoryview(rest + self._block)
-
-    def _next_block(self) -> Step[None]:
-        position = self._base + len(self._block)
-        if not self._ended:
-            yield
-        if self._ended:
-            if not position:
-                raise InvalidPackage("the package is empty: it has no bytes")
-            raise InvalidPackage(f"the package breaks off at byte {position}, in {self._part}")
-        self._base = position
-
-    def _take(self, count: int) -> Step[bytes]:
-        yield from self._need(count)
-        begin = self._at
-        self._at += count
-        return bytes(self._block[begin : self._at])
-
-    @property
-    def _position(self) -> int:
-        return self._base + self._at
-
     # -- the package from its first byte to its last ----------------------------------------------
 
     def _package(self) -> Step[None]:
@@ -172,28 +133,24 @@ class PackageCheck:
                 break
         count = yield from self._directory()
         while True:
-            if self._at < len(self._block):
-                raise InvalidPackage(f"more bytes follow the package's end at {self._position}")
-            if self._ended:
+            if self._in.waiting:
+                raise InvalidPackage(f"more bytes follow the package's end at {self._in.position}")
+            if self._in.ended:
                 break
-            self._base += len(self._block)
             yield
-        self._summary = Summary(count, self._position, self._inflated, self._unchecked)
+        self._summary = Summary(count, self._in.position, self._inflated, self._unchecked)
 
     def _signature(self, signature: bytes) -> Step[bool]:
-        yield from self._need(4)
-        return self._block[self._at : self._at + 4] == signature
+        return (yield from self._in.ahead(4)) == signature
 
     def _entry(self) -> Step[None]:
-        offset = self._position
-        self._part = f"the entry at byte {offset}"
-        yield from self._need(LOCAL_RECORD.size)
-        fixed = LOCAL_RECORD.unpack_from(self._block, self._at)
-        self._at += LOCAL_RECORD.size
-        name = yield from self._take(fixed[9])
-        extra = yield from self._take(fixed[10])
+        offset = self._in.position
+        self._in.part = f"the entry at byte {offset}"
+        fixed = yield from self._in.unpack(LOCAL_RECORD)
+        name = yield from self._in.take(fixed[9])
+        extra = yield from self._in.take(fixed[10])
         said = local_header(fixed, name, extra)
-        self._part = f"entry {shown(said.name, said.flags)} at byte {offset}"
+        self._in.part = f"entry {shown(said.name, said.flags)} at byte {offset}"
         self._offsets.append(offset)
 
         afterwards = bool(said.flags & DESCRIPTOR_FOLLOWS)
@@ -221,13 +178,13 @@ class PackageCheck:
             length = yield from self._descriptor(found.crc, found.compressed, found.size)
             if not length:
                 raise InvalidPackage(
-                    f"{self._part}: no data descriptor with CRC {found.crc:08x} and sizes "
+                    f"{self._in.part}: no data descriptor with CRC {found.crc:08x} and sizes "
                     f"{found.compressed} and {found.size} follows the content"
                 )
-            self._at += length
+            yield from self._in.take(length)
         elif found.meaning() != said.meaning():
             raise InvalidPackage(
-                f"{self._part}: the content has {found.size} bytes with CRC {found.crc:08x}, "
+                f"{self._in.part}: the content has {found.size} bytes with CRC {found.crc:08x}, "
                 f"its header says {said.size} with {said.crc:08x}"
             )
         self._meanings.append(hash(found.meaning()))
@@ -238,11 +195,9 @@ class PackageCheck:
         """Pass over `length` bytes: their CRC."""
         crc = 0
         while length:
-            if self._at == len(self._block):
-                yield from self._need(1)
-            with self._block[self._at : self._at + length] as piece:
+            yield from self._in.need(1)
+            with self._in.piece(length) as piece:
                 crc = crc32(piece, crc)
-                self._at += len(piece)
                 length -= len(piece)
         return crc
 
@@ -251,26 +206,24 @@ class PackageCheck:
         if length == 0:
             return 0, 0, 0  # some writers do so with empty files
         inflater = decompressobj(wbits=-15)
-        begin, size, crc, step = self._position, 0, 0, _FIRST_PIECE
+        begin, size, crc, step = self._in.position, 0, 0, _FIRST_PIECE
         while not inflater.eof:
-            if self._at == len(self._block):
-                yield from self._need(1)
+            yield from self._in.need(1)
             if length is not None:
-                step = min(_PIECE, length - (self._position - begin))
+                step = min(_PIECE, length - (self._in.position - begin))
                 if not step:
                     raise InvalidPackage(
-                        f"{self._part}: the deflated content has no end in its {length} bytes"
+                        f"{self._in.part}: the deflated content has no end in its {length} bytes"
                     )
-            with self._block[self._at : self._at + step] as piece:
-                self._at += len(piece)
+            with self._in.piece(step) as piece:
                 crc, inflated = self._inflate(inflater, piece, crc)
                 size += inflated
-            self._at -= len(inflater.unused_data)
+            self._in.back(len(inflater.unused_data))
             step = min(2 * step, _PIECE)
-        compressed = self._position - begin
+        compressed = self._in.position - begin
         if length not in (None, compressed):
             raise InvalidPackage(
-                f"{self._part}: deflated content ends after {compressed} of {length} bytes"
+                f"{self._in.part}: deflated content ends after {compressed} of {length} bytes"
             )
         return crc, compressed, size
 
@@ -284,7 +237,7 @@ class PackageCheck:
                 content = inflater.decompress(data, _INFLATED_PIECE)
             except ZlibError as error:
                 raise InvalidPackage(
-                    f"{self._part}: broken content near byte {self._position}: {error}"
+                    f"{self._in.part}: broken content near byte {self._in.position}: {error}"
                 ) from None
             crc = crc32(content, crc)
             size += len(content)
@@ -297,7 +250,7 @@ class PackageCheck:
         self._inflated += inflated
         if self._inflated > self._max_inflated:
             raise InvalidPackage(
-                f"{self._part}: inflates to more than {self._max_inflated} bytes in all"
+                f"{self._in.part}: inflates to more than {self._max_inflated} bytes in all"
             )
 
     def _descriptor(self, crc: int, compressed: int, size: int) -> Step[int]:
@@ -306,8 +259,7 @@ class PackageCheck:
         The signature is optional, the sizes have 32 or 64 bits, and nothing says which: so the record that
         must follow it decides too.
         """
-        yield from self._need(28)  # at least a central directory and an end record follow
-        ahead = bytes(self._block[self._at : self._at + 28])
+        ahead = yield from self._in.ahead(28)  # at least a directory and an end record follow
         for width in (4, 8) if max(compressed, size) <= ALL_ONES else (8,):
             sizes = compressed.to_bytes(width, "little") + size.to_bytes(width, "little")
             for signature in (DESCRIPTOR, b""):
@@ -321,34 +273,31 @@ class PackageCheck:
     def _find_directory(self) -> Step[None]:
         """Let all pass up to the end, then go back to where the end says that the directory begins."""
         tail = bytearray()
-        while not self._ended:
-            tail += self._block[self._at :][-TAIL:]
+        while True:
+            with self._in.piece(self._in.waiting) as piece:
+                tail += piece[-TAIL:]
             del tail[:-TAIL]
-            self._base += len(self._block)
-            self._block, self._at = memoryview(b""), 0
+            if self._in.ended:
+                break
             yield
-        end = find_end(tail, self._base)
-        begin = self._base - len(tail)
-        if end.offset < begin:
+        end = find_end(tail, self._in.position)
+        begin = self._in.position - len(tail)
+        if not begin <= end.offset <= self._in.position:
             raise InvalidPackage(
-                f"the directory at byte {end.offset} can't be followed: {self._part} does not say "
-                "where it ends, and the directory is too large or in the wrong place"
+                f"the directory can't be followed from byte {end.offset}: {self._in.part} does not "
+                "say where it ends, and the directory is too large or in the wrong place"
             )
-        self._block, self._at, self._base = memoryview(tail), end.offset - begin, begin
-        if self._at > len(tail):
-            raise InvalidPackage(f"the directory would begin after the end, at byte {end.offset}")
+        self._in.restart(tail[end.offset - begin :], end.offset)
 
     def _directory(self) -> Step[int]:
-        begin, count = self._position, 0
+        begin, count = self._in.position, 0
         listed = bytearray(len(self._offsets))
         while (yield from self._signature(CENTRAL)):
-            self._part = f"the directory that begins at byte {begin}"
-            yield from self._need(CENTRAL_RECORD.size)
-            fixed = CENTRAL_RECORD.unpack_from(self._block, self._at)
-            self._at += CENTRAL_RECORD.size
-            name = yield from self._take(fixed[10])
-            extra = yield from self._take(fixed[11])
-            yield from self._take(fixed[12])
+            self._in.part = f"the directory that begins at byte {begin}"
+            fixed = yield from self._in.unpack(CENTRAL_RECORD)
+            name = yield from self._in.take(fixed[10])
+            extra = yield from self._in.take(fixed[11])
+            yield from self._in.take(fixed[12])
             self._confirm(central_header(fixed, name, extra), listed, begin)
             count += 1
             if count > MAX_ENTRIES:
@@ -358,7 +307,7 @@ class PackageCheck:
             raise InvalidPackage(f"the entry at byte {offset} is not in the directory")
         if self._blind is not None:
             self._unchecked += count - len(self._meanings)
-        yield from self._end(begin, self._position - begin, count)
+        yield from self._end(begin, self._in.position - begin, count)
         return count
 
     def _confirm(self, said: Header, listed: bytearray, directory: int) -> None:
@@ -390,27 +339,17 @@ class PackageCheck:
         """The records after the directory say of it what is the case."""
         wide = yield from self._signature(END64)
         if wide:
-            begin = self._position
-            self._part = f"the zip64 end record at byte {begin}"
-            _, length, _, _, disk, disks, *sums = END64_RECORD.unpack(
-                (yield from self._take(END64_RECORD.size))
-            )
-            if (length, disk, disks, sums) != (44, 0, 0, [count, count, size, directory]):
-                raise InvalidPackage(f"{self._part} does not fit what stands before it")
-            locator = LOCATOR64_RECORD.unpack((yield from self._take(LOCATOR64_RECORD.size)))
-            if locator[:3] != (LOCATOR64, 0, begin) or locator[3] > 1:
-                raise InvalidPackage(f"{self._part} has no locator that leads to it")
-        begin = self._position
-        if not (yield from self._signature(END)):
-            found = bytes(self._block[self._at : self._at + 4])
-            if not begin:
-                raise InvalidPackage(f"not a zip: it begins with {found!r}")
+            yield from self._end64(directory, size, count)
+        begin = self._in.position
+        found = yield from self._in.ahead(4)
+        if found != END and not begin:
+            raise InvalidPackage(f"not a zip: it begins with {found!r}")
+        if found != END:
             raise InvalidPackage(
-                f"after {self._part} neither an entry nor the directory follows at byte {begin}, "
-                f"but {found!r}"
+                f"after {self._in.part} something unknown follows at byte {begin}: {found!r}"
             )
-        self._part = f"the end record at byte {begin}"
-        _, *sums, comment = END_RECORD.unpack((yield from self._take(END_RECORD.size)))
+        self._in.part = f"the end record at byte {begin}"
+        _, *sums, comment = yield from self._in.unpack(END_RECORD)
         for said, true, ones in zip(
             sums,
             (0, 0, count, count, size, directory),
@@ -418,9 +357,16 @@ class PackageCheck:
             strict=True,
         ):
             if said != true and not (wide and said == ones):
-                raise InvalidPackage(
-                    f"{self._part} does not fit what stands before it: it says {said} where "
-                    f"{true} is the case"
-                )
-        if END in (yield from self._take(comment)):
-            raise InvalidPackage(f"{self._part} has another end record in its comment")
+                raise InvalidPackage(f"{self._in.part} says {said} where {true} is the case")
+        if END in (yield from self._in.take(comment)):
+            raise InvalidPackage(f"{self._in.part} has another end record in its comment")
+
+    def _end64(self, directory: int, size: int, count: int) -> Step[None]:
+        begin = self._in.position
+        self._in.part = f"the zip64 end record at byte {begin}"
+        _, length, _, _, *said = yield from self._in.unpack(END64_RECORD)
+        if length != END64_RECORD.size - 12 or said != [0, 0, count, count, size, directory]:
+            raise InvalidPackage(f"{self._in.part} does not fit what stands before it")
+        locator = yield from self._in.unpack(LOCATOR64_RECORD)
+        if locator[:3] != (LOCATOR64, 0, begin) or locator[3] > 1:
+            raise InvalidPackage(f"{self._in.part} has no locator that leads to it")

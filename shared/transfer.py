@@ -78,7 +78,7 @@ def store(
                 following = _fill(read)
                 if not following and not blocks:
                     break  # all of it in one block: one request writes it
-                blocks.append(BlobBlock(b64encode(f"{upload}{len(blocks):06}".encode()).decode()))
+                blocks.append(BlobBlock(_block_id(upload, len(blocks))))
                 pending.append(pool.submit(stage, len(blocks) - 1, block))
                 if len(pending) > PARALLEL:
                     pending.popleft().result()
@@ -92,24 +92,39 @@ def store(
     sha256 = digest.hexdigest()
     settings = ContentSettings(content_type=content_type, content_md5=bytearray(md5.digest()))
     everything = {**metadata, "sha256": sha256}
+
+    def commit() -> None:
+        blob.commit_block_list(
+            blocks,
+            content_settings=settings,
+            metadata=everything,
+            match_condition=MatchConditions.IfMissing,
+        )
+
     try:
         if blocks:
-            blob.commit_block_list(
-                blocks,
-                content_settings=settings,
-                metadata=everything,
-                match_condition=MatchConditions.IfMissing,
-            )
+            commit()
         else:
             blob.upload_blob(block, content_settings=settings, metadata=everything, overwrite=False)
     except HttpResponseError as error:
         # 409 or 412: it is there. 400 InvalidBlockList: another writer's commit dropped our blocks.
-        if error.status_code not in (400, 409, 412) or not blob.exists():
+        if error.status_code not in (400, 409, 412):
             raise
-        if blob.get_blob_properties().metadata.get("sha256") != sha256:
-            raise OtherContent(blob.blob_name, sha256) from error
-        return Stored(total, sha256, created=False)
+        if blob.exists():
+            if blob.get_blob_properties().metadata.get("sha256") != sha256:
+                raise OtherContent(blob.blob_name, sha256) from error
+            return Stored(total, sha256, created=False)
+        if blocks:
+            raise
+        # Azurite takes blocks that an earlier upload left uncommitted for a blob, and so refuses a whole one.
+        blocks.append(BlobBlock(_block_id(upload, 0)))
+        stage(0, block)
+        commit()
     return Stored(total, sha256, created=True)
+
+
+def _block_id(upload: str, number: int) -> str:
+    return b64encode(f"{upload}{number:06}".encode()).decode()
 
 
 def _fill(read: Callable[[int], bytes]) -> bytes:

@@ -1,0 +1,17 @@
+"""The app: reads the settings and registers the functions. Nothing else."""
+
+import logging
+
+import azure.functions as func
+
+from functions import check_status, export_packages, import_file, reconcile
+from shared.bridge import bridge
+
+# The SDKs' own lines, one a request, would drown ours and cost their keep in Application Insights.
+logging.getLogger("azure").setLevel(logging.WARNING)
+
+bridge()  # a wrong setting or jobs file stops the app at start, with every mistake listed
+
+app = func.FunctionApp()
+for module in (export_packages, import_file, check_status, reconcile):
+    app.register_functions(module.blueprint)

@@ -1,0 +1,19 @@
+"""Timer: asks every export job's queue for packages."""
+
+import azure.functions as func
+
+from shared import exporting, settings
+from shared.bridge import run
+
+blueprint = func.Blueprint()
+
+
+@blueprint.function_name("export_packages")
+@blueprint.timer_trigger(
+    arg_name="timer",
+    schedule=settings.schedule("EXPORT_SCHEDULE", settings.EXPORT_SCHEDULE),
+    use_monitor=True,
+)
+def export_packages(timer: func.TimerRequest) -> None:
+    """Bring what D365 has exported into `exports`."""
+    run(exporting.export_packages)

@@ -1,0 +1,159 @@
+"""Claims and moves against real storage: one file comes of one version, and nothing is deleted uncopied."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from azure.storage.blob import BlobClient
+
+from shared import blobs
+from shared.blobs import DataAccount, File, Record
+
+RECORD = Record(job="j", state="claimed", claimed="2026-11-23T20:00:00+00:00")
+
+
+def drop(account: DataAccount, name: str, data: bytes = b"1;2", **metadata: str) -> File:
+    blob = account.blobs.get_blob_client(blobs.IMPORTS, name)
+    blob.upload_blob(data, overwrite=True, metadata=metadata)
+    found = blobs.find(account, blobs.IMPORTS, name)
+    assert found is not None
+    return found
+
+
+def names(account: DataAccount, container: str) -> list[str]:
+    return [found.name for found in blobs.listed(account, container)]
+
+
+def content(account: DataAccount, container: str, name: str) -> bytes:
+    return account.blobs.get_blob_client(container, name).download_blob().readall()
+
+
+def test_a_claim_moves_the_version_with_its_metadata(account: DataAccount) -> None:
+    """Bytes, content and the dropper's metadata stay; ours is added."""
+    dropped = drop(account, "j/a b%#+é.csv", owner="ann")
+    claimed = blobs.claim(account, dropped, RECORD)
+    assert claimed is not None
+    assert names(account, blobs.IMPORTS) == []
+    found = blobs.find(account, blobs.PROCESSING, claimed.name)
+    assert found is not None
+    assert (found.etag, found.record) == (claimed.etag, claimed.record)
+    assert found.theirs == {"owner": "ann"}
+    assert found.record.source == "j/a b%#+é.csv"
+    assert content(account, blobs.PROCESSING, claimed.name) == b"1;2"
+
+
+def test_of_many_claims_of_one_version_one_file_comes(account: DataAccount) -> None:
+    """I1: and everybody learns of the same file, so that whoever goes on must win its ETag."""
+    dropped = drop(account, "j/a.csv")
+    with ThreadPoolExecutor(8) as pool:
+        claims = list(pool.map(lambda _: blobs.claim(account, dropped, RECORD), range(8)))
+    assert len(names(account, blobs.PROCESSING)) == 1
+    assert len({claim.etag for claim in claims if claim}) == 1
+
+
+def test_a_version_that_was_overwritten_is_not_claimed(account: DataAccount) -> None:
+    """The newer one stays where it was dropped, for its own event."""
+    old = drop(account, "j/a.csv", b"old")
+    drop(account, "j/a.csv", b"new")
+    assert blobs.claim(account, old, RECORD) is None
+    assert names(account, blobs.PROCESSING) == []
+    assert content(account, blobs.IMPORTS, "j/a.csv") == b"new"
+
+
+def test_a_file_dropped_again_under_its_name_is_another_file(account: DataAccount) -> None:
+    """Both are kept, under two names."""
+    for data in (b"one", b"two"):
+        assert blobs.claim(account, drop(account, "j/a.csv", data), RECORD)
+    assert len(names(account, blobs.PROCESSING)) == 2
+
+
+def test_a_claim_overtaken_by_a_new_version_leaves_the_new_one(
+    account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Overwritten between our copy and our delete: the copy is the old version, and the new one stays."""
+    dropped = drop(account, "j/a.csv", b"old")
+    release = blobs.release_source
+
+    def overwritten_first(account: DataAccount, claimed: File) -> None:
+        drop(account, "j/a.csv", b"new")
+        release(account, claimed)
+
+    monkeypatch.setattr(blobs, "release_source", overwritten_first)
+    claimed = blobs.claim(account, dropped, RECORD)
+    assert claimed is not None
+    assert content(account, blobs.PROCESSING, claimed.name) == b"old"
+    assert content(account, blobs.IMPORTS, "j/a.csv") == b"new"
+
+
+@pytest.mark.parametrize("letter", ["x", "日", "é", "😀"])
+def test_the_longest_names_are_claimed_and_moved(account: DataAccount, letter: str) -> None:
+    """1,024 characters; in other alphabets their URL is too long for a server-side copy."""
+    name = f"j/{letter * (1018 // (len(letter.encode('utf-16-le')) // 2))}.csv"
+    dropped = drop(account, name)
+    claimed = blobs.claim(account, dropped, RECORD)
+    assert claimed is not None
+    found = blobs.find(account, blobs.PROCESSING, claimed.name)
+    assert found is not None
+    assert found.record.source == name
+    blobs.move(account, found, blobs.SUCCEEDED, replace(found.record, state="succeeded"))
+    assert names(account, blobs.IMPORTS) == names(account, blobs.PROCESSING) == []
+    assert content(account, blobs.SUCCEEDED, claimed.name) == b"1;2"
+
+
+def test_of_two_updates_of_one_version_one_is_lost(account: DataAccount) -> None:
+    """Whoever reads an old version can't write over a newer one."""
+    claimed = blobs.claim(account, drop(account, "j/a.csv"), RECORD)
+    assert claimed is not None
+    blobs.update(account, claimed, replace(claimed.record, state="sending", sender="one"))
+    with pytest.raises(blobs.Lost):
+        blobs.update(account, claimed, replace(claimed.record, state="sending", sender="two"))
+
+
+def test_an_update_whose_answer_was_lost_is_known_again(account: DataAccount) -> None:
+    """The SDK's second try meets the first one's result."""
+    claimed = blobs.claim(account, drop(account, "j/a.csv"), RECORD)
+    assert claimed is not None
+    intent = replace(claimed.record, state="sending", sender="one")
+    first = blobs.update(account, claimed, intent)
+    assert blobs.update(account, claimed, intent).etag == first.etag
+
+
+def test_a_move_that_was_half_done_is_finished(account: DataAccount) -> None:
+    """A crash after the copy: the next try finds it and only deletes."""
+    claimed = blobs.claim(account, drop(account, "j/a.csv"), RECORD)
+    assert claimed is not None
+    copied = account.blobs.get_blob_client(blobs.SUCCEEDED, claimed.name)
+    copied.upload_blob(b"1;2")
+    blobs.move(account, claimed, blobs.SUCCEEDED, claimed.record)
+    assert names(account, blobs.PROCESSING) == []
+    assert names(account, blobs.SUCCEEDED) == [claimed.name]
+
+
+def test_a_move_never_deletes_what_was_not_copied(account: DataAccount) -> None:
+    """I4: with other content under the target's name, both stay."""
+    claimed = blobs.claim(account, drop(account, "j/a.csv"), RECORD)
+    assert claimed is not None
+    account.blobs.get_blob_client(blobs.SUCCEEDED, claimed.name).upload_blob(b"something else")
+    with pytest.raises(RuntimeError, match="other content"):
+        blobs.move(account, claimed, blobs.SUCCEEDED, claimed.record)
+    assert names(account, blobs.PROCESSING) == [claimed.name]
+
+
+@pytest.mark.parametrize("status", ["failed", "aborted"])
+def test_a_copy_that_did_not_succeed_is_no_copy(
+    account: DataAccount, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    """I4: the source stays, and the name is free again for the next try."""
+    dropped = drop(account, "j/a.csv")
+    start = BlobClient.start_copy_from_url
+
+    def broken(self: BlobClient, *args: object, **kwargs: object) -> dict[str, object]:
+        return {**start(self, *args, **kwargs), "copy_status": status}  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BlobClient, "start_copy_from_url", broken)
+        with pytest.raises(RuntimeError, match=status):
+            blobs.claim(account, dropped, RECORD)
+    assert names(account, blobs.IMPORTS) == ["j/a.csv"]
+    assert names(account, blobs.PROCESSING) == []
+    assert blobs.claim(account, dropped, RECORD)
