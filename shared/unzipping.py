@@ -127,7 +127,7 @@ def _safe_name(info: "ZipInfo") -> str:
         parts = name.removesuffix("/").split("/")
         if not all(parts):
             why = "is empty or has an empty part"
-        elif any(part.endswith(".") or not part.strip() for part in parts):
+        elif any(part.rstrip().endswith(".") or not part.strip() for part in parts):
             # `.` and `..` among them; blob names may have no part that ends so, and Windows drops it.
             why = "has a part that ends with a dot or is blank"
         elif len(parts) > MAX_SEGMENTS:
