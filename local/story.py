@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from local import samples
 from local.audit import Drop
@@ -14,9 +15,12 @@ LARGE = 200 * 1024 * 1024
 
 # The texts that the simulator, playing D365, gives for the file that it rejects.
 COMPLAINTS = (
-    "Results. Voucher GNJL-000123 does not balance as per 2026-11-23. (accounting currency 17.00)",
+    "Results. Voucher GNJL-999999 does not balance as per 2026-11-23. (accounting currency 17.00)",
     "Main account 999999 does not exist in chart of accounts Shared.",
 )
+
+REJECTED = b"GNJL-999999"
+"""The simulator rejects a file that holds this."""
 
 _EXPORTS = {
     "customer-payments": "3f1c2a8e-6f0b-4a57-9d3e-0a5b7c1d2e01",
@@ -31,7 +35,7 @@ _IMPORTS = {
     "products": "8b7d4c52-1e9a-4f63-8c2b-5d6e7f809a04",
 }
 
-JOBS = {
+JOBS: dict[str, list[dict[str, Any]]] = {
     "exports": [
         {"name": name, "activityId": id_, **({"unzip": True} if name == _UNZIPPED else {})}
         for name, id_ in _EXPORTS.items()
@@ -113,7 +117,7 @@ def files() -> list[DroppedFile]:
         samples.GENERAL_JOURNAL,
     )
     products = samples.package("Products", [Part(samples.RELEASED_PRODUCTS, 300)])
-    unbalanced = journal.csv(3).replace(b"GNJL-000123", b"GNJL-999999")
+    unbalanced = journal.csv(3).replace(b"GNJL-000123", REJECTED)
     return [
         _dropped("vendors/new vendors.csv", vendors.csv(60), vendors.name, "USMF"),
         _dropped("payments/DEMF/payments week 47.xml", payments.xml(80), payments.name, "DEMF"),
