@@ -1,15 +1,23 @@
 """Real servers for the tests: Azurite, started once; each test finds its containers and queues empty."""
 
-from collections.abc import Iterator
+import json
+import logging
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from azure.core.exceptions import ResourceNotFoundError
 
 from local.azurite import Azurite, running_azurite
 from local.provisioning import provision
-from shared import blobs
+from local.simulator import Simulator, identity_settings, running_simulator
+from shared import blobs, clock, importing, jobs, tracking
 from shared.blobs import DataAccount
-from shared.settings import Storage
+from shared.bridge import Bridge
+from shared.d365 import D365
+from shared.identity import new_credential
+from shared.settings import Settings, Storage
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +47,102 @@ def empty(account: DataAccount) -> None:
             account.queue(queue).clear_messages()
         except ResourceNotFoundError:
             continue
+
+
+EXPORT_ID = "11111111-1111-4111-8111-111111111111"
+IMPORT_ID = "22222222-2222-4222-8222-222222222222"
+ORDERED_ID = "33333333-3333-4333-8333-333333333333"
+PACKAGE_ID = "44444444-4444-4444-8444-444444444444"
+
+JOBS = {
+    "exports": [{"name": "vendors", "activityId": EXPORT_ID}],
+    "imports": [
+        {"name": "journals", "activityId": IMPORT_ID, "entity": "General journal"},
+        {"name": "steps", "activityId": ORDERED_ID, "entity": "Steps", "ordered": True},
+        {"name": "packages", "activityId": PACKAGE_ID},
+    ],
+}
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[Simulator]:
+    """The simulator, served once."""
+    with running_simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def d365(served: Simulator) -> Simulator:
+    """A D365 environment with the jobs of `JOBS`, otherwise as new."""
+    served.reset()
+    served.add_export_job(EXPORT_ID)
+    for activity_id in (IMPORT_ID, ORDERED_ID, PACKAGE_ID):
+        served.add_import_job(activity_id)
+    return served
+
+
+@pytest.fixture
+def bridge(d365: Simulator, account: DataAccount, monkeypatch: pytest.MonkeyPatch) -> Bridge:
+    """The product between the simulator and Azurite. It never sleeps: its waits are counted as past."""
+    for name, value in identity_settings(d365).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(clock, "sleep", lambda _: None)
+    # Messages are visible at once, so that a test need not wait for them.
+    look_again = importing.look_again
+    monkeypatch.setattr(
+        importing, "look_again", lambda bridge, file, _: look_again(bridge, file, timedelta(0))
+    )
+    return make_bridge(d365, account)
+
+
+def make_bridge(d365: Simulator, account: DataAccount, **changes: object) -> Bridge:
+    """A bridge with `JOBS`, in which `changes` replace fields of the import job `journals`."""
+    raw = json.loads(json.dumps(JOBS))
+    raw["imports"][0].update(changes)
+    found = Settings(
+        d365.base_url,
+        Storage("", None, None, None),
+        jobs.parse(json.dumps(raw).encode()),
+        timedelta(minutes=30),
+    )
+    return Bridge(found, D365(d365.base_url, new_credential), account)
+
+
+@pytest.fixture
+def events(caplog: pytest.LogCaptureFixture) -> Callable[[str], list[dict[str, Any]]]:
+    """The fields of every event of a name that was reported so far."""
+    caplog.set_level(logging.INFO, "bridge")
+
+    def of(name: str) -> list[dict[str, Any]]:
+        lines = [
+            record.getMessage().split(" ", 1)
+            for record in caplog.records
+            if record.name == "bridge"
+        ]
+        return [json.loads(rest) for event, rest in lines if event == name]
+
+    return of
+
+
+def drop(account: DataAccount, name: str, data: bytes = b"1;2;3") -> str:
+    """Drop a file into `imports`."""
+    account.blobs.get_blob_client(blobs.IMPORTS, name).upload_blob(data, overwrite=True)
+    return name
+
+
+def contents(account: DataAccount, container: str) -> dict[str, bytes]:
+    """Every blob of a container with its bytes."""
+    client = account.blobs.get_container_client(container)
+    return {found.name: client.download_blob(found.name).readall() for found in client.list_blobs()}
+
+
+def work_queue(bridge: Bridge, rounds: int = 20) -> None:
+    """Play the queue trigger until the status queue is empty, waiting for no visibility timeout."""
+    for _ in range(rounds):
+        queue = bridge.account.queue(blobs.STATUS_QUEUE)
+        messages = list(queue.receive_messages(visibility_timeout=30))
+        for message in messages:
+            tracking.check_status(bridge, json.loads(message.content))
+            queue.delete_message(message)
+        if not messages and not queue.get_queue_properties().approximate_message_count:
+            return

@@ -1,0 +1,78 @@
+"""Serves an ASGI app on a free loopback port from a thread of this process.
+
+The scope gives the app what ASGI hides and a fault needs: `transport`, to reset the connection, and
+`wire_headers`, the header names in the case that they came in.
+"""
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where it is served."""
+
+    url: str
+
+
+class _Protocol(HttpToolsProtocol):
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+        scope["transport"] = self.transport
+        scope["wire_headers"] = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self.scope["wire_headers"].append((name.decode("latin-1"), value.decode("latin-1")))  # type: ignore[typeddict-item]
+
+
+@contextlib.contextmanager
+def serve(
+    app: Any, port: int = 0, cert: str | None = None, key: str | None = None
+) -> Iterator[Server]:
+    """Serve on 127.0.0.1; `port` 0 takes a free one; with a certificate, over TLS."""
+    listener = socket.create_server(("127.0.0.1", port), backlog=512)
+    config = uvicorn.Config(
+        app,
+        interface="asgi3",
+        http=_Protocol,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        ssl_certfile=cert,
+        ssl_keyfile=key,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    scheme = "https" if cert else "http"
+    while not server.started:
+        thread.join(0.01)
+        if not thread.is_alive():
+            raise RuntimeError("the server ended while it started")
+    try:
+        yield Server(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}")
+    finally:
+        server.should_exit = True
+        thread.join(5)
+        listener.close()
+
+
+def reset(scope: Any) -> None:
+    """End the connection with a TCP reset, as a crashing server or a broken network does."""
+    transport = scope["transport"]
+    raw = transport.get_extra_info("socket")
+    if raw is not None:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

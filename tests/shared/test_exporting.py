@@ -1,0 +1,302 @@
+"""Export: stored and whole, then acknowledged; never lost, never twice."""
+
+import io
+import json
+import random
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from local import samples
+from local.simulator import Simulator
+from shared import blobs, clock, exporting, jobs
+from shared.blobs import DataAccount
+from shared.bridge import Bridge
+from shared.exporting import Totals
+from shared.transfer import BLOCK
+from tests.conftest import EXPORT_ID, contents
+
+type Events = Callable[[str], list[dict[str, Any]]]
+
+SMALL = samples.package("small", [samples.Part(samples.VENDORS, 5)])
+OTHER = samples.package("other", [samples.Part(samples.VENDORS, 6)])
+
+
+@pytest.fixture(scope="module")
+def large() -> bytes:
+    """A package of several blocks."""
+    buffer = io.BytesIO(SMALL)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr("Large.csv", random.Random(1).randbytes(2 * BLOCK + 99))
+    return buffer.getvalue()
+
+
+def exported(account: DataAccount) -> dict[str, bytes]:
+    return contents(account, blobs.EXPORTS)
+
+
+def test_every_package_of_the_queue_is_stored_and_acknowledged(
+    bridge: Bridge, d365: Simulator, large: bytes
+) -> None:
+    """Until the queue is empty; the acknowledgement is the answer as it came (E5)."""
+    packages = [d365.add_package(EXPORT_ID, content) for content in (SMALL, large, OTHER)]
+    assert exporting.export_packages(bridge) == Totals(3, 0)
+    assert exported(bridge.account) == {
+        f"vendors/{package.correlation_id}.zip": package.content for package in packages
+    }
+    for package in packages:
+        assert package.acknowledgements == [{"asItCame": True, "receipt": package.pop_receipt}]
+
+
+def test_an_empty_queue_costs_one_request(bridge: Bridge, d365: Simulator) -> None:
+    """Most runs find nothing."""
+    assert exporting.export_packages(bridge) == Totals()
+    assert [request.operation for request in d365.requests if request.operation != "token"] == [
+        "dequeue"
+    ]
+
+
+@pytest.mark.parametrize("body", ["", "{}", '{"DownloadLocation": null}', '{"CorrelationId": "x"}'])
+def test_an_answer_without_a_location_is_an_empty_queue(
+    bridge: Bridge, d365: Simulator, body: str
+) -> None:
+    """How D365 says so is not documented, so every sane way is taken."""
+    d365.add_fault("dequeue", "answer", status=200, body=body)
+    assert exporting.export_packages(bridge) == Totals()
+
+
+def test_a_message_offered_again_after_a_lost_acknowledgement_gives_one_blob(
+    bridge: Bridge, d365: Simulator
+) -> None:
+    """E2: stored once, acknowledged at last."""
+    package = d365.add_package(EXPORT_ID, SMALL)
+    d365.add_fault("acknowledge", "answer", status=500, times=-1)
+    assert exporting.export_packages(bridge) == Totals(0, 1)
+    assert len(exported(bridge.account)) == 1
+    assert package.acknowledged == 0
+    d365.faults.clear()
+    d365.reoffer_seconds = 0
+    assert exporting.export_packages(bridge) == Totals(1, 0)
+    assert len(exported(bridge.account)) == 1
+    assert package.acknowledged == 1
+
+
+def test_an_acknowledgement_whose_answer_is_lost_is_sent_again(
+    bridge: Bridge, d365: Simulator
+) -> None:
+    """Microsoft recommends it, and it does no harm."""
+    package = d365.add_package(EXPORT_ID, SMALL)
+    d365.add_fault("acknowledge", "reset")
+    assert exporting.export_packages(bridge) == Totals(1, 0)
+    assert package.acknowledged == 1
+
+
+def test_the_same_id_with_other_bytes_is_a_second_blob(bridge: Bridge, d365: Simulator) -> None:
+    """E2: never an overwrite; and offered again, the second one is found too."""
+    package = d365.add_package(EXPORT_ID, SMALL)
+    exporting.export_packages(bridge)
+    for _ in range(2):
+        package.content, package.acknowledged, package.offered = OTHER, 0, 0
+        assert exporting.export_packages(bridge) == Totals(1, 0)
+    found = exported(bridge.account)
+    assert sorted(found.values()) == sorted([SMALL, OTHER])
+    assert found[f"vendors/{package.correlation_id}.zip"] == SMALL
+
+
+@pytest.mark.parametrize(
+    ("do", "options"),
+    [
+        ("truncate", {"bytes": 100}),
+        ("truncate-silently", {"bytes": 100}),
+        ("corrupt", {"bytes": 200}),
+        ("longer", {}),
+        ("reset", {}),
+        ("reset-during", {"bytes": 100}),
+        ("answer", {"status": 500}),
+        ("answer", {"status": 503, "headers": {"Retry-After": "1"}}),
+        ("answer", {"status": 429, "headers": {"Retry-After": "1"}}),
+    ],
+)
+def test_a_download_that_fails_once_is_made_again(
+    bridge: Bridge, d365: Simulator, do: str, options: dict[str, Any]
+) -> None:
+    """Seen in the field: 500 first, then the package."""
+    package = d365.add_package(EXPORT_ID, SMALL)
+    d365.add_fault("download", do, **options)
+    assert exporting.export_packages(bridge) == Totals(1, 0)
+    assert exported(bridge.account) == {f"vendors/{package.correlation_id}.zip": SMALL}
+
+
+@pytest.mark.parametrize(
+    ("do", "options", "says"),
+    [
+        ("truncate", {"bytes": 100}, "broke off"),
+        ("truncate-silently", {"bytes": 100}, "package"),
+        ("corrupt", {"bytes": 200}, "package"),
+        ("longer", {}, "broke off"),
+        ("answer", {"status": 404}, "404"),
+        ("answer", {"status": 200, "body": "<html>Sign in</html>"}, "zip"),
+        ("answer", {"status": 200, "body": ""}, "empty"),
+    ],
+)
+def test_a_package_that_is_not_whole_is_never_acknowledged(
+    bridge: Bridge,
+    d365: Simulator,
+    events: Events,
+    do: str,
+    options: dict[str, Any],
+    says: str,
+) -> None:
+    """E1, E3: nothing is stored, the failure is told, the next package is served all the same."""
+    bad = d365.add_package(EXPORT_ID, SMALL)
+    d365.add_fault("download", do, times=3, **options)
+    good = d365.add_package(EXPORT_ID, OTHER)
+    if do == "answer" and options["status"] == 404:
+        d365.faults[0].times = 1  # not tried again
+    assert exporting.export_packages(bridge) == Totals(1, 1)
+    assert exported(bridge.account) == {f"vendors/{good.correlation_id}.zip": OTHER}
+    assert (bad.acknowledged, good.acknowledged) == (0, 1)
+    (failed,) = events("package.failed")
+    assert failed["correlationId"] == bad.correlation_id
+    assert says in failed["error"]
+    assert "not acknowledged" in failed["error"]
+
+
+@pytest.mark.parametrize("do", ["gzip", "chunked"])
+def test_other_transfer_forms_are_taken(bridge: Bridge, d365: Simulator, do: str) -> None:
+    """A compressed answer is decoded; one without a length is checked by its zip."""
+    d365.add_package(EXPORT_ID, SMALL)
+    d365.add_fault("download", do)
+    assert exporting.export_packages(bridge) == Totals(1, 0)
+    assert list(exported(bridge.account).values()) == [SMALL]
+
+
+def test_a_location_on_plain_http_is_asked_at_d365s_own_address(
+    bridge: Bridge, d365: Simulator
+) -> None:
+    """Behind a load balancer D365 gives http and another port."""
+    location = "http://127.0.0.1:1/api/connector/download/{activity}/{correlation}"
+    d365.add_package(EXPORT_ID, SMALL, location=location)
+    assert exporting.export_packages(bridge) == Totals(1, 0)
+
+
+def test_a_relative_location_is_d365s_own(bridge: Bridge, d365: Simulator) -> None:
+    """Sane, though never seen."""
+    location = "/api/connector/download/{activity}/{correlation}"
+    d365.add_package(EXPORT_ID, SMALL, location=location)
+    assert exporting.export_packages(bridge) == Totals(1, 0)
+
+
+@pytest.mark.parametrize("location", ["http://other.example/p", "ftp://127.0.0.1/p", "https://[x/"])
+def test_a_location_that_may_not_be_fetched_is_told(
+    bridge: Bridge, d365: Simulator, events: Events, location: str
+) -> None:
+    """Only https elsewhere."""
+    d365.add_package(EXPORT_ID, SMALL, location=location)
+    assert exporting.export_packages(bridge) == Totals(0, 1)
+    assert "download location" in events("package.failed")[0]["error"]
+
+
+def test_an_unknown_activity_id_is_told_and_other_jobs_go_on(
+    d365: Simulator, bridge: Bridge, events: Events
+) -> None:
+    """404: the message says where the id comes from."""
+    d365.export_jobs.clear()
+    assert exporting.export_packages(bridge) == Totals(0, 1)
+    (failed,) = events("export.failed")
+    assert "404" in failed["error"]
+    assert "activity id" in failed["error"]
+
+
+def test_an_unregistered_application_is_told_what_to_do(
+    d365: Simulator, bridge: Bridge, events: Events
+) -> None:
+    """403: the step to take, in D365's own words."""
+    d365.registered = False
+    assert exporting.export_packages(bridge) == Totals(0, 1)
+    assert "Microsoft Entra applications" in events("export.failed")[0]["error"]
+    assert events("d365.denied")
+
+
+def test_a_revoked_token_is_renewed_once(d365: Simulator, bridge: Bridge) -> None:
+    """A2: a 401 costs one more token, not the run."""
+    exporting.export_packages(bridge)
+    d365.revoke_tokens()
+    d365.add_package(EXPORT_ID, SMALL)
+    assert exporting.export_packages(bridge) == Totals(1, 0)
+    assert d365.count("token") == 2
+
+
+def test_a_message_that_fails_and_comes_again_at_once_does_not_turn_in_a_circle(
+    d365: Simulator, bridge: Bridge
+) -> None:
+    """Once a run."""
+    d365.reoffer_seconds = 0
+    d365.add_package(EXPORT_ID, b"not a zip")
+    assert exporting.export_packages(bridge) == Totals(0, 1)
+    assert d365.count("download") == exporting.DOWNLOADS
+
+
+def test_two_runs_at_once_give_one_blob_each(bridge: Bridge, d365: Simulator, large: bytes) -> None:
+    """The same message to both: one blob; the acknowledgement that comes late is D365's to refuse."""
+    d365.reoffer_seconds = 0
+    d365.strict_receipts = False
+    d365.latency["download"] = 0.2
+    package = d365.add_package(EXPORT_ID, large)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: exporting.export_packages(bridge), range(2)))
+    assert exported(bridge.account) == {f"vendors/{package.correlation_id}.zip": large}
+    assert package.acknowledged >= 1
+
+
+def test_no_message_is_taken_when_the_time_is_up(
+    bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E6: what is left waits for the next run, unhidden."""
+    packages = [d365.add_package(EXPORT_ID, SMALL) for _ in range(3)]
+    elapsed = iter(range(0, 100_000, 400))
+    monkeypatch.setattr(clock, "monotonic", lambda: float(next(elapsed)))
+    exporting.export_packages(bridge)
+    assert sum(package.offered for package in packages) < 3
+
+
+def test_a_download_that_outlasts_the_run_is_given_up(
+    bridge: Bridge, d365: Simulator, large: bytes
+) -> None:
+    """The host would end the run; we end it first, in good order."""
+    package = d365.add_package(EXPORT_ID, large)
+    begun = clock.monotonic()
+    times = exporting.Times(take_until=begun + 60, end=begun - 1)
+    (job,) = bridge.settings.jobs.exports
+    assert exporting.export_job(bridge.d365, bridge.account, job, times) == Totals(0, 1)
+    assert package.acknowledged == 0
+    assert exported(bridge.account) == {}
+
+
+def test_unzip_writes_the_files_beside_the_package(
+    d365: Simulator, account: DataAccount, bridge: Bridge
+) -> None:
+    """And only then is the package acknowledged; again gives the same."""
+    raw = {"exports": [{"name": "vendors", "activityId": EXPORT_ID, "unzip": True}]}
+    settings = bridge.settings
+    object.__setattr__(settings, "jobs", jobs.parse(json.dumps(raw).encode()))
+    package = d365.add_package(EXPORT_ID, SMALL)
+    assert exporting.export_packages(bridge) == Totals(1, 0)
+    folder = f"vendors/{package.correlation_id}"
+    first = exported(account)
+    assert {f"{folder}.zip", f"{folder}/Manifest.xml", f"{folder}/PackageHeader.xml"} < set(first)
+    package.acknowledged = package.offered = 0
+    assert exporting.export_packages(bridge) == Totals(1, 0)
+    assert exported(account) == first
+
+
+def test_a_paused_job_is_not_asked(d365: Simulator, bridge: Bridge) -> None:
+    """`enabled: false`."""
+    raw = {"exports": [{"name": "vendors", "activityId": EXPORT_ID, "enabled": False}]}
+    object.__setattr__(bridge.settings, "jobs", jobs.parse(json.dumps(raw).encode()))
+    d365.add_package(EXPORT_ID, SMALL)
+    assert exporting.export_packages(bridge) == Totals()
+    assert d365.count("dequeue") == 0
