@@ -99,9 +99,13 @@ def _made(
     crc: int | None = None,
     deflated: bytes | None = None,
     attributes: int = 0,
+    zip64: bool = False,
     order: Callable[[list[bytes]], list[bytes]] = list,
 ) -> bytes:
-    """A zip by hand; `descriptor` is how the data descriptor is packed, for example "<4sLQQ"."""
+    """A zip by hand; `descriptor` is how the data descriptor is packed, for example "<4sLQQ".
+
+    With `zip64`, all that the directory and the end record say stands in their zip64 parts.
+    """
     body, directory = bytearray(), []
     for name, content in files:
         packed = content
@@ -121,17 +125,30 @@ def _made(
         if descriptor:
             signature = (b"PK\x07\x08",) if "4s" in descriptor else ()
             body += struct.pack(descriptor, *signature, *sums)
+        extra = struct.pack("<2H3Q", 1, 24, sums[2], sums[1], offset) if zip64 else b""
+        sums, offset = ((sums[0], ONES, ONES), ONES) if zip64 else (sums, offset)
         fixed = struct.pack(
             "<4s6H3L5H2L",
             *(b"PK\1\2", 45, 45, bits, method, 0, 33),
-            *(*sums, len(name), 0, 0, 0, 0, attributes, offset),
+            *(*sums, len(name), len(extra), 0, 0, 0, attributes, offset),
         )
-        directory.append(fixed + name)
+        directory.append(fixed + name + extra)
     listed = b"".join(order(directory))
-    counts = (len(directory), len(directory), len(listed), len(body), 0)
-    return bytes(body) + listed + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, *counts)
+    return bytes(body) + listed + _end(len(directory), len(listed), len(body), zip64)
 
 
+def _end(count: int, size: int, offset: int, zip64: bool) -> bytes:
+    if not zip64:
+        return struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, size, offset, 0)
+    counts = (0, 0, count, count, size, offset)
+    return (
+        struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, *counts)
+        + struct.pack("<4sLQL", b"PK\6\7", 0, offset + size, 1)
+        + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, ONES, ONES, 0)
+    )
+
+
+ONES = 0xFFFFFFFF
 FILES = ((b"Manifest.xml", MANIFEST), (b"rows.csv", ROWS), (b"empty.txt", b""))
 WRITERS = {
     "stored": _python(zipfile.ZIP_STORED),
@@ -150,6 +167,7 @@ WRITERS = {
         (b"e", b""), (b"f", b""), method=0, descriptor="<4sLLL"
     ),
     "directory in another order": _made(*FILES, order=lambda records: records[::-1]),
+    "directory and end in zip64": _made(*FILES, zip64=True),
     "deflated to no bytes": _made((b"empty.txt", b""), deflated=b""),
 }
 every_writer = pytest.mark.parametrize("data", WRITERS.values(), ids=WRITERS)
@@ -164,6 +182,17 @@ def test_a_good_package_passes_in_blocks_of_any_size(data: bytes, block: int) ->
     content = sum(info.file_size for info in infos)
 
     assert _check(data, block) == Summary(len(infos), len(data), content, 0)
+
+
+@pytest.mark.parametrize("descriptor", [None, "<4sLLL"])
+def test_content_may_end_anywhere_in_what_is_inflated_at_once(descriptor: str | None) -> None:
+    """The end may come together with the last full piece, or after it."""
+    piece = package_check._INFLATED_PIECE
+    for size in (piece - 1, piece, piece + 1, 3 * piece):
+        for content in (bytes(size), random.Random(size).randbytes(size)):
+            data = _made((b"a", content), descriptor=descriptor)
+            for block in (1000, 65536, 0):
+                assert _check(data, block).inflated == size
 
 
 def _tree(root: Path) -> None:
@@ -245,8 +274,11 @@ def _harmless(data: bytes) -> set[int]:
         # The directory's record; 34 is the disk's number.
         places |= {at + n for n in (4, 5, 6, 7, 8, 9, 12, 13, 14, 15, *range(34, 42))}
         name, extra, comment = struct.unpack_from("<3H", data, at + 28)
-        places |= set(range(at + 46 + name, at + 46 + name + extra + comment))
+        if not extra or data[at + 46 + name : at + 48 + name] != b"\1\0":
+            places |= set(range(at + 46 + name, at + 46 + name + extra + comment))
         at += 46 + name + extra + comment
+    if data.startswith(b"PK\6\6", at):
+        places |= {at + n for n in (12, 13, 14, 15, 56 + 16)}  # versions, and 0 or 1 disks
     return places
 
 
@@ -259,6 +291,7 @@ def _harmless(data: bytes) -> set[int]:
         "zip64",
         "folders",
         "descriptor of 64 bits without signature",
+        "directory and end in zip64",
     ],
 )
 def test_a_changed_byte_is_refused_unless_it_means_nothing(name: str) -> None:
@@ -267,7 +300,7 @@ def test_a_changed_byte_is_refused_unless_it_means_nothing(name: str) -> None:
     data = WRITERS[name]
     harmless = _harmless(data)
     for at in range(len(data)):
-        for change in (0x01, 0x80, 0xFF):
+        for change in (0x01, 0x08, 0x80, 0xFF):
             changed = bytearray(data)
             changed[at] ^= change
             if _passes(bytes(changed)):
@@ -299,6 +332,10 @@ def _replaced(data: bytes, old: bytes, new: bytes) -> bytes:
         (_replaced(_made(*FILES), b"PK\5\6\0\0\0\0\3", b"PK\5\6\0\0\0\0\4"), "says 4 where 3 is"),
         (_python(comment=b"an end PK\5\6" + bytes(30)), "another end record in its comment"),
         (_made((b"\xff", b""), flags=1 << 11), "is not UTF-8"),
+        (_replaced(_made(*FILES, zip64=True), b"\1\0\30\0", b"\1\0\31\0"), "longer than all"),
+        (_replaced(_made(*FILES, zip64=True), b"\1\0\30\0", b"\2\0\30\0"), "lacks its zip64"),
+        (_made(*FILES)[:-4] + b"\xff\xff\0\0", "breaks off|says"),
+        (_made(*FILES)[:-6] + b"\xff\xff\xff\xff\0\0", "says 4294967295 where"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -365,6 +402,12 @@ def test_content_of_unknown_length_leaves_directory_and_end_to_check() -> None:
         assert not _passes(data[:end])
     for wrong in (data + b"\0", b"\0" + data):
         assert not _passes(wrong)
+    wide = _made(*FILES, method=0, descriptor="<4sLLL", zip64=True)
+    assert _check(wide) == Summary(3, len(wide), 0, 3)
+    beyond = _made((b"a", b"x"), (b"b", b"y"), method=0, descriptor="<4sLLL")
+    at = beyond.rindex(b"PK\1\2") + 42  # where the second entry is said to be
+    with pytest.raises(InvalidPackage, match="'b' at byte 1000: none begins there"):
+        _check(beyond[:at] + struct.pack("<L", 1000) + beyond[at + 4 :])
     for at in set(range(data.index(b"PK\1\2"), len(data))) - _harmless(data):
         changed = bytearray(data)
         changed[at] ^= 0x80
@@ -401,11 +444,7 @@ def _many(count: int) -> Iterator[bytes]:
         size += 30 + len(name) + len(content)
     directory = b"".join(records)
     yield directory
-    end = size + len(directory)
-    yield struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, len(directory), size)
-    yield struct.pack("<4sLQL", b"PK\6\7", 0, end, 1)
-    small = min(count, 0xFFFF)
-    yield struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, small, small, len(directory), 0xFFFFFFFF, 0)
+    yield _end(count, len(directory), size, zip64=True)
 
 
 def test_a_hundred_thousand_entries_take_little_memory() -> None:
@@ -549,6 +588,7 @@ def test_two_names_that_some_system_takes_for_one_are_refused(one: str, other: s
         (b"", "not a zip"),
         (b"x" * 100, "not a zip"),
         (WRITERS["deflated"][:-1], "not a zip"),
+        (WRITERS["comment"][:-1], "what follows the end record is not its comment"),
         (_replaced(_made(*FILES), b"PK\1\2", b"PK\1\1"), "can't be read as a zip"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -584,6 +624,23 @@ def test_entries_that_share_bytes_are_refused() -> None:
     data = _made((b"a.txt", ROWS), (b"b.txt", ROWS), order=both_first)
     with pytest.raises(InvalidPackage, match=r"'b.txt' shares its bytes"):
         entries(io.BytesIO(data))
+
+
+def test_an_entry_that_reaches_into_the_directory_is_refused() -> None:
+    """Its length is a lie."""
+    data = _made((b"a.txt", ROWS), method=0)
+    at = data.index(b"PK\1\2") + 20
+    lying = data[:at] + struct.pack("<L", len(ROWS) + 1) + data[at + 4 :]
+    with pytest.raises(InvalidPackage, match=r"'a.txt' shares its bytes"):
+        entries(io.BytesIO(lying))
+
+
+def test_the_count_of_files_is_not_taken_on_trust(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end record may say less than the directory has."""
+    data = _made((b"a", b"1"), (b"b", b"2"))
+    monkeypatch.setattr(unzipping, "MAX_FILES", 1)
+    with pytest.raises(InvalidPackage, match="2 entries, more than 1"):
+        entries(io.BytesIO(_replaced(data, b"\0\0\0\0\2\0\2\0", b"\0\0\0\0\1\0\1\0")))
 
 
 @pytest.mark.parametrize("method", [0, 8])
