@@ -1,0 +1,112 @@
+"""Runs the trigger host as a process of its own: for tests, demo, benchmarks and crashes."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class HostFailed(RuntimeError):
+    """The host ended before it was ready; the text is its log."""
+
+
+class RunningHost:
+    """A trigger host in another process."""
+
+    def __init__(
+        self, process: "subprocess.Popen[str]", log: list[str], ready: dict[str, Any]
+    ) -> None:
+        self._process, self._log = process, log
+        self.url = str(ready["url"])
+        self.pid = int(ready["pid"])
+
+    def output(self) -> str:
+        """Its log so far."""
+        return "".join(self._log)
+
+    def invoke(self, name: str, text: str = "", *, wait: bool = True) -> dict[str, Any]:
+        """Run a function now; with `wait`, the answer has `status` and, of a failure, `error`."""
+        answer = requests.post(
+            f"{self.url}/admin/functions/{name}",
+            params={"wait": "true"} if wait else {},
+            json={"input": text},
+            timeout=600,
+        )
+        answer.raise_for_status()
+        return dict(answer.json()) if wait else {}
+
+    def deliver_events(self, deliver: bool) -> None:
+        """Whether new blobs become events."""
+        url = f"{self.url}/admin/host/events"
+        requests.post(url, json={"deliver": deliver}, timeout=10).raise_for_status()
+
+    def status(self) -> dict[str, Any]:
+        """`functions` and `invocations`."""
+        return dict(requests.get(f"{self.url}/admin/host/status", timeout=10).json())
+
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """End it in good order."""
+        if self.alive():
+            self._process.terminate()
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+@contextlib.contextmanager
+def running_host(
+    settings: Mapping[str, str],
+    app: Path = ROOT,
+    *,
+    environment: Mapping[str, str] | None = None,
+    command: tuple[str, ...] = (sys.executable, "-m", "local.host"),
+) -> Iterator[RunningHost]:
+    """Start the app in a trigger host with these app settings. Raises `HostFailed`."""
+    with tempfile.TemporaryDirectory(prefix="bridge-host-") as folder:
+        file = Path(folder) / "local.settings.json"
+        file.write_text(json.dumps({"IsEncrypted": False, "Values": dict(settings)}))
+        process = subprocess.Popen(
+            [*command, "--settings", str(file), "--app", str(app)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+        log: list[str] = []
+        assert process.stdout and process.stderr
+        stderr = process.stderr
+        reader = threading.Thread(target=lambda: log.extend(stderr), daemon=True)
+        reader.start()
+        line = process.stdout.readline()
+        if not line:
+            process.wait()
+            reader.join(5)
+            raise HostFailed("".join(log))
+        host = RunningHost(process, log, json.loads(line))
+        try:
+            yield host
+        finally:
+            host.stop()
+            reader.join(5)
