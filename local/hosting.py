@@ -95,7 +95,8 @@ def running_host(
             encoding="utf-8",
         )
         log: list[str] = []
-        assert process.stdout and process.stderr
+        assert process.stdout
+        assert process.stderr
         stderr = process.stderr
         reader = threading.Thread(target=lambda: log.extend(stderr), daemon=True)
         reader.start()

@@ -1,7 +1,7 @@
 """A D365 environment on loopback, as far as `docs/d365-api.md` says what one does, with its identity endpoint.
 
-It keeps to the contract and, on request, breaks it: faults make it answer wrongly, late, in part or not at all.
-Everything that it was asked and everything that it took is recorded, so that a test can compare both sides.
+It keeps to the contract and, on request, breaks it: faults make it answer wrongly, late, in part or not at
+all. Everything that it was asked and everything that it took is recorded, so that a test can compare both.
 
 `python -m local.simulator [--port N]` serves it alone; `/control/...` then stands for the methods of `Simulator`.
 """
@@ -94,11 +94,12 @@ class Received:
 class Fault:
     """Something that goes wrong with the next `times` requests of an operation (-1: with all).
 
-    `do` is one of: `answer` (status, headers, body) instead of serving; `answer-after`: serve, then this answer;
-    `reset`: before the body is read; `reset-during`: after `bytes` of the body, either way; `reset-after`: serve,
-    but the answer is lost; `delay` (seconds), then serve; `hang`: no answer for `seconds`; and of a download
-    `truncate` (after `bytes`, the length was announced), `truncate-silently` (no length was), `corrupt` (the byte
-    at `bytes` is flipped), `chunked`, `gzip`, `longer` (announces one byte more than comes and ends).
+    `do` is one of: `answer` (status, headers, body) instead of serving; `answer-after`: serve, then this
+    answer; `reset`: before the body is read; `reset-during`: after `bytes` of the body, either way;
+    `reset-after`: serve, but the answer is lost; `delay` (seconds), then serve; `hang`: no answer for
+    `seconds`; and of a download `truncate` (after `bytes`, the length was announced), `truncate-silently` (no
+    length was), `corrupt` (the byte at `bytes` is flipped), `chunked`, `gzip`, `longer` (announces one byte
+    more than comes and ends).
     """
 
     operation: str

@@ -1,7 +1,8 @@
 """Loads and calls a function app through the real worker library, `azure-functions-runtime`.
 
-It is what the Functions Python worker runs: indexing, the conversion of bindings, invocation and error texts are
-its own. The host speaks to it in protobuf; it asks only for objects with the right attributes, and gets plain ones.
+It is what the Functions Python worker runs: indexing, the conversion of bindings, invocation and error texts
+are its own. The host speaks to it in protobuf; it asks only for objects with the right attributes, and gets
+plain ones.
 One app a process: the library keeps its state in modules.
 """
 
@@ -104,7 +105,7 @@ class Worker:
         sys.path.insert(0, str(app))
         os.chdir(app)
         runtime.start_threadpool_executor()
-        # What the worker hands over to customers' code is its own package; the app's dependencies stand beside it.
+        # The worker hands over its own package; the app's dependencies stand beside it.
         request = SimpleNamespace(
             request=SimpleNamespace(
                 worker_init_request=SimpleNamespace(
