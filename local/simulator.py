@@ -3,7 +3,7 @@
 It keeps to the contract and, on request, breaks it: faults make it answer wrongly, late, in part or not at
 all. Everything that it was asked and everything that it took is recorded, so that a test can compare both.
 
-`python -m local.simulator [--port N]` serves it alone; `/control/...` then stands for the methods of `Simulator`.
+`python -m local.simulator [--port N]` serves it alone; `/control/...` then stands for `Simulator`'s methods.
 """
 
 import argparse
