@@ -192,6 +192,10 @@ def _begin(simulator: Simulator, storage: Storage, offers: list[story.Offer]) ->
     """D365 offers its packages, and people drop their files."""
     simulator.reject_text = story.REJECTED
     simulator.reject_errors = list(story.COMPLAINTS)
+    simulator.statuses = (
+        "Processing",
+        "Processed",
+    )  # D365 itself takes minutes; nobody should wait here
     for activity_id in story.EXPORT_IDS:
         simulator.add_export_job(activity_id)
     for activity_id in story.IMPORT_IDS:

@@ -454,7 +454,7 @@ class Simulator:
         exchange.length = length
         query = parse_qs(exchange.scope["query_string"].decode())
         rejected = bool(self.reject_text) and self.reject_text in kept
-        ends = (*RUNNING, "ProcessedWithErrors") if rejected else self.statuses
+        ends = (*self.statuses[:-1], "ProcessedWithErrors") if rejected else self.statuses
         received = Received(
             message_id=str(uuid4()),
             activity_id=activity_id,

@@ -1,0 +1,65 @@
+"""The app in the trigger host, as a process of its own, between Azurite and the simulator."""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.azurite import Azurite
+from local.hosting import RunningHost, running_host
+from local.simulator import Simulator, identity_settings
+from shared.blobs import DataAccount
+from tests.conftest import JOBS
+
+NEVER = "0 0 0 1 1 *"
+"""A timer that a test runs by hand."""
+
+type Start = Callable[..., contextlib.AbstractContextManager[RunningHost]]
+
+
+@pytest.fixture
+def start(azurite: Azurite, account: DataAccount, d365: Simulator, tmp_path: Path) -> Start:
+    """Starts the app; keywords replace app settings, `jobs` the jobs file (a value, or its text)."""
+    d365.statuses = ("Processed",)
+
+    @contextlib.contextmanager
+    def running(jobs: object = JOBS, **changes: str) -> Iterator[RunningHost]:
+        path = tmp_path / "jobs.json"
+        text = jobs if isinstance(jobs, str) else json.dumps(jobs)
+        path.write_text(text, encoding="utf-8")
+        settings: Mapping[str, str] = {
+            "FUNCTIONS_WORKER_RUNTIME": "python",
+            "AzureWebJobsStorage": azurite.connection_string,
+            "DataStorage": azurite.connection_string,
+            "D365_URL": d365.base_url,
+            "JOBS_FILE": str(path),
+            "EXPORT_SCHEDULE": NEVER,
+            "RECONCILE_SCHEDULE": NEVER,
+            **identity_settings(d365),
+            **changes,
+        }
+        with running_host(settings) as host:
+            yield host
+
+    return running
+
+
+@pytest.fixture
+def app(start: Start) -> Iterator[RunningHost]:
+    """The running app."""
+    with start() as host:
+        yield host
+
+
+def until(what: Callable[[], Any], host: RunningHost, patience: float = 60.0) -> Any:
+    """What `what` gives as soon as that is true; past all patience the test fails with the host's log."""
+    give_up = time.monotonic() + patience
+    while time.monotonic() < give_up:
+        if found := what():
+            return found
+        time.sleep(0.1)
+    pytest.fail(f"it did not come to pass. The host's log:\n{host.output()}")
