@@ -297,9 +297,8 @@ class D365:
 
     def _token(self, operation: str) -> str:
         try:
-            with self._lock:
-                credential = self._credential
-            return str(credential.get_token(f"{self._url}/.default").token)
+            with self._lock:  # threads that need the first token at once ask for one
+                return str(self._credential.get_token(f"{self._url}/.default").token)
         except AzureError as error:
             telemetry.report("d365.denied", level=40, operation=operation, error=str(error))
             why = (
