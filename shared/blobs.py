@@ -83,6 +83,8 @@ class Record:
     """What we called it in D365's `x-ms-dyn-externalidentifier`."""
     messageid: str = ""
     claimed: str = ""
+    stopsjob: str = ""
+    """Not empty: once failed, it holds up its job for as long as it lies in `imports-failed`."""
     sender: str = ""
     """Who intends to send it: a random id, so that a worker knows its own intent again."""
     sent: str = ""

@@ -35,7 +35,7 @@ _COMPANY: Final = re.compile(r"[A-Za-z0-9_-]{1,16}")
 class Misplaced(ValueError):
     """A dropped file that no job can take. `reason` is a key of `outcomes.TODO`."""
 
-    def __init__(self, reason: str, error: str, job: str = "") -> None:
+    def __init__(self, reason: str, error: str, job: ImportJob | None = None) -> None:
         self.reason = reason
         self.job = job
         super().__init__(error)
@@ -81,22 +81,20 @@ def destination(jobs: Jobs, dropped: File) -> tuple[ImportJob, str]:
         known = ", ".join(each.name for each in jobs.imports) or "none"
         raise Misplaced("no-such-job", f"there is no import job {folder!r}; there are: {known}")
     if len(rest) > 2 or any(part in ("", ".", "..") for part in rest):
-        raise Misplaced(
-            "bad-path", f"{dropped.name!r} is not job/file or job/company/file", job.name
-        )
+        raise Misplaced("bad-path", f"{dropped.name!r} is not job/file or job/company/file", job)
     company = job.company or ""
     if len(rest) == 2:
         company = rest[0]
         if not _COMPANY.fullmatch(company):
-            raise Misplaced("bad-path", f"{company!r} is not a legal entity's id", job.name)
+            raise Misplaced("bad-path", f"{company!r} is not a legal entity's id", job)
         if job.company and job.company.lower() != company.lower():
             text = f"the job imports into {job.company}, the file's folder says {company}"
-            raise Misplaced("bad-path", text, job.name)
+            raise Misplaced("bad-path", text, job)
     if dropped.size == 0:
-        raise Misplaced("empty-file", "the file is empty", job.name)
+        raise Misplaced("empty-file", "the file is empty", job)
     if job.entity is None and not is_package(rest[-1]):
         text = "the job has no entity, so it takes data packages (.zip) alone"
-        raise Misplaced("no-entity", text, job.name)
+        raise Misplaced("no-entity", text, job)
     return job, company
 
 
@@ -113,6 +111,7 @@ def claim(bridge: Bridge, dropped: File, job: ImportJob) -> File | None:
         job=job.name,
         company=company,
         state="claimed",
+        stopsjob="yes" if job.stops_on_failure else "",
         claimed=clock.text(now),
         due=clock.text(now),
     )
@@ -154,7 +153,7 @@ def send(bridge: Bridge, job: ImportJob, file: File) -> None:
     )
     if job.ordered and _others_under_way(bridge, job, sending):
         _later(
-            bridge, sending, timedelta(seconds=random.uniform(1, 3)), "another file is under way"
+            bridge, sending, timedelta(seconds=random.uniform(2, 4)), "another file is under way"
         )
         return
     digest = hashlib.sha256()
@@ -178,7 +177,6 @@ def send(bridge: Bridge, job: ImportJob, file: File) -> None:
         )
     except Rejected as error:
         outcomes.fail(bridge.account, sending, sending.record, "refused", str(error))
-        after(bridge, job)
         return
     except Uncertain as error:
         uncertain(bridge, job, sending, str(error))
@@ -218,32 +216,55 @@ def uncertain(bridge: Bridge, job: ImportJob | None, file: File, why: str) -> No
         _wait(bridge, job, file, Uncertain("enqueue", why))
         return
     outcomes.fail(bridge.account, file, file.record, "uncertain", why)
-    if job:
-        after(bridge, job)
-
-
-def after(bridge: Bridge, job: ImportJob) -> None:
-    """A file of the job has ended: in an ordered job, the next one goes."""
-    if job.ordered:
-        start_next(bridge, job)
 
 
 def start_next(bridge: Bridge, job: ImportJob) -> None:
-    """Send the next file of an ordered job, if none is under way (I5). Name order is the blobs' own."""
-    under_way = sorted(_processing(bridge, job), key=lambda file: file.name)
-    if any(file.record.state != "claimed" for file in under_way):
-        return  # its end calls for the next one
-    if under_way:
-        if clock.parse(under_way[0].record.due) <= clock.now() + timedelta(seconds=1):
-            blobs.release_source(bridge.account, under_way[0])
-            send(bridge, job, under_way[0])
-        return
+    """Send what may go now of an ordered job: the next file, and as long as time allows those after it (I5)."""
+    started = clock.monotonic()
+    while clock.monotonic() - started < bridge.settings.function_timeout.total_seconds() / 2:
+        file = _next(bridge, job)
+        if file is None:
+            return
+        send(bridge, job, file)
+
+
+def _next(bridge: Bridge, job: ImportJob) -> File | None:
+    """The file of an ordered job whose turn it is, claimed; None when it is no file's turn."""
+    under_way = list(_processing(bridge, job))
+    if any(_goes_before(job, file) for file in under_way) or _stopped(bridge, job):
+        return None
+    waiting = [file for file in under_way if file.record.state == "claimed"]
+    if waiting:
+        first = min(waiting, key=lambda file: (file.record.source, file.name))
+        if clock.parse(first.record.due) > clock.now() + timedelta(seconds=1):
+            return None
+        blobs.release_source(bridge.account, first)
+        return first
     for dropped in blobs.listed(bridge.account, blobs.IMPORTS, f"{job.name}/"):
         if take(bridge, dropped):
             claimed = claim(bridge, dropped, job)
-            if claimed and claimed.record.state == "claimed":
-                send(bridge, job, claimed)
-            return
+            return claimed if claimed and claimed.record.state == "claimed" else None
+        if _stopped(bridge, job):  # by this very file
+            return None
+    return None
+
+
+def _goes_before(job: ImportJob, file: File) -> bool:
+    """Whether a file in processing keeps the others of its job waiting."""
+    return file.record.state == "sending" or (
+        file.record.state == "sent" and job.next_after == "ended"
+    )
+
+
+def _stopped(bridge: Bridge, job: ImportJob) -> bool:
+    """Whether a failed file holds the job up: until a person has dealt with it, and deleted or moved it."""
+    if not job.stops_on_failure:
+        return False
+    for file in blobs.listed(bridge.account, blobs.FAILED, f"{job.name}/"):
+        if file.record.stopsjob:
+            report("job.stopped", level=30, job=job.name, file=file.name)
+            return True
+    return False
 
 
 def look_again(bridge: Bridge, file: File, delay: timedelta) -> None:
@@ -273,8 +294,7 @@ def _others_under_way(bridge: Bridge, job: ImportJob, mine: File) -> bool:
     Each worker first writes its intent and then looks: of two at once, at least one sees the other.
     """
     return any(
-        file.name != mine.name and file.record.state != "claimed"
-        for file in _processing(bridge, job)
+        file.name != mine.name and _goes_before(job, file) for file in _processing(bridge, job)
     )
 
 
@@ -283,7 +303,6 @@ def _wait(bridge: Bridge, job: ImportJob, file: File, error: D365Error) -> None:
     if clock.now() - clock.parse(file.record.claimed) > GIVE_UP:
         reason = "uncertain" if isinstance(error, Uncertain) else "unavailable"
         outcomes.fail(bridge.account, file, file.record, reason, str(error))
-        after(bridge, job)
         return
     asked = getattr(error, "retry_after", None)
     delay = timedelta(seconds=asked or 10 * 2 ** min(file.record.attempts, 10))

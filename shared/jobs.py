@@ -73,8 +73,24 @@ class ImportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
     company: Company | None = None
     ordered: Annotated[
         bool,
-        Meta(description="One file at a time in name order: the next goes when one has ended."),
+        Meta(description="One file at a time, in name order."),
     ] = False
+    next_after: Annotated[
+        Literal["ended", "accepted"],
+        Meta(
+            description="With ordered: when the next file goes. ended (default): when D365 has imported the "
+            "one before, or failed to; accepted: when D365 has taken it.",
+            extra={"mistake": "must be ended or accepted"},
+        ),
+    ] = "ended"
+    on_failure: Annotated[
+        Literal["continue", "stop"],
+        Meta(
+            description="With ordered: what a failed file does to those behind it. continue (default): they "
+            "go; stop: they wait until it is gone from imports-failed.",
+            extra={"mistake": "must be continue or stop"},
+        ),
+    ] = "continue"
     when_uncertain: Annotated[
         Literal["hold", "resend"],
         Meta(
@@ -84,6 +100,11 @@ class ImportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
         ),
     ] = "hold"
     enabled: Annotated[bool, Meta(description="false pauses the job; files wait.")] = True
+
+    @property
+    def stops_on_failure(self) -> bool:
+        """Whether a failed file holds up those behind it."""
+        return self.ordered and self.on_failure == "stop"
 
 
 class Jobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,6 +183,10 @@ def _mistakes(raw: object) -> Iterator[str]:
             yield from wrong
             if wrong:
                 continue
+            if type_ is ImportJob and not item.get("ordered"):
+                for field in ("nextAfter", "onFailure"):
+                    if field in item:
+                        yield f"{place}.{field}: says nothing without ordered: true"
             # Blob names are case-sensitive, people are not: two jobs may not differ by case alone.
             name = (kind, item["name"].lower())
             if name in names:

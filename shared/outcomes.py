@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from shared import blobs, clock
 from shared.blobs import DataAccount, File, Record
+from shared.jobs import ImportJob
 from shared.telemetry import redact, report
 
 TODO: Final[Mapping[str, str]] = {
@@ -30,10 +31,15 @@ TODO: Final[Mapping[str, str]] = {
 }
 """What to do, by the reason's code: the codes are those of `docs/operations.md`."""
 
+STOPPED: Final = (
+    "The job is stopped: its other files wait until this one is gone from imports-failed."
+)
+
 
 def succeed(account: DataAccount, file: File, record: Record) -> None:
     """File it under succeeded. Raises `blobs.Lost` when another worker did something with it first."""
-    record = replace(record, state="succeeded", ended=clock.text(clock.now()), due="", reason="")
+    ended = clock.text(clock.now())
+    record = replace(record, state="succeeded", ended=ended, due="", reason="", stopsjob="")
     blobs.move(account, file, blobs.SUCCEEDED, record)
     report(
         "file.succeeded",
@@ -71,11 +77,19 @@ def fail(
     announce(record, file.name, error)
 
 
-def refuse(account: DataAccount, dropped: File, job: str, reason: str, error: str) -> None:
+def refuse(
+    account: DataAccount, dropped: File, job: ImportJob | None, reason: str, error: str
+) -> None:
     """File a dropped file under failed before anything is done with it."""
     now = clock.text(clock.now())
     record = Record(
-        job=job, state="failed", source=dropped.name, claimed=now, ended=now, reason=reason
+        job=job.name if job else "",
+        state="failed",
+        source=dropped.name,
+        stopsjob="yes" if job and job.stops_on_failure else "",
+        claimed=now,
+        ended=now,
+        reason=reason,
     )
     name = blobs.stamped(dropped.name, dropped.modified, dropped.etag)
     blobs.write_report(account, name, _report(replace(dropped, name=name), record, error, None))
@@ -107,7 +121,7 @@ def _report(file: File, record: Record, error: str, d365: Mapping[str, Any] | No
         "outcome": record.state,
         "reason": record.reason,
         "error": redact(error),
-        "todo": TODO[record.reason],
+        "todo": TODO[record.reason] + (f" {STOPPED}" if record.stopsjob else ""),
         "job": record.job,
         "company": record.company,
         "bytes": file.size,

@@ -28,6 +28,7 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "file.succeeded": ("job", "file", "messageId", "seconds"),
     "file.failed": ("job", "file", "reason", "error"),
     "file.held": ("job", "file", "externalId", "error"),
+    "job.stopped": ("job", "file"),
     # status
     "status.checked": ("job", "file", "messageId", "status", "checks"),
     "status.unknown": ("job", "file", "messageId", "status"),

@@ -69,6 +69,7 @@ def check_status(bridge: Bridge, message: Mapping[str, Any]) -> None:
         if clock.parse(file.record.due) <= clock.now():
             why = "the worker that sent the file ended before D365's answer was recorded"
             importing.uncertain(bridge, job, file, why)
+            _next(bridge, job)
     elif job is None:
         why = f"the job {file.record.job!r} is no longer in the jobs file"
         outcomes.fail(bridge.account, file, file.record, "no-such-job", why)
@@ -121,8 +122,13 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
         record = replace(record, due=clock.text(now + delay))
         importing.look_again(bridge, blobs.update(bridge.account, file, record), delay)
         return
-    if job:
-        importing.after(bridge, job)
+    _next(bridge, job)
+
+
+def _next(bridge: Bridge, job: ImportJob | None) -> None:
+    """A file has ended: in an ordered job it is the next one's turn."""
+    if job and job.ordered and job.enabled:
+        importing.start_next(bridge, job)
 
 
 def normal(status: str) -> str:

@@ -1,0 +1,163 @@
+"""Ordered jobs: one file at a time in name order, and what a failed one does to those behind it."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from local.simulator import Simulator
+from shared import blobs, importing, jobs, reconciling
+from shared.blobs import DataAccount
+from shared.bridge import Bridge
+from tests.conftest import ORDERED_ID, contents, drop, make_bridge, work_queue
+
+NAMES = ("10 first.csv", "20 second.csv", "30 third.csv")
+
+
+def ordered(d365: Simulator, account: DataAccount, **changes: object) -> Bridge:
+    """A bridge whose job `journals` is ordered."""
+    return make_bridge(d365, account, ordered=True, **changes)
+
+
+def drop_all(account: DataAccount, *data: bytes) -> None:
+    """The files of `NAMES`, the last one first."""
+    for name, each in reversed(list(zip(NAMES, data or (b"1", b"2", b"3"), strict=True))):
+        drop(account, f"journals/{name}", each)
+
+
+def arrived(d365: Simulator) -> list[str]:
+    """The files that D365 took, as they were named when dropped."""
+    return [received.external_id.split(".2026")[0] + ".csv" for received in d365.received]
+
+
+def test_files_go_one_by_one_in_name_order(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """The last one's event comes first, and still the first one is sent; each next one when it has ended."""
+    bridge = ordered(d365, account)
+    drop_all(account)
+    for name in reversed(NAMES):
+        importing.import_file(bridge, f"journals/{name}")
+        assert arrived(d365) == [NAMES[0]]
+    work_queue(bridge)
+    assert arrived(d365) == list(NAMES)
+    assert len(contents(account, blobs.SUCCEEDED)) == 3
+
+
+def test_the_next_one_may_go_when_one_is_accepted(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """nextAfter accepted: none waits for the end of the one before, and the order stays."""
+    bridge = ordered(d365, account, nextAfter="accepted")
+    drop_all(account)
+    importing.import_file(bridge, f"journals/{NAMES[2]}")
+    assert arrived(d365) == list(NAMES)
+    assert len(contents(account, blobs.PROCESSING)) == 3
+
+
+@pytest.mark.parametrize("bad", [b"REJECT", b""], ids=["rejected", "empty"])
+def test_a_failed_file_lets_the_others_go_on(
+    bridge: Bridge, d365: Simulator, account: DataAccount, bad: bytes
+) -> None:
+    """onFailure continue, which is the default."""
+    bridge = ordered(d365, account)
+    drop_all(account, b"1", bad, b"3")
+    importing.import_file(bridge, f"journals/{NAMES[0]}")
+    work_queue(bridge)
+    assert arrived(d365)[-1] == NAMES[2]
+    assert len(contents(account, blobs.SUCCEEDED)) == 2
+
+
+@pytest.mark.parametrize("bad", [b"REJECT", b""], ids=["rejected", "empty"])
+def test_a_failed_file_stops_its_job_until_it_is_gone(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    bad: bytes,
+    events: Callable[[str], list[dict[str, Any]]],
+) -> None:
+    """onFailure stop: nothing behind it is sent, however often it is tried, until a person has moved it."""
+    bridge = ordered(d365, account, onFailure="stop")
+    drop_all(account, b"1", bad, b"3")
+    importing.import_file(bridge, f"journals/{NAMES[0]}")
+    work_queue(bridge)
+    importing.import_file(bridge, f"journals/{NAMES[2]}")
+    reconciling.reconcile(bridge)
+    assert NAMES[2] not in arrived(d365)
+    assert list(contents(account, blobs.IMPORTS)) == [f"journals/{NAMES[2]}"]
+    failed = contents(account, blobs.FAILED)
+    report = next(text for name, text in failed.items() if name.endswith(".error.json"))
+    assert b"The job is stopped" in report
+    assert events("job.stopped")
+    for name in failed:
+        account.blobs.get_blob_client(blobs.FAILED, name).delete_blob()
+    reconciling.reconcile(bridge)
+    work_queue(bridge)
+    assert arrived(d365)[-1] == NAMES[2]
+
+
+def test_a_failure_from_before_the_job_was_ordered_stops_nothing(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """Only a file that failed as part of the order holds it up."""
+    plain = make_bridge(d365, account)
+    importing.import_file(plain, drop(account, "journals/old.csv", b"REJECT"))
+    work_queue(plain)
+    bridge = ordered(d365, account, onFailure="stop")
+    importing.import_file(bridge, drop(account, "journals/new.csv"))
+    assert len(d365.received) == 2
+
+
+def test_a_file_that_d365_does_not_take_now_keeps_its_place(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """429 with a long wait: those behind it wait too."""
+    bridge = ordered(d365, account)
+    drop_all(account)
+    d365.add_fault("enqueue", "answer", status=429, headers={"Retry-After": "600"})
+    importing.import_file(bridge, f"journals/{NAMES[0]}")
+    importing.import_file(bridge, f"journals/{NAMES[1]}")
+    reconciling.reconcile(bridge)
+    assert not d365.received
+
+
+def test_workers_side_by_side_keep_the_order(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """Eight workers, each with an event of its own, on a slow D365: never two at once, none out of order."""
+    bridge = ordered(d365, account)
+    names = [f"journals/{number:02}.csv" for number in range(8)]
+    for name in names:
+        drop(account, name, name.encode())
+    d365.latency["enqueue"] = 0.1
+
+    def run(name: str) -> None:
+        try:
+            importing.import_file(bridge, name)
+        except blobs.Lost:
+            return
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(d365.received) <= 1
+    for _ in range(20):
+        work_queue(bridge)
+        reconciling.reconcile(bridge)
+    assert [f"journals/{each}" for each in arrived(d365)] == names
+    assert len(contents(account, blobs.SUCCEEDED)) == 8
+
+
+def test_order_settings_need_ordered() -> None:
+    """A setting that would do nothing is a mistake."""
+    job = {"name": "a", "activityId": ORDERED_ID, "onFailure": "stop", "nextAfter": "accepted"}
+    raw = str({"imports": [job]}).replace("'", '"').encode()
+    with pytest.raises(jobs.InvalidJobs) as failed:
+        jobs.parse(raw)
+    assert [mistake.split(":")[0] for mistake in failed.value.mistakes] == [
+        "imports[0].nextAfter",
+        "imports[0].onFailure",
+    ]
