@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,8 +61,10 @@ class Azurite:
         account_name: str = ACCOUNT_NAME,
         account_key: str = ACCOUNT_KEY,
         https: Certificate | None = None,
+        more_accounts: Sequence[str] = (),
     ) -> None:
         self.directory = directory
+        self._more_accounts = tuple(more_accounts)
         self.account_name = account_name
         self.account_key = account_key
         self._https = https
@@ -93,6 +95,10 @@ class Azurite:
             f"QueueEndpoint={self.queue_endpoint};TableEndpoint={self._endpoint(self._ports.table)};"
         )
 
+    def connection_string_of(self, account_name: str) -> str:
+        """That of another of its accounts, each as if it stood alone; all have the same key."""
+        return self.connection_string.replace(self.account_name, account_name)
+
     def _endpoint(self, port: int) -> str:
         scheme = "https" if self._https else "http"
         return f"{scheme}://127.0.0.1:{port}/{self.account_name}"
@@ -108,7 +114,10 @@ class Azurite:
                 stderr=subprocess.STDOUT,
                 env={
                     **os.environ,
-                    "AZURITE_ACCOUNTS": f"{self.account_name}:{self.account_key}",
+                    "AZURITE_ACCOUNTS": ";".join(
+                        f"{name}:{self.account_key}"
+                        for name in (self.account_name, *self._more_accounts)
+                    ),
                 },
             )
         try:
@@ -182,6 +191,7 @@ def running_azurite(
     directory: Path | None = None,
     account_name: str = ACCOUNT_NAME,
     https: Certificate | None = None,
+    more_accounts: Sequence[str] = (),
 ) -> Iterator[Azurite]:
     """A running Azurite, stopped at the end; several can run at once.
 
@@ -194,7 +204,9 @@ def running_azurite(
     if account_name != ACCOUNT_NAME:
         key = base64.b64encode(secrets.token_bytes(64)).decode()
     place = directory or Path(tempfile.mkdtemp(prefix="azurite-"))
-    azurite = Azurite(place, account_name=account_name, account_key=key, https=https)
+    azurite = Azurite(
+        place, account_name=account_name, account_key=key, https=https, more_accounts=more_accounts
+    )
     try:
         azurite.start()
         yield azurite

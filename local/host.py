@@ -534,6 +534,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--settings", type=Path, default=Path("local.settings.json"))
     parser.add_argument("--app", type=Path, default=Path(__file__).resolve().parent.parent)
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--no-events", action="store_true", help="lose every blob event")
     options = parser.parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO,
@@ -551,6 +552,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings(settings_file, app)
         host = Host(Worker(app), settings)
+        host.deliver_events = not options.no_events
         host.start()
     except AppFailed as error:
         print(f"The app did not start.\n{error}", file=sys.stderr, flush=True)

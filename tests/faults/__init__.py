@@ -1,0 +1,1 @@
+"""What holds when things break: `python3 dev.py faults`."""

@@ -1,0 +1,170 @@
+"""The crash matrix: the app's process is killed before and after every request that it makes.
+
+A clean run of each flow is recorded first; its requests are the points, so new code is covered by itself.
+Then, for each point, a world of its own: the process dies there by SIGKILL, another one is started, and when
+nothing is left to do the containers are compared with what D365 gave and took.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.azurite import Azurite
+from local.hosting import RunningHost, running_host
+from local.samples import VENDORS, Part, package, write_large_package
+from local.simulator import Simulator, running_simulator
+from tests.faults.world import OFTEN, World
+
+WIRE = (sys.executable, "-m", "tests.faults.wire")
+SETTLE_SECONDS = 120
+AT_ONCE = 6
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What happens in a world until all is done."""
+
+    name: str
+    begin: Callable[[World], None]
+    """What people and D365 do before the app starts."""
+    drive: Callable[[RunningHost], None]
+    when_uncertain: str = "hold"
+    statuses: tuple[str, ...] = ("Processed",)
+    events: bool = True
+    only_after: str = ""
+    """Points before the first request that holds this are those of another flow."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one crash."""
+
+    flow: str
+    number: int
+    request: str
+    when: str
+    outcome: str
+    violations: list[str]
+
+
+def _packages(world: World) -> None:
+    world.offer(2, package("Vendors", [Part(VENDORS, 30)]))
+    world.offer(1, world.folder.with_name("large.zip"))
+
+
+def _file(world: World) -> None:
+    world.drop("USMF/may.csv", f"1;2;{world.number}".encode())
+
+
+def _bad_file(world: World) -> None:
+    world.drop("USMF/may.csv", f"1;REJECT;{world.number}".encode())
+
+
+def _nothing(_: RunningHost) -> None:
+    return
+
+
+def _start(host: RunningHost, name: str) -> None:
+    host.invoke(name, wait=False)
+
+
+def _reconcile(host: RunningHost) -> None:
+    time.sleep(1)  # past this the file counts as missed: a sixth of the time-out
+    host.invoke("reconcile", wait=False)
+
+
+FLOWS = (
+    Flow("export", _packages, lambda host: _start(host, "export_packages")),
+    Flow("import, hold", _file, _nothing),
+    Flow("import, resend", _file, _nothing, when_uncertain="resend"),
+    Flow("status", _bad_file, _nothing, only_after="GetMessageStatus"),
+    Flow("reconcile", _file, _reconcile, events=False),
+)
+
+
+class Matrix:
+    """Runs crashes on one Azurite, each in a storage account of its own."""
+
+    def __init__(self, azurite: Azurite, accounts: Iterable[str], folder: Path) -> None:
+        self._azurite, self._folder = azurite, folder
+        self._accounts = iter(accounts)
+        write_large_package(folder / "large.zip", 9 << 20)  # of more than one block
+
+    def run(self, flow: Flow, *, every: int = 1) -> Iterator[Result]:
+        """The results of a flow; with `every`, those of each so many points alone."""
+        with running_simulator() as d365:
+            d365.reoffer_seconds = 0.0
+            d365.statuses = flow.statuses
+            requests = self._record(flow, d365)
+            first = next((n for n, r in enumerate(requests, 1) if flow.only_after in r), 1)
+            points = [
+                (number, request, when)
+                for number, request in enumerate(requests, 1)
+                if number >= first
+                for when in ("before", "after")
+            ]
+            chosen = [
+                point
+                for index, point in enumerate(points)
+                if index % every == 0 or "/enqueue/" in point[1] or "/ack/" in point[1]
+            ]
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                yield from pool.map(lambda point: self._crash(flow, d365, *point), chosen)
+
+    def _world(self, flow: Flow, d365: Simulator) -> World:
+        account = next(self._accounts)
+        number = int(account.removeprefix("case"))
+        place = self._folder / account
+        connection = self._azurite.connection_string_of(account)
+        world = World(number, connection, d365, place, flow.when_uncertain)
+        flow.begin(world)
+        return world
+
+    def _record(self, flow: Flow, d365: Simulator) -> list[str]:
+        world = self._world(flow, d365)
+        log = world.folder / "requests"
+        with self._host(world, flow, {"record": str(log)}) as host:
+            flow.drive(host)
+            _until_settled(world, host)
+        if wrong := world.violations():
+            raise RuntimeError(f"the clean run of {flow.name} is not clean: {wrong}")
+        return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+
+    def _crash(self, flow: Flow, d365: Simulator, number: int, request: str, when: str) -> Result:
+        world = self._world(flow, d365)
+        with self._host(world, flow, {"kill": number, "when": when}) as host:
+            with suppress(OSError):  # it may die before it answers
+                flow.drive(host)
+            give_up = time.monotonic() + SETTLE_SECONDS
+            while host.alive() and not world.settled() and time.monotonic() < give_up:
+                time.sleep(0.1)
+            died = not host.alive()
+        command = (sys.executable, "-m", "local.host", *(() if flow.events else ("--no-events",)))
+        with running_host(world.settings(timers=OFTEN), command=command) as host:
+            _until_settled(world, host)
+            time.sleep(1.5)  # for what should not come, such as a second copy
+        outcome = world.outcome() + ("" if died else " (that request was not made)")
+        return Result(flow.name, number, request, when, outcome, world.violations())
+
+    @contextmanager
+    def _host(self, world: World, flow: Flow, plan: object) -> Iterator[RunningHost]:
+        command = (*WIRE, *(() if flow.events else ("--no-events",)))
+        environment = {"BRIDGE_WIRE": json.dumps(plan)}
+        with running_host(world.settings(), environment=environment, command=command) as host:
+            yield host
+
+
+def _until_settled(world: World, host: RunningHost) -> None:
+    give_up = time.monotonic() + SETTLE_SECONDS
+    while not world.settled() and time.monotonic() < give_up and host.alive():
+        time.sleep(0.2)
+
+
+def accounts(count: int) -> list[str]:
+    """Names of storage accounts."""
+    return [f"case{number}" for number in range(100, 100 + count)]

@@ -1,0 +1,104 @@
+"""The trigger host with a hand on the wire: every request of the app is counted, and can be its last.
+
+`python -m tests.faults.wire ...` takes the arguments of `local.host`. `BRIDGE_WIRE` says what to do, as JSON:
+
+- `{"record": FILE}`: write each request as a line of JSON;
+- `{"kill": N, "when": "before" | "after"}`: end the process by SIGKILL around the Nth request;
+- `{"seed": N, "rate": R}`: of R of all requests to storage, break the connection before or after it.
+
+All clients go through urllib3. A request is the app's when code of `shared/` is on the stack: the host's own
+requests (it lives in the same process here) are left alone.
+"""
+
+import json
+import os
+import random
+import re
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import ProtocolError
+
+from local import host
+
+SHARED = str(Path(__file__).resolve().parents[2] / "shared") + os.sep
+
+_GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32}")
+_STAMP = re.compile(r"\.\d{8}T\d{6}Z-[0-9a-f]{8}")
+
+
+def is_apps() -> bool:
+    """Whether the product's own code makes this request."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame:
+        if frame.f_code.co_filename.startswith(SHARED):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def described(method: str, url: str) -> str:
+    """A request as a person reads it: without ids, stamps and signatures."""
+    parts = urlsplit(url)
+    path = unquote(parts.path).replace("Microsoft.Dynamics.DataEntities.", "")
+    path = re.sub(r"^/(devstoreaccount1|case\d+)/", "", path)
+    path = _STAMP.sub("", _GUID.sub("{id}", path))
+    comp = re.search(r"(?:^|&)comp=(\w+)", parts.query)
+    return f"{method} {path}" + (f" ({comp[1]})" if comp else "")
+
+
+class Wire:
+    """Counts the app's requests and does what was asked."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        self._plan = plan
+        self._count = 0
+        self._lock = threading.Lock()
+        self._random = random.Random(plan.get("seed"))
+        self._urlopen = HTTPConnectionPool.urlopen
+
+    def install(self) -> None:
+        """Let every request of the process pass here."""
+        wire = self
+
+        def urlopen(pool: HTTPConnectionPool, method: str, url: str, *args: Any, **kw: Any) -> Any:
+            if not is_apps():
+                return wire._urlopen(pool, method, url, *args, **kw)
+            return wire._pass(pool, method, url, args, kw)
+
+        HTTPConnectionPool.urlopen = urlopen  # type: ignore[method-assign, assignment]
+
+    def _pass(self, pool: Any, method: str, url: str, args: Any, kw: Any) -> Any:
+        with self._lock:
+            self._count += 1
+            number, chance = self._count, self._random.random()
+            if "record" in self._plan:
+                with Path(self._plan["record"]).open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(described(method, url)) + "\n")
+        self._perhaps_die(number, "before")
+        rate = float(self._plan.get("rate", 0)) if "/api/" not in url and "/data/" not in url else 0
+        if chance < rate / 2:
+            raise ProtocolError("Connection aborted.", ConnectionResetError("broken by the test"))
+        answer = self._urlopen(pool, method, url, *args, **kw)
+        if rate / 2 <= chance < rate:
+            answer.close()
+            raise ProtocolError("Connection aborted.", ConnectionResetError("broken by the test"))
+        self._perhaps_die(number, "after")
+        return answer
+
+    def _perhaps_die(self, number: int, when: str) -> None:
+        if self._plan.get("kill") == number and self._plan.get("when") == when:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    Wire(json.loads(os.environ["BRIDGE_WIRE"])).install()
+    code = host.main()
+    sys.stdout.flush()
+    os._exit(code)
