@@ -45,7 +45,7 @@ def serve(
         app,
         interface="asgi3",
         http=_Protocol,
-        log_level="warning",
+        log_level="critical",  # what the faults break on purpose is no news,
         access_log=False,
         lifespan="off",
         ssl_certfile=cert,

@@ -395,8 +395,21 @@ def _never_connected(error: Exception) -> bool:
 
 
 def _unreached(url: str, error: Exception) -> str:
-    host = urlsplit(url).netloc
-    return telemetry.redact(f"no answer from {host}: {type(error).__name__}: {error}")
+    """What a person needs of it: the innermost cause, not the layers of libraries around it."""
+    cause: BaseException = error
+    while inner := next(
+        (
+            each
+            for each in (getattr(cause, "reason", None), *cause.args, cause.__cause__)
+            if isinstance(each, BaseException)
+        ),
+        None,
+    ):
+        cause = inner
+    said = re.sub(r"^<[^>]*>: |'?<[^>]* object at [^>]*>'?[:,]? ?", "", str(cause))
+    return telemetry.redact(
+        f"no answer from {urlsplit(url).netloc}: {said or type(cause).__name__}"
+    )
 
 
 def _wait(operation: str, error: Unavailable | Uncertain, attempt: int) -> None:
@@ -445,38 +458,49 @@ def _announced_length(response: urllib3.BaseHTTPResponse) -> int | None:
 
 
 def _refusal(operation: str, answer: _Answer, headers: Mapping[str, str]) -> D365Error:
-    """What an answer that is no success proves (`docs/reliability.md`, the table of answers)."""
+    """The error for an answer that is no success."""
     status, said = answer.status, _said(answer.body)
-    text = f"D365 answered {status}" + (f": {said}" if said else "")
-    if status in (401, 403):
-        todo = (
-            "D365 does not accept the token: check that D365_URL is this environment's own address"
-            if status == 401
-            else "D365 does not know the application, or its user may not do this: register the client id "
-            "under System administration > Setup > Microsoft Entra applications, and allow it in the "
-            "recurring data job's authorisation policy"
-        )
-        telemetry.report("d365.denied", level=40, operation=operation, error=text)
-        return Denied(operation, f"{text}. {todo}", status)
-    if 300 <= status < 400:
-        todo = "a redirect, as a sign-in page or an on-premises system gives; check D365_URL"
-        return Rejected(operation, f"{text}: {todo}", status)
     retry_after = _retry_after(headers.get("Retry-After"))
-    proven = status in (408, 429) or (
-        status >= 500 and (said_by_d365(answer.body) or retry_after is not None)
+    kind = verdict(
+        status, from_d365=said_by_d365(answer.body), asks_to_wait=retry_after is not None
     )
-    if proven:
-        unavailable = Unavailable(operation, text, status)
-        unavailable.retry_after = retry_after
-        return unavailable
-    if status >= 500:
-        return Uncertain(operation, text, status)
-    return Rejected(operation, f"{text}{_TODO.get(status, '')}", status)
+    text = f"D365 answered {status}" + (f": {said.rstrip('.')}" if said else "")
+    todo = _TODO.get(300 if 300 <= status < 400 else status)
+    error = kind(operation, f"{text}. {todo}" if todo else text, status)
+    if isinstance(error, Unavailable):
+        error.retry_after = retry_after
+    if isinstance(error, Denied):
+        telemetry.report("d365.denied", level=40, operation=operation, error=str(error))
+    return error
+
+
+def verdict(status: int, *, from_d365: bool, asks_to_wait: bool) -> type[D365Error]:
+    """What an answer that is no success proves: did D365 do what we asked? (I2)
+
+    `from_d365`: it has D365's own error body; `asks_to_wait`: it has `Retry-After`. `docs/reliability.md` gives
+    the reason for each line; `tests/faults/sending.py` tries each.
+    """
+    match status:
+        case 401 | 403:
+            return Denied
+        case 408 | 429:
+            return Unavailable
+        case _ if status >= 500:
+            # Its own words, or a wish to wait, come from a server that has turned the request down. A page
+            # of some gateway between says nothing of what became of the request behind it.
+            return Unavailable if from_d365 or asks_to_wait else Uncertain
+        case _:
+            return Rejected
 
 
 _TODO: Final = {
-    404: ". Is the activity id that of a recurring data job in this environment, and enabled?",
-    413: ". The file is larger than D365 takes in one request: split it, or zip it as a data package",
+    300: "That is a redirect, as a sign-in page or an on-premises system gives: check D365_URL",
+    401: "It does not accept the token: check that D365_URL is this environment's own address",
+    403: "It does not know the application, or its user may not do this: register the client id under "
+    "System administration > Setup > Microsoft Entra applications, and allow it in the recurring data job's "
+    "authorisation policy",
+    404: "Is the activity id that of a recurring data job in this environment, and enabled?",
+    413: "The file is larger than D365 takes in one request: split it, or zip it as a data package",
 }
 
 

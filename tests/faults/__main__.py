@@ -1,0 +1,82 @@
+"""`dev.py faults [--every N] [--seed N] [--seconds N]`: what holds when things break, as tables.
+
+Prints the table of what each failure of a send proves, each row tried; the crash matrix; and one random
+schedule. Exits non-zero on any violation.
+"""
+
+import argparse
+import logging
+import random
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from local.azurite import running_azurite
+from tests.faults import crashes, schedules, sending
+
+
+def print_sends() -> list[str]:
+    """The table of failed sends, each row tried."""
+    print("\nWhat a failed send proves (docs/reliability.md)\n")
+    wrong = []
+    for row in sending.tried():
+        mark = "ok" if not row.violation else "WRONG: " + row.violation
+        print(f"  {row.case.what:<46} {row.found:<12} D365 took it {row.received}x   {mark}")
+        wrong += [f"{row.case.what}: {row.violation}"] if row.violation else []
+    return wrong
+
+
+def print_crashes(every: int) -> list[str]:
+    """The crash matrix."""
+    print("\nCrash matrix: killed before and after each request, then settled\n")
+    names, wrong = crashes.accounts(400), []
+    with (
+        TemporaryDirectory(prefix="bridge-crashes-") as folder,
+        running_azurite(more_accounts=names) as azurite,
+    ):
+        matrix = crashes.Matrix(azurite, names, Path(folder))
+        for flow in crashes.FLOWS:
+            started, count = time.monotonic(), 0
+            for result in matrix.run(flow, every=every):
+                count += 1
+                place = f"{result.number:>3} {result.when:<6} {result.request}"
+                mark = "" if not result.violations else "   WRONG: " + "; ".join(result.violations)
+                print(f"  {result.flow:<15} {place:<78} {result.outcome}{mark}", flush=True)
+                wrong += [f"{result.flow}, {place}: {each}" for each in result.violations]
+            print(
+                f"  {flow.name}: {count} crashes, {time.monotonic() - started:.0f} s\n", flush=True
+            )
+    return wrong
+
+
+def print_schedule(seed: int, seconds: float) -> list[str]:
+    """One random schedule."""
+    print(f"\nRandom schedule of {seconds:.0f} s (again with --seed {seed})\n", flush=True)
+    text, wrong = schedules.run(seed, seconds)
+    print(f"  {text}", flush=True)
+    return [f"seed {seed}: {each}" for each in wrong]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser("dev.py faults", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--every", type=int, default=1, help="crash at each Nth point alone")
+    parser.add_argument("--seed", type=int, default=random.randrange(10_000))
+    parser.add_argument("--seconds", type=float, default=30.0, help="of the random schedule")
+    options = parser.parse_args()
+    for name in ("bridge", "azure"):  # what is broken on purpose is no news
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    wrong = [
+        *print_sends(),
+        *print_crashes(options.every),
+        *print_schedule(options.seed, options.seconds),
+    ]
+    print()
+    for each in wrong:
+        print(f"VIOLATION: {each}")
+    print(f"violations: {len(wrong)}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""Random schedules: two workers, faults on both sides, repeated and lost events and messages, storage away.
+
+What happens is drawn from a seed; in the end everything is let be, and must come to the same order as ever. The
+seed gives the same actions again, though not the same instants: what two processes make of them is their own.
+"""
+
+import json
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import requests
+from azure.core.exceptions import AzureError
+from azure.storage.queue import QueueServiceClient
+
+from local.azurite import Azurite, running_azurite
+from local.hosting import RunningHost, running_host
+from local.samples import VENDORS, Part, package, write_large_package
+from local.simulator import Simulator, running_simulator
+from shared.blobs import STATUS_QUEUE
+from tests.faults.world import OFTEN, World
+
+WIRE = (sys.executable, "-m", "tests.faults.wire")
+SETTLE_SECONDS = 420
+STORAGE_FAULTS = 0.02
+"""Of so many of the app's requests to storage the connection breaks."""
+
+FAULTS: tuple[tuple[str, dict[str, object]], ...] = (
+    # What proves that D365 did nothing, what leaves it open, and what it does with the answer lost. Not
+    # what is an answer of its own, such as 400: that ends a file, and is another test's matter.
+    ("*", {"do": "answer", "status": 429, "headers": {"Retry-After": "1"}}),
+    ("*", {"do": "answer", "status": 503, "headers": {"Retry-After": "1"}}),
+    ("*", {"do": "answer", "status": 500, "body": '{"Message": "An error has occurred."}'}),
+    ("*", {"do": "reset"}),
+    ("enqueue", {"do": "reset-during", "bytes": 1}),
+    ("enqueue", {"do": "reset-after"}),
+    ("enqueue", {"do": "answer-after", "status": 504}),
+    ("acknowledge", {"do": "reset-after"}),
+    ("acknowledge", {"do": "answer", "status": 500}),
+    ("download", {"do": "truncate", "bytes": 900}),
+    ("download", {"do": "truncate-silently", "bytes": 900}),
+    ("download", {"do": "corrupt", "bytes": 900}),
+    ("download", {"do": "gzip"}),
+    ("download", {"do": "reset-during", "bytes": 900}),
+    ("message_status", {"do": "answer", "status": 502}),
+)
+
+
+@dataclass
+class Run:
+    """One schedule."""
+
+    seed: int
+    seconds: float
+    azurite: Azurite
+    d365: Simulator
+    world: World
+    stack: ExitStack
+    large: Path
+    hosts: list[RunningHost | None] = field(default_factory=lambda: [None, None])
+    actions: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+
+    # -- actions ------------------------------------------------------------------------------------
+
+    def drop(self) -> None:
+        """A person drops a file."""
+        number = len(self.world.dropped)
+        data = f"{self.seed};{number};".encode() * self.random.choice((1, 50, 100_000))
+        self.world.drop(f"USMF/file {number}.csv", data)
+
+    def offer(self) -> None:
+        """D365 exports a package."""
+        kind = self.random.choice((1, 2))
+        small = package("Vendors", [Part(VENDORS, self.random.randrange(1, 300))])
+        self.world.offer(kind, self.large if self.random.random() < 0.2 and kind == 1 else small)
+
+    def trouble_d365(self) -> None:
+        """Something goes wrong in D365, or on the way to it."""
+        operation, options = self.random.choice(FAULTS)
+        self.d365.add_fault(operation, times=self.random.randrange(1, 4), **options)  # type: ignore[arg-type]
+
+    def revoke_tokens(self) -> None:
+        """Every token is refused from now on."""
+        self.d365.revoke_tokens()
+
+    def repeat_event(self) -> None:
+        """An event comes again, to either worker."""
+        if self.world.dropped and (host := self.random.choice(self.hosts)):
+            name = self.random.choice(list(self.world.dropped))
+            with suppress(requests.RequestException):
+                host.invoke("import_file", f"imports/{name}", wait=False)
+
+    def repeat_message(self) -> None:
+        """A message of the status queue comes twice, the second time later."""
+        with QueueServiceClient.from_connection_string(self.world.connection_string) as service:
+            queue = service.get_queue_client(STATUS_QUEUE)
+            for message in queue.peek_messages(4):
+                queue.send_message(message.content, visibility_timeout=self.random.randrange(8))
+
+    def lose_messages(self) -> None:
+        """The status queue loses all that it holds."""
+        self.world.account.queue(STATUS_QUEUE).clear_messages()
+
+    def lose_events(self) -> None:
+        """Events are lost, or come again."""
+        if host := self.random.choice(self.hosts):
+            with suppress(requests.RequestException):
+                host.deliver_events(self.random.random() < 0.5)
+
+    def crash(self) -> None:
+        """A worker dies; another takes its place."""
+        index = self.random.randrange(len(self.hosts))
+        if host := self.hosts[index]:
+            host.kill()
+        self.start(index)
+
+    def storage_away(self) -> None:
+        """Storage is gone for a while."""
+        self.azurite.stop()
+        time.sleep(self.random.uniform(0.2, 2.0))
+        self.azurite.start()
+
+    def start(self, index: int, rate: float = STORAGE_FAULTS) -> None:
+        """Start a worker."""
+        plan = {"seed": self.random.randrange(1 << 30), "rate": rate}
+        self.hosts[index] = self.stack.enter_context(
+            running_host(
+                self.world.settings(timers=OFTEN),
+                environment={"BRIDGE_WIRE": json.dumps(plan)},
+                command=WIRE,
+            )
+        )
+
+    # -- the run ------------------------------------------------------------------------------------
+
+    def run(self) -> list[str]:
+        """The violations; empty when all is well."""
+        choices: dict[Callable[[], None], int] = {
+            self.drop: 12,
+            self.offer: 6,
+            self.trouble_d365: 12,
+            self.repeat_event: 6,
+            self.repeat_message: 4,
+            self.lose_messages: 1,
+            self.lose_events: 2,
+            self.revoke_tokens: 2,
+            self.crash: 2,
+            self.storage_away: 1,
+        }
+        for index in range(len(self.hosts)):
+            self.start(index)
+        end = time.monotonic() + self.seconds
+        while time.monotonic() < end:
+            (action,) = self.random.choices(list(choices), list(choices.values()))
+            self.actions[action.__name__] += 1
+            with suppress(AzureError):  # storage may be away for the test too
+                action()
+            time.sleep(self.random.expovariate(4.0))
+        return self._settle()
+
+    def _settle(self) -> list[str]:
+        self.d365.faults.clear()
+        for index, host in enumerate(self.hosts):
+            if host:
+                host.kill()
+            self.start(index, rate=0.0)
+        give_up = time.monotonic() + SETTLE_SECONDS
+        while not self.world.settled() and time.monotonic() < give_up:
+            time.sleep(0.5)
+        time.sleep(2)  # for what should not come, such as a second copy
+        return self.world.violations()
+
+
+def run(seed: int, seconds: float) -> tuple[str, list[str]]:
+    """One schedule from its seed: a line on what happened, and the violations."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="bridge-schedule-")))
+        azurite = stack.enter_context(running_azurite())
+        d365 = stack.enter_context(running_simulator())
+        d365.statuses, d365.reoffer_seconds = ("Processing", "Processed"), 1.0
+        large = folder / "large.zip"
+        write_large_package(large, 9 << 20)
+        uncertain = "hold" if seed % 2 else "resend"
+        world = World(
+            1, azurite.connection_string, d365, folder / "world", uncertain, seed % 5 == 0
+        )
+        one = Run(seed, seconds, azurite, d365, world, stack, large)
+        started = time.monotonic()
+        violations = one.run()
+        did = ", ".join(f"{name} {count}" for name, count in sorted(one.actions.items()))
+        order = ", ordered" if world.ordered else ""
+        text = (
+            f"seed {seed} ({uncertain}{order}): {world.outcome()}; "
+            f"{time.monotonic() - started:.0f} s; {did}"
+        )
+        return text, violations

@@ -1,0 +1,248 @@
+"""What each way in which sending a file can fail proves, tried on the wire.
+
+The same table stands in `docs/reliability.md`, made from this one (`python -m tests.faults.sending`).
+"""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+from unittest import mock
+
+from local.simulator import Simulator, identity_settings, running_simulator
+from shared import clock, d365
+from shared.d365 import D365
+from shared.errors import D365Error, Denied, Rejected, Unavailable, Uncertain
+from shared.identity import new_credential
+
+type Verdict = Literal["unavailable", "denied", "rejected", "uncertain"]
+
+VERDICTS: Final[dict[Verdict, type[D365Error]]] = {
+    "unavailable": Unavailable,
+    "denied": Denied,
+    "rejected": Rejected,
+    "uncertain": Uncertain,
+}
+FOLLOWS: Final[dict[Verdict, str]] = {
+    "unavailable": "sent again, for up to a day",
+    "denied": "sent again, for up to a day; alert",
+    "rejected": "filed under failed",
+    "uncertain": "held, or sent again, as the job says",
+}
+IMPORT_ID: Final = "22222222-2222-4222-8222-222222222222"
+D365_ERROR: Final = '{"Message": "An error has occurred.", "ExceptionMessage": "Deadlock."}'
+PAGE: Final = "<html><h1>The service is unavailable.</h1></html>"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to fail."""
+
+    what: str
+    verdict: Verdict
+    why: str
+    fault: dict[str, Any] = field(default_factory=dict)
+    """Of the simulator."""
+    place: str = ""
+    """Instead of a fault: a URL at which something other than D365 answers."""
+    taken: int = 0
+    """How often D365 has the file in truth, which the bridge can't know."""
+
+
+def _answer(status: int, body: str = "", **headers: str) -> dict[str, Any]:
+    found = {name.replace("_", "-"): value for name, value in headers.items()}
+    return {"do": "answer", "status": status, "body": body, "headers": found}
+
+
+CASES: Final = (
+    Case("connection refused", "unavailable", "nothing was sent", place="refused"),
+    Case("no connection in time", "unavailable", "nothing was sent", place="full"),
+    Case("TLS handshake fails", "unavailable", "nothing was sent", place="tls"),
+    Case(
+        "no token to be had", "denied", "nothing was sent", {"operation": "token", **_answer(400)}
+    ),
+    Case("reset before the body is read", "uncertain", "the body was begun", {"do": "reset"}),
+    Case(
+        "reset while the body is read",
+        "uncertain",
+        "the body was begun",
+        {"do": "reset-during", "bytes": 1},
+    ),
+    Case(
+        "reset after the body",
+        "uncertain",
+        "D365 may have taken it, and here it has",
+        {"do": "reset-after"},
+        taken=1,
+    ),
+    Case("no answer in time", "uncertain", "the body was sent", {"do": "hang", "seconds": 3}),
+    Case("302, a redirect", "rejected", "a sign-in page takes no file", _answer(302, PAGE)),
+    Case("400", "rejected", "D365 says what is wrong with it", _answer(400, D365_ERROR)),
+    Case("401, with a new token too", "denied", "turned away at the door", _answer(401)),
+    Case("403", "denied", "turned away at the door", _answer(403, D365_ERROR)),
+    Case("404", "rejected", "there is no such recurring job", _answer(404, D365_ERROR)),
+    Case("408", "unavailable", "the request did not come in whole", _answer(408)),
+    Case("409", "rejected", "D365 says no", _answer(409, D365_ERROR)),
+    Case("413", "rejected", "too large: it will never be taken so", _answer(413, PAGE)),
+    Case("429", "unavailable", "turned away until later", _answer(429, Retry_After="1")),
+    Case(
+        "500 with D365's own error", "unavailable", "D365 says it failed", _answer(500, D365_ERROR)
+    ),
+    Case("500 with a page", "uncertain", "who says so is not known", _answer(500, PAGE)),
+    Case(
+        "502",
+        "uncertain",
+        "a gateway lost D365's answer, and here D365 had taken it",
+        {**_answer(502, PAGE), "do": "answer-after"},
+        taken=1,
+    ),
+    Case(
+        "503 with Retry-After",
+        "unavailable",
+        "turned away until later",
+        _answer(503, Retry_After="1"),
+    ),
+    Case("503 without Retry-After", "uncertain", "who says so is not known", _answer(503, PAGE)),
+    Case(
+        "504",
+        "uncertain",
+        "a gateway waited no longer, and here D365 had taken it",
+        {**_answer(504, PAGE), "do": "answer-after"},
+        taken=1,
+    ),
+    Case(
+        "200 with nothing",
+        "uncertain",
+        "taken or not, there is no message id",
+        {**_answer(200), "do": "answer-after"},
+        taken=1,
+    ),
+    Case(
+        "200 with rubbish",
+        "uncertain",
+        "taken or not, there is no message id",
+        {**_answer(200, PAGE), "do": "answer-after"},
+        taken=1,
+    ),
+    Case(
+        "200 that breaks off",
+        "uncertain",
+        "taken or not, there is no message id",
+        {**_answer(200, '"1234', Content_Length="38"), "do": "answer-after"},
+        taken=1,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of a case."""
+
+    case: Case
+    found: str
+    received: int
+    violation: str
+
+
+def tried() -> Iterator[Tried]:
+    """Each case, tried with a file that is sent for real."""
+    with running_simulator() as simulator, _quick(), _identity(simulator):
+        for case in CASES:
+            yield _try(case, simulator)
+
+
+def _try(case: Case, simulator: Simulator) -> Tried:
+    simulator.reset()
+    simulator.add_import_job(IMPORT_ID)
+    if case.fault:
+        simulator.add_fault(**{"operation": "enqueue", "times": -1, **case.fault})
+    body = b"1;2;3\r\n" * 200_000  # more than a socket holds, so that a reset meets it on its way
+    with _place(case.place, simulator) as url:
+        client = D365(url, new_credential)
+        found = "accepted"
+        try:
+            client.enqueue(
+                IMPORT_ID,
+                lambda: iter([body]),
+                len(body),
+                entity="General journal",
+                company="USMF",
+                external_id="may.csv",
+            )
+        except D365Error as error:
+            found = next(name for name, kind in VERDICTS.items() if type(error) is kind)
+    received = len(simulator.received)
+    wrong = []
+    if found != case.verdict:
+        wrong.append(f"should be {case.verdict}")
+    if received != case.taken:
+        wrong.append(f"D365 should have it {case.taken}x")
+    return Tried(case, found, received, "; ".join(wrong))
+
+
+@contextmanager
+def _quick() -> Iterator[None]:
+    """No waiting between attempts, and little for an answer."""
+    with mock.patch.object(clock, "sleep"), mock.patch.object(d365, "TIMEOUT", (0.5, 1.0)):
+        yield
+
+
+@contextmanager
+def _identity(simulator: Simulator) -> Iterator[None]:
+    with mock.patch.dict("os.environ", identity_settings(simulator)):
+        yield
+
+
+@contextmanager
+def _place(kind: str, simulator: Simulator) -> Iterator[str]:
+    """Where D365 is thought to be."""
+    if not kind:
+        yield simulator.base_url
+        return
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        scheme = "http"
+        waiting: list[socket.socket] = []
+        if kind == "full":  # a queue of connections in which there is no room
+            listener.listen(0)
+            for _ in range(4):
+                one = socket.socket()
+                one.setblocking(False)
+                one.connect_ex(("127.0.0.1", port))
+                waiting.append(one)
+        elif kind == "tls":
+            listener.listen()
+            threading.Thread(target=_answer_in_plain, args=(listener,), daemon=True).start()
+            scheme = "https"
+        try:
+            yield f"{scheme}://127.0.0.1:{port}"
+        finally:
+            for one in waiting:
+                one.close()
+
+
+def _answer_in_plain(listener: socket.socket) -> None:
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def markdown() -> str:
+    """The table for the docs."""
+    lines = ["| what happens | it proves | since | then |", "| --- | --- | --- | --- |"]
+    for case in CASES:
+        sure = "nothing" if case.verdict == "uncertain" else "not taken"
+        lines.append(f"| {case.what} | {sure} | {case.why} | {FOLLOWS[case.verdict]} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown())
