@@ -1,0 +1,20 @@
+using 'main.bicep'
+
+// Yours. With azd, `azd env set D365_URL …` fills these in; with the Azure CLI, write values here or set the
+// variables of the same names. Everything else has a default: main.bicep describes each parameter.
+
+param d365Url = readEnvironmentVariable('D365_URL', '')
+param jobsFile = readEnvironmentVariable('JOBS_FILE', 'jobs.json')
+param name = readEnvironmentVariable('BRIDGE_NAME', 'bridge')
+param location = readEnvironmentVariable('AZURE_LOCATION', 'westeurope')
+
+// People who are told when something fails, separated by commas.
+var emails = readEnvironmentVariable('ALERT_EMAILS', '')
+param alertEmails = empty(emails) ? [] : split(emails, ',')
+
+// The code in the same deployment, from a zip at this URL; empty where azd or the CLI deploys it.
+var package = readEnvironmentVariable('PACKAGE_URI', '')
+param packageUri = package
+
+// Needs running code, which a package brings; azd sets it to true after it has deployed the code (azure.yaml).
+param createEventSubscription = !empty(package) || bool(readEnvironmentVariable('SUBSCRIBE_TO_EVENTS', 'false'))

@@ -1,0 +1,166 @@
+// The function app on its Flex Consumption plan.
+
+@description('Name of the app and of its plan.')
+param name string
+
+@description('Region.')
+param location string
+
+@description('The managed identity that the app runs as.')
+param identityName string
+
+@description('The Functions host\'s account.')
+param hostAccountName string
+
+@description('The data account.')
+param dataAccountName string
+
+@description('The host account\'s container for the code package.')
+param packageContainer string
+
+@description('The Application Insights component.')
+param insightsName string
+
+@description('Memory of an instance in MB.')
+param instanceMemoryMB int
+
+@description('The most instances at a time.')
+param maximumInstanceCount int
+
+@description('Subnet of the app, or empty.')
+param subnetId string
+
+@description('The D365 environment.')
+param d365Url string
+
+@description('The jobs file.')
+param jobsFile string
+
+@description('When export queues are asked.')
+param exportSchedule string
+
+@description('When missed files are looked for.')
+param reconcileSchedule string
+
+@description('Client id of an app registration to use for D365, or empty.')
+param d365ClientId string
+
+@description('Where Key Vault has its secret, or empty.')
+param d365SecretUri string
+
+resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' existing = {
+  name: identityName
+}
+
+resource host 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+  name: hostAccountName
+}
+
+resource data 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+  name: dataAccountName
+}
+
+resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
+  name: insightsName
+}
+
+resource plan 'Microsoft.Web/serverfarms@2024-11-01' = {
+  name: name
+  location: location
+  kind: 'functionapp'
+  sku: { tier: 'FlexConsumption', name: 'FC1' }
+  properties: { reserved: true }
+}
+
+resource app 'Microsoft.Web/sites@2024-11-01' = {
+  name: name
+  location: location
+  tags: { 'azd-service-name': 'app' } // azure.yaml: where azd deploys the code
+  kind: 'functionapp,linux'
+  identity: {
+    type: 'UserAssigned'
+    userAssignedIdentities: { '${identity.id}': {} }
+  }
+  properties: {
+    serverFarmId: plan.id
+    httpsOnly: true
+    publicNetworkAccess: 'Enabled' // Event Grid delivers to a public address only
+    keyVaultReferenceIdentity: identity.id
+    virtualNetworkSubnetId: empty(subnetId) ? null : subnetId
+    siteConfig: {
+      minTlsVersion: '1.2'
+      scmMinTlsVersion: '1.2'
+      ftpsState: 'Disabled'
+    }
+    functionAppConfig: {
+      runtime: { name: 'python', version: '3.13' }
+      scaleAndConcurrency: {
+        instanceMemoryMB: instanceMemoryMB
+        maximumInstanceCount: maximumInstanceCount
+      }
+      deployment: {
+        storage: {
+          type: 'blobContainer'
+          value: '${host.properties.primaryEndpoints.blob}${packageContainer}'
+          authentication: {
+            type: 'UserAssignedIdentity'
+            userAssignedIdentityResourceId: identity.id
+          }
+        }
+      }
+    }
+  }
+}
+
+// Passwords for FTP and for the deployment site, both off: deployment goes by Entra.
+resource noPasswords 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-11-01' = [
+  for site in ['ftp', 'scm']: {
+    parent: app
+    name: site
+    properties: { allow: false }
+  }
+]
+
+var clientSecret = empty(d365SecretUri)
+  ? {}
+  : {
+      AZURE_TENANT_ID: tenant().tenantId
+      AZURE_CLIENT_SECRET: '@Microsoft.KeyVault(SecretUri=${d365SecretUri})'
+    }
+
+resource settings 'Microsoft.Web/sites/config@2024-11-01' = {
+  parent: app
+  name: 'appsettings'
+  properties: union(
+    {
+      // The product's own: shared/settings.py
+      D365_URL: d365Url
+      JOBS_FILE: jobsFile
+      EXPORT_SCHEDULE: exportSchedule
+      RECONCILE_SCHEDULE: reconcileSchedule
+
+      // The data account: the triggers' connection, which our own clients read too
+      DataStorage__blobServiceUri: data.properties.primaryEndpoints.blob
+      DataStorage__queueServiceUri: data.properties.primaryEndpoints.queue
+      DataStorage__credential: 'managedidentity'
+      DataStorage__clientId: identity.properties.clientId
+
+      // For D365 (azure-identity): which managed identity, or the app registration in its place
+      AZURE_CLIENT_ID: empty(d365ClientId) ? identity.properties.clientId : d365ClientId
+
+      // The Functions host's own
+      AzureWebJobsStorage__blobServiceUri: host.properties.primaryEndpoints.blob
+      AzureWebJobsStorage__queueServiceUri: host.properties.primaryEndpoints.queue
+      AzureWebJobsStorage__tableServiceUri: host.properties.primaryEndpoints.table
+      AzureWebJobsStorage__credential: 'managedidentity'
+      AzureWebJobsStorage__clientId: identity.properties.clientId
+      APPLICATIONINSIGHTS_CONNECTION_STRING: insights.properties.ConnectionString
+      APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identity.properties.clientId};Authorization=AAD'
+      // One thread for each of the six invocations that host.json lets an instance have of one function
+      PYTHON_THREADPOOL_THREAD_COUNT: '8'
+    },
+    clientSecret
+  )
+}
+
+output name string = app.name

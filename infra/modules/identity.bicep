@@ -1,0 +1,16 @@
+// The app's one identity: for storage, for Application Insights, and for D365.
+
+@description('Name of the identity.')
+param name string
+
+@description('Region.')
+param location string
+
+resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {
+  name: name
+  location: location
+}
+
+output name string = identity.name
+output clientId string = identity.properties.clientId
+output principalId string = identity.properties.principalId

@@ -1,0 +1,142 @@
+// Who may do what. Each assignment says which calls need it; tests/infra compares them with the code.
+
+@description('Principal id of the app\'s managed identity.')
+param appPrincipalId string
+
+@description('Object id of the service principal used for D365 in place of it, or empty.')
+param d365ClientObjectId string
+
+@description('Principal id of the system topic.')
+param topicPrincipalId string
+
+@description('The Functions host\'s account.')
+param hostAccountName string
+
+@description('The data account.')
+param dataAccountName string
+
+@description('The data account\'s container for events that could not be delivered.')
+param deadLetterContainer string
+
+@description('The Application Insights component.')
+param insightsName string
+
+// Microsoft Learn, "Azure built-in roles".
+var roleIds = {
+  blobOwner: 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b' // Storage Blob Data Owner
+  blobContributor: 'ba92f5b4-2d11-453d-a403-e96b0029c9fe' // Storage Blob Data Contributor
+  queueContributor: '974c5e8b-45b9-4653-ba55-5f855dd0fb88' // Storage Queue Data Contributor
+  tableContributor: '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3' // Storage Table Data Contributor
+  metricsPublisher: '3913510d-42f4-4e42-8a64-420c390055eb' // Monitoring Metrics Publisher
+}
+
+resource host 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+  name: hostAccountName
+}
+
+resource data 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+  name: dataAccountName
+}
+
+resource dataBlobs 'Microsoft.Storage/storageAccounts/blobServices@2025-01-01' existing = {
+  parent: data
+  name: 'default'
+}
+
+resource deadLetters 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' existing = {
+  parent: dataBlobs
+  name: deadLetterContainer
+}
+
+resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
+  name: insightsName
+}
+
+// The host's account: the Functions host, and the platform when it fetches the code package.
+
+// Timer locks, keys, the code package; the host requires Owner for AzureWebJobsStorage.
+resource hostBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(host.id, appPrincipalId, roleIds.blobOwner)
+  scope: host
+  properties: {
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roleIds.blobOwner)
+  }
+}
+
+// The blob trigger turns each event into a message of its own queue (azure-webjobs-blobtrigger-…), which it makes.
+resource hostQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(host.id, appPrincipalId, roleIds.queueContributor)
+  scope: host
+  properties: {
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roleIds.queueContributor)
+  }
+}
+
+// The host writes its diagnostic events (why it did not start) into a table, which the portal shows.
+resource hostTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(host.id, appPrincipalId, roleIds.tableContributor)
+  scope: host
+  properties: {
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roleIds.tableContributor)
+  }
+}
+
+// The data account. Where an app registration stands in for the identity, azure-identity uses it for storage
+// too, while the host's triggers go on with the managed identity: then both need the roles.
+var dataUsers = empty(d365ClientObjectId) ? [appPrincipalId] : [appPrincipalId, d365ClientObjectId]
+
+// List, read, stage and commit blocks, copy, set metadata, delete (shared/blobs.py, shared/transfer.py). Not
+// Owner: nothing here sets owners or permissions, and the Event Grid form of the trigger keeps no receipts here.
+resource dataFiles 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for principal in dataUsers: {
+    name: guid(data.id, principal, roleIds.blobContributor)
+    scope: data
+    properties: {
+      principalId: principal
+      principalType: 'ServicePrincipal'
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roleIds.blobContributor)
+    }
+  }
+]
+
+// Send, receive, delete (ours); prolong a message and make the poison queues (the host). The narrower Message
+// Processor and Message Sender together can neither prolong a message nor make a queue.
+resource dataMessages 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for principal in dataUsers: {
+    name: guid(data.id, principal, roleIds.queueContributor)
+    scope: data
+    properties: {
+      principalId: principal
+      principalType: 'ServicePrincipal'
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roleIds.queueContributor)
+    }
+  }
+]
+
+// Telemetry: the component takes none without Entra (APPLICATIONINSIGHTS_AUTHENTICATION_STRING).
+resource telemetry 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(insights.id, appPrincipalId, roleIds.metricsPublisher)
+  scope: insights
+  properties: {
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roleIds.metricsPublisher)
+  }
+}
+
+// Event Grid writes the events that it could not deliver: into that container and no other.
+resource topicDeadLetters 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(deadLetters.id, topicPrincipalId, roleIds.blobContributor)
+  scope: deadLetters
+  properties: {
+    principalId: topicPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roleIds.blobContributor)
+  }
+}

@@ -1,0 +1,156 @@
+// Two accounts: the data account is what people see, the host account is the Functions host's own (locks, keys,
+// the code package). Apart, so that nobody who may drop a file can read the host's keys or change the code.
+
+@description('Name of the Functions host\'s account.')
+param hostAccountName string
+
+@description('Name of the account with the containers that people use.')
+param dataAccountName string
+
+@description('Region.')
+param location string
+
+@description('SKU of the data account.')
+param redundancy string
+
+@description('Whether the data account has a hierarchical namespace.')
+param hierarchicalNamespace bool
+
+@description('Days for which deleted blobs and former versions can be brought back.')
+param keepDeletedDays int
+
+@description('Days after which succeeded files move to the cool tier; 0 for never.')
+param coolSucceededAfterDays int
+
+@description('Days after which succeeded files are deleted; 0 for never.')
+param deleteSucceededAfterDays int
+
+@description('Reachable by private endpoints only.')
+param private bool
+
+// shared/blobs.py: CONTAINERS
+var containers = ['exports', 'imports', 'imports-processing', 'imports-succeeded', 'imports-failed']
+var importsContainer = 'imports'
+var succeededContainer = 'imports-succeeded'
+// Events that could not be delivered; the app does not touch it.
+var deadLetterContainer = 'dead-letters'
+// shared/blobs.py: STATUS_QUEUE. The host makes the poison queues when it first needs them.
+var queues = ['import-status']
+var packageContainer = 'code'
+
+var secure = {
+  allowBlobPublicAccess: false
+  allowSharedKeyAccess: false // Entra only: no key, no connection string, no account SAS
+  allowCrossTenantReplication: false
+  defaultToOAuthAuthentication: true
+  minimumTlsVersion: 'TLS1_2'
+  supportsHttpsTrafficOnly: true
+  publicNetworkAccess: private ? 'Disabled' : 'Enabled'
+  networkAcls: {
+    defaultAction: private ? 'Deny' : 'Allow'
+    bypass: 'AzureServices' // Event Grid writes its dead letters as a trusted service
+  }
+}
+
+resource host 'Microsoft.Storage/storageAccounts@2025-01-01' = {
+  name: hostAccountName
+  location: location
+  kind: 'StorageV2'
+  sku: { name: 'Standard_LRS' }
+  properties: secure
+}
+
+resource hostBlobs 'Microsoft.Storage/storageAccounts/blobServices@2025-01-01' = {
+  parent: host
+  name: 'default'
+}
+
+resource package 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' = {
+  parent: hostBlobs
+  name: packageContainer
+}
+
+resource data 'Microsoft.Storage/storageAccounts@2025-01-01' = {
+  name: dataAccountName
+  location: location
+  kind: 'StorageV2'
+  sku: { name: redundancy }
+  properties: union(secure, {
+    accessTier: 'Hot'
+    isHnsEnabled: hierarchicalNamespace
+  })
+}
+
+resource dataBlobs 'Microsoft.Storage/storageAccounts/blobServices@2025-01-01' = {
+  parent: data
+  name: 'default'
+  properties: {
+    isVersioningEnabled: !hierarchicalNamespace
+    deleteRetentionPolicy: { enabled: true, days: keepDeletedDays }
+    containerDeleteRetentionPolicy: { enabled: true, days: keepDeletedDays }
+  }
+}
+
+resource dataContainers 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' = [
+  for container in concat(containers, [deadLetterContainer]): {
+    parent: dataBlobs
+    name: container
+  }
+]
+
+resource dataQueueService 'Microsoft.Storage/storageAccounts/queueServices@2025-01-01' = {
+  parent: data
+  name: 'default'
+}
+
+resource dataQueues 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-01-01' = [
+  for queue in queues: {
+    parent: dataQueueService
+    name: queue
+  }
+]
+
+var formerVersions = {
+  name: 'delete-former-versions'
+  enabled: true
+  type: 'Lifecycle'
+  definition: {
+    filters: { blobTypes: ['blockBlob'] }
+    actions: { version: { delete: { daysAfterCreationGreaterThan: keepDeletedDays } } }
+  }
+}
+
+var succeededFiles = {
+  name: 'succeeded-files'
+  enabled: true
+  type: 'Lifecycle'
+  definition: {
+    filters: { blobTypes: ['blockBlob'], prefixMatch: ['${succeededContainer}/'] }
+    actions: {
+      baseBlob: union(
+        coolSucceededAfterDays > 0 ? { tierToCool: { daysAfterModificationGreaterThan: coolSucceededAfterDays } } : {},
+        deleteSucceededAfterDays > 0 ? { delete: { daysAfterModificationGreaterThan: deleteSucceededAfterDays } } : {}
+      )
+    }
+  }
+}
+
+// A move leaves the file behind as a former version of where it was: those go after a while, or each file would
+// be paid for four times. An account with a hierarchical namespace keeps no versions.
+var rules = concat(
+  hierarchicalNamespace ? [] : [formerVersions],
+  coolSucceededAfterDays > 0 || deleteSucceededAfterDays > 0 ? [succeededFiles] : []
+)
+
+resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2025-01-01' = if (!empty(rules)) {
+  parent: data
+  name: 'default'
+  properties: { policy: { rules: rules } }
+  dependsOn: [dataBlobs] // versioning must be on before a rule speaks of versions
+}
+
+output hostAccountName string = host.name
+output dataAccountName string = data.name
+output packageContainer string = package.name
+output importsContainer string = importsContainer
+output deadLetterContainer string = deadLetterContainer
