@@ -55,7 +55,7 @@ def check_status(bridge: Bridge, message: Mapping[str, Any]) -> None:
     A message for a file that has changed since, or that is gone, changes nothing (S2).
     """
     name = str(message.get("file", ""))
-    file = blobs.find(bridge.account, blobs.PROCESSING, name)
+    file = blobs.find(bridge.account, blobs.PROCESSING, name) if name else None
     if file is None or file.etag != message.get("etag"):
         report("message.ignored", file=name, reason="the file has gone on since")
         return

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -124,6 +124,19 @@ def events(caplog: pytest.LogCaptureFixture) -> Callable[[str], list[dict[str, A
     return of
 
 
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], None]:
+    """Lets time pass."""
+    passed = timedelta(0)
+
+    def wait(more: timedelta) -> None:
+        nonlocal passed
+        passed += more
+
+    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + passed)
+    return wait
+
+
 def drop(account: DataAccount, name: str, data: bytes = b"1;2;3") -> str:
     """Drop a file into `imports`."""
     account.blobs.get_blob_client(blobs.IMPORTS, name).upload_blob(data, overwrite=True)
@@ -146,3 +159,16 @@ def work_queue(bridge: Bridge, rounds: int = 20) -> None:
             queue.delete_message(message)
         if not messages and not queue.get_queue_properties().approximate_message_count:
             return
+
+
+def only(account: DataAccount, container: str) -> blobs.File:
+    """The one file of a container."""
+    (file,) = blobs.listed(account, container)
+    return file
+
+
+def report(account: DataAccount) -> dict[str, Any]:
+    """The one report of an error."""
+    found = contents(account, blobs.FAILED)
+    (text,) = (data for name, data in found.items() if name.endswith(".error.json"))
+    return dict(json.loads(text))

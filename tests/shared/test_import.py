@@ -1,0 +1,314 @@
+"""Import: every version of a file reaches D365 once, or is held where nobody can know."""
+
+import json
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from local import samples
+from local.simulator import Simulator
+from shared import blobs, importing, tracking
+from shared.blobs import DataAccount
+from shared.bridge import Bridge
+from tests.conftest import PACKAGE_ID, contents, drop, make_bridge, only, report, work_queue
+
+type Events = Callable[[str], list[dict[str, Any]]]
+
+
+def test_a_file_is_sent_as_it_is_and_noted(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """Bytes, entity, company and external identifier on the one side; message id and hash on the other."""
+    importing.import_file(bridge, drop(account, "journals/USMF/may.csv", b"1;2;3"))
+    (received,) = d365.received
+    record = only(account, blobs.PROCESSING).record
+    assert (received.entity, received.company) == ("General journal", "USMF")
+    assert (record.state, record.messageid) == ("sent", received.message_id)
+    assert (record.sha256, record.externalid) == (received.sha256, received.external_id)
+    assert record.source == "journals/USMF/may.csv"
+    assert received.headers["Content-Length"] == "5"
+    assert not contents(account, blobs.IMPORTS)
+
+
+def test_a_data_package_is_sent_without_an_entity(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """It names its entities itself."""
+    data = samples.package("Vendors", [samples.Part(samples.VENDORS, 5)])
+    importing.import_file(bridge, drop(account, "packages/vendors.ZIP", data))
+    (received,) = d365.received
+    assert (received.activity_id, received.entity, received.company) == (PACKAGE_ID, None, None)
+
+
+def test_the_company_of_the_job_is_taken(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """And a folder that says the same in another case is no contradiction."""
+    bridge = make_bridge(d365, account, company="USMF")
+    importing.import_file(bridge, drop(account, "journals/a.csv"))
+    importing.import_file(bridge, drop(account, "journals/usmf/b.csv"))
+    assert [(each.company or "").upper() for each in d365.received] == ["USMF", "USMF"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("may.csv", b"1", "no-job-in-path"),
+        ("nobody/may.csv", b"1", "no-such-job"),
+        ("journals/USMF/2026/may.csv", b"1", "bad-path"),
+        ("journals/US MF/may.csv", b"1", "bad-path"),
+        ("journals//may.csv", b"1", "bad-path"),
+        ("journals/may.csv", b"", "empty-file"),
+        ("packages/may.csv", b"1", "no-entity"),
+    ],
+)
+def test_a_misplaced_file_is_explained_and_never_sent(
+    bridge: Bridge, d365: Simulator, account: DataAccount, name: str, data: bytes, reason: str
+) -> None:
+    """Under failed, with the reason and what to do, its bytes as they were."""
+    importing.import_file(bridge, drop(account, name, data))
+    failed = only(account, blobs.FAILED)
+    said = report(account)
+    assert (said["reason"], said["file"], failed.record.state) == (reason, name, "failed")
+    assert said["todo"]
+    assert contents(account, blobs.FAILED)[failed.name] == data
+    assert not contents(account, blobs.IMPORTS)
+    assert not d365.received
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "journals/USMF/with space.csv",
+        "journals/100% sure #1 a+b.csv",
+        "journals/naïve 日本語 😀.csv",
+        "journals/USMF/question?&=;,.csv",
+        "journals/line\x85break\u2028.csv",
+        "journals/no suffix",
+        "journals/" + "long" * 252 + ".csv",
+        "journals/" + "é" * 1000 + ".csv",
+        "journals/" + "日" * 1014,
+    ],
+    ids=lambda name: name[9:30].encode("ascii", "backslashreplace").decode(),
+)
+def test_names_of_all_kinds_arrive(
+    bridge: Bridge, d365: Simulator, account: DataAccount, name: str
+) -> None:
+    """Sent once, filed in the end, its name kept in the metadata; the header is plain ASCII on one line."""
+    importing.import_file(bridge, drop(account, name))
+    work_queue(bridge)
+    assert only(account, blobs.SUCCEEDED).record.source == name
+    (received,) = d365.received
+    assert received.external_id.isascii()
+    assert received.external_id.isprintable()
+    assert len(received.external_id) <= 128
+
+
+def test_a_repeated_event_changes_nothing(
+    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events
+) -> None:
+    """Before, while and after the file is with D365."""
+    name = drop(account, "journals/may.csv")
+    for _ in range(3):
+        importing.import_file(bridge, name)
+    work_queue(bridge)
+    importing.import_file(bridge, name)
+    assert len(d365.received) == 1
+    assert len(contents(account, blobs.SUCCEEDED)) == 1
+    assert {each["reason"] for each in events("message.ignored")}
+
+
+def test_many_workers_with_one_event_send_one_file(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """Eight at once."""
+    name = drop(account, "journals/may.csv")
+
+    def run() -> None:
+        try:
+            importing.import_file(bridge, name)
+        except blobs.Lost:
+            return
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(d365.received) == 1
+
+
+def test_a_name_dropped_twice_stays_two_files(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """Neither hides the other."""
+    for data in (b"one", b"two"):
+        importing.import_file(bridge, drop(account, "journals/may.csv", data))
+    work_queue(bridge)
+    assert sorted(contents(account, blobs.SUCCEEDED).values()) == [b"one", b"two"]
+    assert len(d365.received) == 2
+
+
+def test_a_file_overwritten_while_it_is_sent(
+    bridge: Bridge, d365: Simulator, account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was claimed is what is sent; the new version waits where it was dropped: a file of its own."""
+    name = drop(account, "journals/may.csv", b"old")
+    enqueue = bridge.d365.enqueue
+
+    def overwritten(*args: Any, **kw: Any) -> Any:
+        drop(account, name, b"new")
+        return enqueue(*args, **kw)
+
+    monkeypatch.setattr(bridge.d365, "enqueue", overwritten)
+    importing.import_file(bridge, name)
+    assert contents(account, blobs.IMPORTS) == {name: b"new"}
+    assert list(contents(account, blobs.PROCESSING).values()) == [b"old"]
+    monkeypatch.setattr(bridge.d365, "enqueue", enqueue)
+    importing.import_file(bridge, name)
+    assert len(d365.received) == 2
+
+
+def test_a_file_overwritten_before_its_claim_is_never_mixed_up(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """A claim of a version that is gone takes nothing, and deletes nothing."""
+    name = drop(account, "journals/may.csv", b"old")
+    old = blobs.find(account, blobs.IMPORTS, name)
+    assert old
+    drop(account, name, b"new")
+    job = bridge.settings.jobs.imports[0]
+    assert importing.claim(bridge, old, job) is None
+    assert contents(account, blobs.IMPORTS) == {name: b"new"}
+    assert not contents(account, blobs.PROCESSING)
+
+
+def test_the_answer_is_lost_and_the_file_is_held(
+    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events
+) -> None:
+    """Nobody can know whether D365 has it: the report names what to look for there. It is not sent again."""
+    d365.add_fault("enqueue", "reset-after")
+    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    work_queue(bridge)
+    said = report(account)
+    (received,) = d365.received
+    assert (said["outcome"], said["externalIdentifier"]) == ("held", received.external_id)
+    assert "Manage messages" in said["todo"]
+    assert events("file.held")[0]["externalId"] == received.external_id
+
+
+def test_the_answer_is_lost_and_the_file_is_sent_again(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
+) -> None:
+    """As the job says."""
+    bridge = make_bridge(d365, account, whenUncertain="resend")
+    d365.add_fault("enqueue", "reset-during", bytes=1)
+    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    later(timedelta(minutes=1))
+    work_queue(bridge)
+    assert len(d365.received) == 1
+    assert len(contents(account, blobs.SUCCEEDED)) == 1
+
+
+def test_a_worker_that_dies_while_it_sends_leaves_its_intent(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    later: Callable[[timedelta], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next one finds that it was being sent, waits until that worker can't live any more, and holds it."""
+    name = drop(account, "journals/may.csv")
+    enqueue = bridge.d365.enqueue
+
+    def die(*args: Any, **kw: Any) -> Any:
+        enqueue(*args, **kw)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bridge.d365, "enqueue", die)
+        with pytest.raises(KeyboardInterrupt):
+            importing.import_file(bridge, name)
+    file = only(account, blobs.PROCESSING)
+    assert file.record.state == "sending"
+    message = {"file": file.name, "etag": file.etag}
+    tracking.check_status(bridge, message)
+    assert only(account, blobs.PROCESSING).record.state == "sending"
+    later(timedelta(minutes=31))
+    tracking.check_status(bridge, message)
+    assert report(account)["outcome"] == "held"
+    assert len(d365.received) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(404, "activity id"), (413, "split it"), (400, "wrong with it"), (302, "D365_URL")],
+)
+def test_what_d365_refuses_for_good_is_filed_with_what_to_do(
+    bridge: Bridge, d365: Simulator, account: DataAccount, status: int, words: str
+) -> None:
+    """Sent once, never again."""
+    body = json.dumps({"Message": "Something is wrong with it."})
+    d365.add_fault("enqueue", "answer", status=status, body=body, times=-1)
+    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    said = report(account)
+    assert (said["reason"], str(status) in said["error"]) == ("refused", True)
+    assert words in said["error"]
+    assert d365.count("enqueue") == 1
+
+
+def test_a_file_that_is_not_accepted_today_waits(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    events: Events,
+    later: Callable[[timedelta], None],
+) -> None:
+    """403: nobody's fault but the set-up's. Once the app is registered, the file goes by itself."""
+    d365.registered = False
+    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    assert only(account, blobs.PROCESSING).record.state == "claimed"
+    assert "Microsoft Entra applications" in events("d365.denied")[0]["error"]
+    assert events("file.waiting")[0]["retryInSeconds"] > 0
+    d365.registered = True
+    later(timedelta(minutes=1))
+    work_queue(bridge)
+    assert len(contents(account, blobs.SUCCEEDED)) == 1
+    assert len(d365.received) == 1
+
+
+def test_waiting_has_an_end(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
+) -> None:
+    """After a day of 429 the file is filed under failed, saying so."""
+    d365.add_fault("enqueue", "answer", status=429, times=-1, headers={"Retry-After": "600"})
+    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    later(timedelta(hours=25))
+    work_queue(bridge)
+    assert (report(account)["reason"], d365.received) == ("unavailable", [])
+
+
+def test_a_paused_job_leaves_its_files_alone(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """They wait where they were dropped."""
+    bridge = make_bridge(d365, account, enabled=False)
+    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    assert list(contents(account, blobs.IMPORTS)) == ["journals/may.csv"]
+    assert not d365.requests
+
+
+def test_what_the_dropper_wrote_on_it_stays(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """Its own metadata and content type; and none of it can pass for ours."""
+    blob = account.blobs.get_blob_client(blobs.IMPORTS, "journals/may.csv")
+    blob.upload_blob(b"1", metadata={"author": "Ann", "state": "sent", "messageid": "x"})
+    importing.import_file(bridge, "journals/may.csv")
+    work_queue(bridge)
+    (found,) = account.blobs.get_container_client(blobs.SUCCEEDED).list_blobs(include=["metadata"])
+    assert found.metadata["author"] == "Ann"
+    assert found.metadata["messageid"] == d365.received[0].message_id

@@ -1,0 +1,217 @@
+"""Reconcile: whatever an event, a message or a worker left behind is taken up, and nothing else."""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from azure.core.exceptions import ResourceExistsError
+
+from local.simulator import Simulator
+from shared import blobs, importing, reconciling
+from shared.blobs import DataAccount
+from shared.bridge import Bridge
+from tests.conftest import contents, drop, make_bridge, only, report, work_queue
+
+type Events = Callable[[str], list[dict[str, Any]]]
+type Later = Callable[[timedelta], None]
+
+MISSED = timedelta(minutes=6)
+"""A sixth of the function's time-out, and a little."""
+
+
+def queued(account: DataAccount) -> int:
+    """Messages on the status queue, hidden ones included."""
+    count = account.queue(blobs.STATUS_QUEUE).get_queue_properties().approximate_message_count
+    return count or 0
+
+
+def test_a_file_whose_event_never_came_is_imported(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, events: Events
+) -> None:
+    """Once it has lain there for longer than an event takes."""
+    drop(account, "journals/may.csv")
+    reconciling.reconcile(bridge)
+    assert list(contents(account, blobs.IMPORTS)) == ["journals/may.csv"]
+    later(MISSED)
+    reconciling.reconcile(bridge)
+    work_queue(bridge)
+    assert len(contents(account, blobs.SUCCEEDED)) == 1
+    assert len(d365.received) == 1
+    assert [each["found"] for each in events("reconcile.finished")] == [0, 1]
+
+
+def test_an_event_that_comes_late_after_all_changes_nothing(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
+) -> None:
+    """The file was found before."""
+    name = drop(account, "journals/may.csv")
+    later(MISSED)
+    reconciling.reconcile(bridge)
+    importing.import_file(bridge, name)
+    work_queue(bridge)
+    assert len(d365.received) == 1
+
+
+def test_a_misplaced_file_without_an_event_is_explained(
+    bridge: Bridge, account: DataAccount, later: Later
+) -> None:
+    """Nobody has to wait for it."""
+    drop(account, "nobody/may.csv")
+    later(MISSED)
+    reconciling.reconcile(bridge)
+    assert report(account)["reason"] == "no-such-job"
+
+
+def test_a_lost_status_message_is_made_again(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
+) -> None:
+    """And only one that is overdue."""
+    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    account.queue(blobs.STATUS_QUEUE).clear_messages()
+    reconciling.reconcile(bridge)
+    assert queued(account) == 0
+    later(MISSED)
+    reconciling.reconcile(bridge)
+    assert queued(account) == 1
+    work_queue(bridge)
+    assert len(contents(account, blobs.SUCCEEDED)) == 1
+
+
+def test_a_claim_whose_worker_died_before_sending_is_sent(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
+) -> None:
+    """Claimed is surely not sent."""
+    dropped = blobs.find(account, blobs.IMPORTS, drop(account, "journals/may.csv"))
+    assert dropped
+    importing.claim(bridge, dropped, bridge.settings.jobs.imports[0])
+    later(MISSED)
+    reconciling.reconcile(bridge)
+    work_queue(bridge)
+    assert (len(d365.received), len(contents(account, blobs.SUCCEEDED))) == (1, 1)
+
+
+@pytest.mark.parametrize("when_uncertain", ["hold", "resend"])
+def test_a_claim_whose_worker_died_while_sending_ends_as_the_job_says(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, when_uncertain: str
+) -> None:
+    """Held, or sent again; not before that worker's time is up."""
+    bridge = make_bridge(d365, account, whenUncertain=when_uncertain)
+    dropped = blobs.find(account, blobs.IMPORTS, drop(account, "journals/may.csv"))
+    assert dropped
+    claimed = importing.claim(bridge, dropped, bridge.settings.jobs.imports[0])
+    assert claimed
+    due = claimed.record.due
+    blobs.update(account, claimed, replace(claimed.record, state="sending", due=due))
+    later(MISSED)
+    reconciling.reconcile(bridge)
+    work_queue(bridge)
+    if when_uncertain == "hold":
+        assert (report(account)["outcome"], d365.received) == ("held", [])
+    else:
+        later(timedelta(minutes=1))
+        reconciling.reconcile(bridge)
+        later(MISSED)
+        reconciling.reconcile(bridge)
+        work_queue(bridge)
+        assert (len(d365.received), len(contents(account, blobs.SUCCEEDED))) == (1, 1)
+
+
+def test_a_claim_that_was_half_done_is_finished(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, monkeypatch: Any
+) -> None:
+    """The copy is made, the dropped file not yet deleted: one file comes of both."""
+    name = drop(account, "journals/may.csv")
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(blobs, "release_source", die)
+        with pytest.raises(KeyboardInterrupt):
+            importing.import_file(bridge, name)
+    assert (len(contents(account, blobs.IMPORTS)), len(contents(account, blobs.PROCESSING))) == (
+        1,
+        1,
+    )
+    later(MISSED)
+    reconciling.reconcile(bridge)
+    work_queue(bridge)
+    assert not contents(account, blobs.IMPORTS)
+    assert (len(d365.received), len(contents(account, blobs.SUCCEEDED))) == (1, 1)
+
+
+def test_a_move_that_was_half_done_is_finished(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, monkeypatch: Any
+) -> None:
+    """The copy under succeeded is made, the one in processing not yet deleted."""
+    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    d365.received[0].statuses.clear()
+    d365.received[0].statuses.append("Processed")
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(blobs, "_delete", die)
+        with pytest.raises(KeyboardInterrupt):
+            work_queue(bridge)
+    later(MISSED)
+    reconciling.reconcile(bridge)
+    work_queue(bridge)
+    assert not contents(account, blobs.PROCESSING)
+    assert len(contents(account, blobs.SUCCEEDED)) == 1
+
+
+@pytest.mark.parametrize("queue", blobs.POISON_QUEUES)
+def test_poison_messages_are_taken_up_and_told(
+    bridge: Bridge, account: DataAccount, later: Later, events: Events, queue: str
+) -> None:
+    """Of every queue; the file that it was about goes on by what its container says."""
+    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    account.queue(blobs.STATUS_QUEUE).clear_messages()
+    poison = account.queue(queue)
+    with suppress(ResourceExistsError):
+        poison.create_queue()
+    file = only(account, blobs.PROCESSING)
+    poison.send_message(json.dumps({"file": file.name, "etag": file.etag}))
+    later(MISSED)
+    reconciling.reconcile(bridge)
+    assert poison.get_queue_properties().approximate_message_count == 0
+    assert [(each["queue"], file.name in each["message"]) for each in events("poison.found")] == [
+        (queue, True)
+    ]
+    work_queue(bridge)
+    assert len(contents(account, blobs.SUCCEEDED)) == 1
+
+
+def test_one_file_that_fails_does_not_keep_the_others_waiting(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    later: Later,
+    events: Events,
+    monkeypatch: Any,
+) -> None:
+    """It is reported, and tried again the next time."""
+    drop(account, "journals/a.csv")
+    drop(account, "journals/b.csv")
+    claim = importing.claim
+
+    def broken(bridge: Bridge, dropped: blobs.File, job: Any) -> Any:
+        if dropped.name.endswith("a.csv"):
+            raise RuntimeError("storage hiccup")
+        return claim(bridge, dropped, job)
+
+    later(MISSED)
+    with monkeypatch.context() as patch:
+        patch.setattr(importing, "claim", broken)
+        reconciling.reconcile(bridge)
+    assert "storage hiccup" in events("reconcile.failed")[0]["error"]
+    assert len(contents(account, blobs.PROCESSING)) == 1
+    reconciling.reconcile(bridge)
+    work_queue(bridge)
+    assert len(d365.received) == 2
