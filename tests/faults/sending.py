@@ -148,12 +148,13 @@ class Tried:
 
 def tried() -> Iterator[Tried]:
     """Each case, tried with a file that is sent for real."""
-    with running_simulator() as simulator, _quick(), _identity(simulator):
+    with running_simulator() as simulator, quick(), _identity(simulator):
         for case in CASES:
-            yield _try(case, simulator)
+            yield one(case, simulator)
 
 
-def _try(case: Case, simulator: Simulator) -> Tried:
+def one(case: Case, simulator: Simulator) -> Tried:
+    """One case."""
     simulator.reset()
     simulator.add_import_job(IMPORT_ID)
     if case.fault:
@@ -183,7 +184,7 @@ def _try(case: Case, simulator: Simulator) -> Tried:
 
 
 @contextmanager
-def _quick() -> Iterator[None]:
+def quick() -> Iterator[None]:
     """No waiting between attempts, and little for an answer."""
     with mock.patch.object(clock, "sleep"), mock.patch.object(d365, "TIMEOUT", (0.5, 1.0)):
         yield

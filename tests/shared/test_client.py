@@ -1,0 +1,263 @@
+"""The D365 client on the wire: what it sends, where the token goes, how often it tries."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from local import samples
+from local.serving import serve
+from local.simulator import Simulator
+from shared import clock, telemetry
+from shared.bridge import Bridge
+from shared.d365 import ATTEMPTS, DequeuedMessage, MessageId
+from shared.errors import D365Error, Denied, Rejected, Unavailable, Uncertain
+from tests.conftest import EXPORT_ID, IMPORT_ID
+from tests.faults import sending
+
+type Events = Callable[[str], list[dict[str, Any]]]
+
+PACKAGE = samples.package("small", [samples.Part(samples.VENDORS, 5)])
+BUSY = '{"Message": "An error has occurred."}'
+
+
+def send(bridge: Bridge, data: bytes = b"1;2;3", **names: str) -> MessageId:
+    """Send a file as the import does."""
+    asked = {"entity": "General journal", "company": "USMF", "external_id": "may.csv", **names}
+    return bridge.d365.enqueue(IMPORT_ID, lambda: iter([data]), len(data), **asked)
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch, bridge: Bridge) -> list[float]:
+    """How long the client would have waited, each time."""
+    found: list[float] = []
+    monkeypatch.setattr(clock, "sleep", found.append)
+    return found
+
+
+def test_every_request_has_the_headers_of_the_documentation(
+    bridge: Bridge, d365: Simulator
+) -> None:
+    """Read off the wire, in the case in which they are documented."""
+    d365.add_package(EXPORT_ID, PACKAGE)
+    message = bridge.d365.dequeue(EXPORT_ID)
+    assert message
+    with bridge.d365.download(message) as download:
+        while download.read(1 << 20):
+            pass
+    bridge.d365.acknowledge(EXPORT_ID, message)
+    message_id = send(bridge)
+    bridge.d365.message_status(message_id)
+    bridge.d365.job_status(IMPORT_ID, message_id)
+    bridge.d365.execution_errors("DMF-1")
+    seen = {request.operation: request for request in d365.requests}
+    assert seen.keys() == {
+        "token",
+        "dequeue",
+        "download",
+        "acknowledge",
+        "enqueue",
+        "message_status",
+        "job_status",
+        "execution_errors",
+    }
+    for operation, request in seen.items():
+        if operation == "token":
+            continue
+        assert request.authorized, operation
+        expected = {
+            "OData-Version": "4.0",
+            "OData-MaxVersion": "4.0",
+            "Content-Type": "application/json;odata.metadata=minimal",
+            "Accept": "application/json;odata.metadata=minimal",
+            "Accept-Charset": "UTF-8",
+            "Host": urlsplit(d365.base_url).netloc,
+        }
+        assert expected.items() <= request.headers.items(), operation
+    assert seen["enqueue"].headers["x-ms-dyn-externalidentifier"] == "may.csv"
+    assert seen["enqueue"].headers["Content-Length"] == "5"
+    assert "Transfer-Encoding" not in seen["enqueue"].headers
+    assert seen["enqueue"].query == "entity=General%20journal&company=USMF"
+
+
+def test_the_token_is_asked_for_once_and_renewed_once(bridge: Bridge, d365: Simulator) -> None:
+    """Many requests share one; a 401 brings a new one, and the request goes through."""
+    for _ in range(5):
+        bridge.d365.dequeue(EXPORT_ID)
+    assert d365.count("token") == 1
+    d365.revoke_tokens()
+    bridge.d365.dequeue(EXPORT_ID)
+    assert d365.count("token") == 2
+
+
+def test_a_second_401_is_final(bridge: Bridge, d365: Simulator, events: Events) -> None:
+    """A new token that is refused too is the set-up's fault."""
+    d365.add_fault("dequeue", "answer", status=401, times=-1)
+    with pytest.raises(Denied, match="D365_URL"):
+        bridge.d365.dequeue(EXPORT_ID)
+    assert (d365.count("dequeue"), d365.count("token")) == (2, 2)
+    assert len(events("d365.denied")) == 1
+
+
+def test_a_file_is_sent_again_after_a_401(bridge: Bridge, d365: Simulator) -> None:
+    """Its body from the beginning."""
+    bridge.d365.dequeue(EXPORT_ID)
+    d365.revoke_tokens()
+    send(bridge, b"x" * 3_000_000)
+    assert [received.length for received in d365.received] == [3_000_000]
+
+
+@pytest.mark.parametrize("form", ['"{}"', "{}", '"{{{}}}"', '{{"value": "{}"}}', " {}\r\n"])
+def test_a_message_id_is_read_in_every_form(bridge: Bridge, d365: Simulator, form: str) -> None:
+    """Bare, quoted, in braces, in an OData value."""
+    d365.message_id_form = form
+    assert send(bridge) == d365.received[0].message_id
+
+
+def test_d365_says_how_long_to_wait(bridge: Bridge, d365: Simulator, slept: list[float]) -> None:
+    """In seconds, or as a date."""
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
+    for text in ("7", soon):
+        d365.add_fault("dequeue", "answer", status=429, headers={"Retry-After": text})
+    assert bridge.d365.dequeue(EXPORT_ID) is None
+    assert slept[0] == 7
+    assert 10 < slept[1] <= 20
+
+
+def test_a_long_wait_is_not_spent_inside_a_run(
+    bridge: Bridge, d365: Simulator, slept: list[float]
+) -> None:
+    """The error says when to come back."""
+    d365.add_fault("enqueue", "answer", status=429, headers={"Retry-After": "300"})
+    with pytest.raises(Unavailable) as failed:
+        send(bridge)
+    assert (failed.value.retry_after, slept) == (300, [])
+
+
+def test_tries_are_bounded_jittered_and_told(
+    bridge: Bridge, d365: Simulator, slept: list[float], events: Events
+) -> None:
+    """Growing waits, then the error."""
+    d365.add_fault("dequeue", "answer", status=500, body=BUSY, times=-1)
+    with pytest.raises(Unavailable):
+        bridge.d365.dequeue(EXPORT_ID)
+    assert d365.count("dequeue") == ATTEMPTS
+    assert len(slept) == len(events("d365.retry")) == ATTEMPTS - 1
+    assert all(0 < wait <= 8 for wait in slept)
+
+
+def test_a_file_is_sent_again_only_when_it_was_surely_refused(
+    bridge: Bridge, d365: Simulator
+) -> None:
+    """429 is proof; a broken connection is not."""
+    d365.add_fault("enqueue", "answer", status=429, times=2, headers={"Retry-After": "1"})
+    send(bridge)
+    assert (d365.count("enqueue"), len(d365.received)) == (3, 1)
+    d365.add_fault("enqueue", "reset-after")
+    with pytest.raises(Uncertain):
+        send(bridge)
+    assert (d365.count("enqueue"), len(d365.received)) == (4, 2)
+
+
+class Elsewhere:
+    """Another server, which notes what it is sent."""
+
+    def __init__(self) -> None:
+        self.headers: list[dict[str, str]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.headers.append({k.decode().lower(): v.decode() for k, v in scope["headers"]})
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": PACKAGE})
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Elsewhere]]:
+    """An https server that is not D365, with a certificate that we trust."""
+    import trustme
+
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    own = authority.issue_cert("127.0.0.1", "localhost")
+    own.private_key_and_cert_chain_pem.write_to_path(tmp_path / "own.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    server = Elsewhere()
+    with serve(server, cert=str(tmp_path / "own.pem")) as served:
+        yield served.url.replace("127.0.0.1", "localhost"), server
+
+
+def test_the_token_goes_to_d365_alone(bridge: Bridge, elsewhere: tuple[str, Elsewhere]) -> None:
+    """A1: a location on another host is fetched, over https, without it."""
+    url, server = elsewhere
+    message = DequeuedMessage("1", f"{url}/package?sig=secret", b"{}")
+    with bridge.d365.download(message) as download:
+        assert download.read(1 << 20) == PACKAGE
+    (headers,) = server.headers
+    assert "authorization" not in headers
+
+
+@pytest.mark.parametrize(
+    "location", ["http://elsewhere.example/x", "file:///etc/passwd", "ftp://x/y"]
+)
+def test_a_location_without_https_is_not_fetched(bridge: Bridge, location: str) -> None:
+    """A1."""
+    with (
+        pytest.raises(Rejected, match="only https"),
+        bridge.d365.download(DequeuedMessage("1", location, b"{}")),
+    ):
+        pass
+
+
+def test_a_redirect_is_never_followed(bridge: Bridge, d365: Simulator) -> None:
+    """Nor is the token carried along with one."""
+    there = {"Location": f"{d365.base_url}/api/connector/dequeue/{EXPORT_ID}"}
+    d365.add_fault("dequeue", "answer", status=302, headers=there, times=-1)
+    with pytest.raises(Rejected, match="sign-in page"):
+        bridge.d365.dequeue(EXPORT_ID)
+    assert d365.count("dequeue") == 1
+
+
+@pytest.mark.parametrize("case", sending.CASES, ids=lambda case: case.what)
+def test_what_a_failed_send_proves(d365: Simulator, bridge: Bridge, case: sending.Case) -> None:
+    """The table of docs/reliability.md, each row tried on the wire."""
+    with sending.quick():
+        assert sending.one(case, d365).violation == ""
+
+
+def test_no_secret_is_logged(
+    bridge: Bridge, d365: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A3: at the most talkative level, whatever goes wrong."""
+    caplog.set_level(logging.DEBUG)
+    said = json.dumps({"Message": "see https://x.blob/y?sv=1&sig=abcDEF123%3D&x=1"})
+    d365.add_fault("dequeue", "answer", status=400, body=said)
+    with pytest.raises(D365Error) as failed:
+        bridge.d365.dequeue(EXPORT_ID)
+    d365.add_fault("enqueue", "reset-after")
+    with pytest.raises(D365Error):
+        send(bridge)
+    logged = caplog.text + str(failed.value)
+    assert d365.tokens
+    assert not any(token in logged for token in d365.tokens)
+    assert "abcDEF123" not in logged
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GET /x?sv=1&sig=SECRET&y=2",
+        "Authorization: Bearer SECRET.a.b",
+        "SharedAccessSignature=sv=1&sig=SECRET",
+        "AccountKey=SECRET==;BlobEndpoint=x",
+        "client_secret=SECRET",
+        "?code=SECRET",
+    ],
+)
+def test_secrets_are_taken_out_of_texts(text: str) -> None:
+    """Whatever the sentence around them."""
+    assert "SECRET" not in telemetry.redact(text)
