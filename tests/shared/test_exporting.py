@@ -165,6 +165,16 @@ def test_a_package_that_is_not_whole_is_never_acknowledged(
     assert "not acknowledged" in failed["error"]
 
 
+def test_a_package_of_another_length_than_announced_is_never_acknowledged(
+    bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E1, even if the HTTP library let it pass: a whole zip, and yet not what D365 said."""
+    offered = d365.add_package(EXPORT_ID, SMALL)
+    monkeypatch.setattr("shared.d365._announced_length", lambda _: len(SMALL) + 1)
+    assert exporting.export_packages(bridge) == Totals(0, 1)
+    assert (exported(bridge.account), offered.acknowledged) == ({}, 0)
+
+
 @pytest.mark.parametrize("do", ["gzip", "chunked"])
 def test_other_transfer_forms_are_taken(bridge: Bridge, d365: Simulator, do: str) -> None:
     """A compressed answer is decoded; one without a length is checked by its zip."""

@@ -1,0 +1,205 @@
+"""One-line breaks of the invariants, each with the tests that must go red: proof that those can fail.
+
+A copy of the project is broken, and the tests named are run in it. `python -m tests.faults.mutants` shows all.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A break: in `file`, `old` (which stands there once) becomes `new`; `test` must find it."""
+
+    invariant: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+MUTANTS: Final = (
+    Mutant(
+        "E1 acknowledged before it is committed",
+        "shared/exporting.py",
+        "        blob = _store(d365, account, job, message, times)\n",
+        "        d365.acknowledge(job.activity_id, message)\n"
+        "        blob = _store(d365, account, job, message, times)\n",
+        "test_exporting.py -k not_whole_is_never_acknowledged",
+    ),
+    Mutant(
+        "E1 the announced length is not checked",
+        "shared/exporting.py",
+        "            if download.length not in (None, length):\n",
+        "            if False:\n",
+        "test_exporting.py -k another_length",
+    ),
+    Mutant(
+        "E2 a package overwrites another",
+        "shared/transfer.py",
+        "            match_condition=MatchConditions.IfMissing,\n",
+        "",
+        "test_exporting.py test_transfer.py",
+    ),
+    Mutant(
+        "E5 the acknowledgement is made anew",
+        "shared/d365.py",
+        'self._call("acknowledge", "POST", path, message.body)',
+        'self._call("acknowledge", "POST", path, json.dumps(json.loads(message.body)).encode())',
+        "test_exporting.py -k queue_is_stored",
+    ),
+    Mutant(
+        "I1 claimed without the ETag",
+        "shared/blobs.py",
+        "            source_etag=file.etag,\n"
+        "            source_match_condition=MatchConditions.IfNotModified,\n",
+        "",
+        "test_import.py test_blobs.py -k overwritten",
+    ),
+    Mutant(
+        "I1 the name need not be free",
+        "shared/blobs.py",
+        "            match_condition=MatchConditions.IfMissing,\n",
+        "",
+        "test_blobs.py test_import.py -k many",
+    ),
+    Mutant(
+        "I1 no intent is written before the file is sent",
+        "shared/importing.py",
+        '            state="sending",\n',
+        '            state="claimed",\n',
+        "test_import.py -k leaves_its_intent",
+    ),
+    Mutant(
+        "I1 a record is written whatever happened meanwhile",
+        "shared/blobs.py",
+        "            to_metadata(record, file.theirs),\n"
+        "            etag=file.etag,\n"
+        "            match_condition=MatchConditions.IfNotModified,\n",
+        "            to_metadata(record, file.theirs),\n",
+        "test_blobs.py -k updates",
+    ),
+    Mutant(
+        "I2 a lost answer counts as a refusal",
+        "shared/d365.py",
+        "            raise (Uncertain if reached else Unavailable)(",
+        "            raise (Unavailable)(",
+        "test_import.py -k answer_is_lost",
+    ),
+    Mutant(
+        "I2 what is uncertain is sent again unasked",
+        "shared/importing.py",
+        '    if job and job.when_uncertain == "resend":\n',
+        "    if job:\n",
+        "test_import.py -k answer_is_lost",
+    ),
+    Mutant(
+        "I3 nothing looks for files without an event",
+        "shared/reconciling.py",
+        "    found = _dropped(bridge)\n",
+        "    found = 0\n",
+        "test_reconcile.py",
+    ),
+    Mutant(
+        "I4 moved without a look at the copy",
+        "shared/blobs.py",
+        "    if not _copy(account, file, container, file.name, record):\n",
+        "    if not _copy(account, file, container, file.name, record) and False:\n",
+        "test_blobs.py -k never_deletes",
+    ),
+    Mutant(
+        "I5 nobody looks whether another file is under way",
+        "shared/importing.py",
+        "    if any(_goes_before(job, file) for file in under_way) or _stopped(bridge, job):\n",
+        "    if _stopped(bridge, job):\n",
+        "test_ordering.py -k one_by_one",
+    ),
+    Mutant(
+        "S2 a status message counts whatever it was for",
+        "shared/tracking.py",
+        '    if file is None or file.etag != message.get("etag"):\n',
+        "    if file is None:\n",
+        "test_status.py -k repeated",
+    ),
+    Mutant(
+        "A1 the token goes to any host",
+        "shared/d365.py",
+        "        return absolute, False\n",
+        "        return absolute, True\n",
+        "test_client.py -k d365_alone",
+    ),
+    Mutant(
+        "A2 a wait that D365 asks for is not kept",
+        "shared/d365.py",
+        '    asked = getattr(error, "retry_after", None)\n    seconds',
+        "    asked = None\n    seconds",
+        "test_client.py -k how_long_to_wait",
+    ),
+    Mutant(
+        "A3 texts are logged as they are",
+        "shared/telemetry.py",
+        '    return _SECRETS.sub(lambda m: (f"{m[1]}=" if m[1] else "Bearer ") + "[redacted]", text)\n',
+        "    return text\n",
+        "test_client.py -k secret",
+    ),
+)
+
+
+@contextmanager
+def broken(mutant: Mutant) -> Iterator[Path]:
+    """A copy of the project with that break in it."""
+    with TemporaryDirectory(prefix="bridge-mutant-") as folder:
+        copy = Path(folder) / "project"
+        names = shutil.ignore_patterns("__pycache__", ".git", ".venv", "node_modules", ".*_cache")
+        shutil.copytree(ROOT, copy, ignore=names)
+        (copy / "node_modules").symlink_to(ROOT / "node_modules", target_is_directory=True)
+        file = copy / mutant.file
+        text = file.read_text(encoding="utf-8")
+        if text.count(mutant.old) != 1:
+            raise ValueError(f"{mutant.invariant}: its line is not in {mutant.file} any more")
+        file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+        yield copy
+
+
+def caught(mutant: Mutant) -> str:
+    """The first test that found the break; empty when none did."""
+    files, _, chosen = mutant.test.partition(" -k ")
+    paths = [f"tests/shared/{name}" for name in files.split()]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-rf", *paths]
+    with broken(mutant) as copy:
+        run = subprocess.run(
+            [*command, *(["-k", chosen] if chosen else [])],
+            cwd=copy,
+            env={**os.environ, "PYTHONPATH": str(copy)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if run.returncode not in (0, 1):
+        raise RuntimeError(f"{mutant.invariant}: the tests did not run\n{run.stdout}{run.stderr}")
+    failed = [line for line in run.stdout.splitlines() if line.startswith("FAILED ")]
+    return failed[0].removeprefix("FAILED ").split(" - ")[0] if failed else ""
+
+
+def main() -> int:
+    missed = 0
+    for mutant in MUTANTS:
+        found = caught(mutant)
+        missed += not found
+        print(f"{mutant.invariant:<55} {found or 'NOT CAUGHT'}", flush=True)
+    print(f"not caught: {missed}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
