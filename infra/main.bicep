@@ -97,6 +97,9 @@ param d365ClientSecret string = ''
 
 var token = uniqueString(resourceGroup().id, name)
 var plain = take(toLower(replace(name, '-', '')), 7)
+var hostAccountName = '${plain}host${token}'
+var dataAccountName = '${plain}data${token}'
+var privateServices = ['blob', 'queue', 'table']
 var useClientSecret = !empty(d365ClientId)
 
 module identity 'modules/identity.bicep' = {
@@ -111,13 +114,14 @@ module network 'modules/network.bicep' = if (privateNetwork) {
     name: '${name}-net-${token}'
     location: location
     prefix: networkPrefix
+    services: privateServices
   }
 }
 
 module storage 'modules/storage.bicep' = {
   params: {
-    hostAccountName: '${plain}host${token}'
-    dataAccountName: '${plain}data${token}'
+    hostAccountName: hostAccountName
+    dataAccountName: dataAccountName
     location: location
     redundancy: dataRedundancy
     hierarchicalNamespace: hierarchicalNamespace
@@ -128,14 +132,17 @@ module storage 'modules/storage.bicep' = {
   }
 }
 
-module endpoints 'modules/endpoints.bicep' = if (privateNetwork) {
-  params: {
-    location: location
-    networkName: '${name}-net-${token}'
-    accountNames: [storage.outputs.hostAccountName, storage.outputs.dataAccountName]
+module endpoints 'modules/endpoints.bicep' = [
+  for account in [hostAccountName, dataAccountName]: if (privateNetwork) {
+    params: {
+      location: location
+      accountName: account
+      services: privateServices
+      subnetId: network!.outputs.endpointsSubnetId
+    }
+    dependsOn: [storage]
   }
-  dependsOn: [network]
-}
+]
 
 module monitoring 'modules/monitoring.bicep' = {
   params: {
@@ -237,7 +244,7 @@ module workbook 'modules/workbook.bicep' = {
   }
 }
 
-var clientId = useClientSecret ? d365ClientId : identity.outputs.clientId
+var clientId = !useClientSecret ? identity.outputs.clientId : d365ClientId
 
 @description('The function app.')
 output functionAppName string = app.outputs.name

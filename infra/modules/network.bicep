@@ -1,4 +1,4 @@
-// Optional: a virtual network for the app, and in it the private endpoints of modules/endpoints.bicep.
+// Optional: a virtual network for the app, and the names under which private endpoints are found in it.
 
 @description('Name of the network.')
 param name string
@@ -8,6 +8,9 @@ param location string
 
 @description('Its addresses: a /24.')
 param prefix string
+
+@description('The storage services that get private endpoints.')
+param services array
 
 resource network 'Microsoft.Network/virtualNetworks@2024-07-01' = {
   name: name
@@ -35,4 +38,24 @@ resource network 'Microsoft.Network/virtualNetworks@2024-07-01' = {
   }
 }
 
+resource zones 'Microsoft.Network/privateDnsZones@2024-06-01' = [
+  for service in services: {
+    name: 'privatelink.${service}.${environment().suffixes.storage}'
+    location: 'global'
+  }
+]
+
+resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = [
+  for (service, i) in services: {
+    parent: zones[i]
+    name: '${name}-${service}'
+    location: 'global'
+    properties: {
+      registrationEnabled: false
+      virtualNetwork: { id: network.id }
+    }
+  }
+]
+
 output appSubnetId string = resourceId('Microsoft.Network/virtualNetworks/subnets', network.name, 'app')
+output endpointsSubnetId string = resourceId('Microsoft.Network/virtualNetworks/subnets', network.name, 'endpoints')

@@ -1,0 +1,41 @@
+"""The queries of the alerts and the workbook: what they name, whether they parse, and what they answer.
+
+`duckdb-kql` runs them, over the lines that the app logged; it is not Kusto, so a query that runs here may still
+be refused there, but one that names a wrong event, field or column answers nothing.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb_kql
+
+_LOCALLY = ("ingestion_time()", "TimeGenerated")
+"""A line's time of arrival is not known here: its own time stands in for it."""
+
+
+def events_in(query: str) -> set[str]:
+    """The names of events: text of the form `part.part`."""
+    return set(re.findall(r'"([a-z0-9]+\.[a-z]+)"', query))
+
+
+def fields_in(query: str) -> set[str]:
+    """The fields of events that a query looks at."""
+    return set(re.findall(r"\bfields\.(\w+)", query))
+
+
+def mistakes(query: str) -> list[str]:
+    """What is no KQL in a query."""
+    return [str(each)[:120] for each in duckdb_kql.validate(query)]
+
+
+def answer(query: str, lines: Iterable[tuple[datetime, str]]) -> list[dict[str, Any]]:
+    """The rows of a query over a table AppTraces with these lines, each with its time."""
+    connection = duckdb_kql.connect()
+    connection.sql("CREATE TABLE AppTraces (TimeGenerated TIMESTAMP, Message VARCHAR)")
+    for time, line in lines:
+        moment = time.astimezone(UTC).replace(tzinfo=None)
+        connection.execute("INSERT INTO AppTraces VALUES (?, ?)", [moment, line])
+    found = duckdb_kql.kql(connection, query.replace(*_LOCALLY))
+    return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
