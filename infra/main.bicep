@@ -38,6 +38,7 @@ param instanceMemoryMB int = 512
 param maximumInstanceCount int = 40
 
 @description('URL of a zip with the code, which Azure fetches and builds. Empty: azd or the CLI deploys the code.')
+@secure()
 param packageUri string = ''
 
 @description('Subscribe the app to the events of dropped files. That needs running code: see docs/deploy.md, Events.')

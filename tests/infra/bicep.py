@@ -116,7 +116,7 @@ def parse(path: Path) -> File:
             }
             continue
         kind = node.type.removesuffix("_declaration")
-        if kind == node.type or kind == "metadata":
+        if kind in (node.type, "metadata"):
             continue
         declared = _declaration(kind, node, decorators)
         decorators = {}

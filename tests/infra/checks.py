@@ -72,7 +72,7 @@ def files(infra: Path) -> list[str]:
     wrong = [each for path in sorted(infra.rglob("*.bicep*")) for each in bicep.lint(path)]
     text = "".join(p.read_text(encoding="utf-8") for p in infra.rglob("*.bicep"))
     for path in sorted([*infra.glob("modules/*"), *infra.glob("queries/*")]):
-        if path.name not in text:
+        if f"/{path.name}'" not in text:
             wrong.append(f"{path.name}: no Bicep file names it")
     return wrong
 
@@ -105,7 +105,11 @@ def parameter_file(infra: Path) -> list[str]:
     wrong = []
     for environment in (
         {"D365_URL": _BASIC["d365Url"]},
-        {"D365_URL": _BASIC["d365Url"], "ALERT_EMAILS": "a@b.org,c@d.org", "PACKAGE_URI": "https://a/b"},
+        {
+            "D365_URL": _BASIC["d365Url"],
+            "ALERT_EMAILS": "a@b.org,c@d.org",
+            "PACKAGE_URI": "https://a/b",
+        },
         {"D365_URL": _BASIC["d365Url"], "SUBSCRIBE_TO_EVENTS": "true"},
     ):
         target, given = bicep.parameters(path, environment)
@@ -190,20 +194,32 @@ def _schedules_read() -> set[str]:
 def app_settings(infra: Path) -> list[str]:
     """Every setting that the code reads is set, every one that is set is read, and the app starts on them."""
     wrong: list[str] = []
-    for path in [ROOT / "function_app.py", *(ROOT / "functions").glob("*.py"), *(ROOT / "shared").glob("*.py")]:
-        if path.name != "settings.py" and re.search(r"os\.(environ|getenv)", path.read_text("utf-8")):
+    for path in [
+        ROOT / "function_app.py",
+        *(ROOT / "functions").glob("*.py"),
+        *(ROOT / "shared").glob("*.py"),
+    ]:
+        if path.name != "settings.py" and re.search(
+            r"os\.(environ|getenv)", path.read_text("utf-8")
+        ):
             wrong.append(f"{path.name}: reads the environment past shared/settings.py")
     read_once: set[str] = set()
     for name, given in VARIANTS.items():
         found = _app_settings(bicep.deploy(infra / "main.bicep", given))
-        likely = {key: re.sub(r"^<.*>.*", "https://a.blob.core.windows.net/", str(v)) for key, v in found.items()}
+        likely = {
+            key: re.sub(r"^<.*>.*", "https://a.blob.core.windows.net/", str(v))
+            for key, v in found.items()
+        }
         recorder = _Recorder(likely)
         try:
             settings.load(recorder, ROOT)
         except settings.InvalidSettings as error:
             wrong.append(f"{name}: the app would not start: {error}")
         read = recorder.asked | _schedules_read()
-        wrong += [f"{name}: {each} is read and not set" for each in sorted(read - found.keys() - NOT_SET.keys())]
+        wrong += [
+            f"{name}: {each} is read and not set"
+            for each in sorted(read - found.keys() - NOT_SET.keys())
+        ]
         idle = found.keys() - read - READ_BY_OTHERS.keys()
         wrong += [f"{name}: {each} is set and nobody reads it" for each in sorted(idle)]
         read_once |= read | found.keys()
@@ -252,7 +268,10 @@ def _only(deployment: Deployment, kind: str) -> Resource:
 
 def _account(uri: object, service: str) -> str:
     """The account that a service URI belongs to, or ""."""
-    match = re.fullmatch(rf"(<Microsoft\.Storage/storageAccounts/[^/>]+>)\.properties\.primaryEndpoints\.{service}", str(uri))
+    match = re.fullmatch(
+        rf"(<Microsoft\.Storage/storageAccounts/[^/>]+>)\.properties\.primaryEndpoints\.{service}",
+        str(uri),
+    )
     return match[1] if match else ""
 
 
@@ -284,7 +303,11 @@ def containers_and_queues(infra: Path) -> list[str]:
         deployment = bicep.deploy(infra / "main.bicep", given)
         account = _data_account(deployment)
         for kind, made, used in (
-            ("container", _children(deployment, "blobServices/containers", account), set(blobs.CONTAINERS) | NOT_OURS.keys()),
+            (
+                "container",
+                _children(deployment, "blobServices/containers", account),
+                set(blobs.CONTAINERS) | NOT_OURS.keys(),
+            ),
             ("queue", _children(deployment, "queueServices/queues", account), {blobs.STATUS_QUEUE}),
         ):
             wrong += [f"{name}: {kind} {each} is used and not made" for each in sorted(used - made)]
@@ -335,15 +358,35 @@ def events(infra: Path) -> list[str]:
         ("endpointUrl", body["destination"]["properties"].get("endpointUrl"), url),
         ("systemKey", key.name, f"{app.name}/default/blobs_extension"),
         ("systemKey name", key.body["properties"].get("name"), "blobs_extension"),
-        ("subjectBeginsWith", body["filter"].get("subjectBeginsWith"), f"/blobServices/default/containers/{container}/"),
-        ("includedEventTypes", body["filter"].get("includedEventTypes"), ["Microsoft.Storage.BlobCreated"]),
-        ("data.api", set(apis), {"PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose", "SftpCommit"}),
+        (
+            "subjectBeginsWith",
+            body["filter"].get("subjectBeginsWith"),
+            f"/blobServices/default/containers/{container}/",
+        ),
+        (
+            "includedEventTypes",
+            body["filter"].get("includedEventTypes"),
+            ["Microsoft.Storage.BlobCreated"],
+        ),
+        (
+            "data.api",
+            set(apis),
+            {"PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose", "SftpCommit"},
+        ),
         ("topic source", topic.body["properties"].get("source"), account),
         ("dead-letter account", dead.get("properties", {}).get("resourceId"), account),
-        ("dead-letter container", dead.get("properties", {}).get("blobContainerName"), "dead-letters"),
+        (
+            "dead-letter container",
+            dead.get("properties", {}).get("blobContainerName"),
+            "dead-letters",
+        ),
         ("retries", body.get("retryPolicy", {}).get("eventTimeToLiveInMinutes"), 1440),
     )
-    wrong = [f"subscription.bicep: {what} is {is_!r}, not {want!r}" for what, is_, want in comparisons if is_ != want]
+    wrong = [
+        f"subscription.bicep: {what} is {is_!r}, not {want!r}"
+        for what, is_, want in comparisons
+        if is_ != want
+    ]
     text = (infra / "modules/subscription.bicep").read_text(encoding="utf-8")
     if not re.search(r"var key = guid\(\w+\.listKeys\(\)", text):
         wrong.append("subscription.bicep: the webhook's key does not come from a secret")
@@ -359,7 +402,11 @@ def threads(infra: Path) -> list[str]:
     queues = extensions["queues"]["batchSize"] + extensions["queues"]["newBatchThreshold"]
     wanted = max(queues, extensions["blobs"]["maxDegreeOfParallelism"])
     has = int(_app_settings(_whole(infra)).get("PYTHON_THREADPOOL_THREAD_COUNT", 0))
-    return [] if has >= wanted else [f"PYTHON_THREADPOOL_THREAD_COUNT is {has}; host.json wants {wanted}"]
+    return (
+        []
+        if has >= wanted
+        else [f"PYTHON_THREADPOOL_THREAD_COUNT is {has}; host.json wants {wanted}"]
+    )
 
 
 # -- permissions and safety -----------------------------------------------------------------------
@@ -378,7 +425,9 @@ def permissions(infra: Path) -> list[str]:
         app = f"{_only(deployment, 'Microsoft.ManagedIdentity/userAssignedIdentities').id}.properties.principalId"
         topic = f"{_only(deployment, 'Microsoft.EventGrid/systemTopics').id}.identity.principalId"
         insights = _only(deployment, "Microsoft.Insights/components").id
-        dead = data.replace("storageAccounts/", "storageAccounts/blobServices/containers/").rstrip(">")
+        dead = data.replace("storageAccounts/", "storageAccounts/blobServices/containers/").rstrip(
+            ">"
+        )
         needs: dict[tuple[str, str], set[str]] = {
             (app, host): set(roles.HOST_STORAGE),
             (app, data): ours | triggers,
@@ -391,7 +440,9 @@ def permissions(infra: Path) -> list[str]:
         assigned = _assigned(deployment)
         for who, where in needs.keys() | assigned.keys():
             place = f"{name}: {_short(who)} on {_short(where)}"
-            wrong += roles.compare(place, needs.get((who, where), set()), assigned.get((who, where), []))
+            wrong += roles.compare(
+                place, needs.get((who, where), set()), assigned.get((who, where), [])
+            )
     return wrong
 
 
@@ -437,7 +488,9 @@ def safety(infra: Path) -> list[str]:
                 wrong.append(f"{name}: no {kind} is deployed")
             for each in found:
                 if (is_ := _at(each.body, path)) != want:
-                    wrong.append(f"{name}: {each.file}: {each.symbol}.{path} is {is_!r}, not {want!r}")
+                    wrong.append(
+                        f"{name}: {each.file}: {each.symbol}.{path} is {is_!r}, not {want!r}"
+                    )
         policies = deployment.of("Microsoft.Web/sites/basicPublishingCredentialsPolicies")
         if {each.name.rpartition("/")[2] for each in policies} != {"ftp", "scm"}:
             wrong.append(f"{name}: passwords are not off for both ftp and scm")
@@ -448,20 +501,32 @@ def safety(infra: Path) -> list[str]:
                     wrong.append(f"{name}: soft delete is off in the data account")
                 flat = not given.get("hierarchicalNamespace")
                 if _at(each.body, "properties.isVersioningEnabled") != flat:
-                    wrong.append(f"{name}: versioning is {'off' if flat else 'on'} in the data account")
+                    wrong.append(
+                        f"{name}: versioning is {'off' if flat else 'on'} in the data account"
+                    )
         if given.get("privateNetwork"):
             wrong += [
                 f"{name}: {each.id} can be reached from outside"
                 for each in deployment.of("Microsoft.Storage/storageAccounts")
-                if not each.existing and _at(each.body, "properties.publicNetworkAccess") != "Disabled"
+                if not each.existing
+                and _at(each.body, "properties.publicNetworkAccess") != "Disabled"
             ]
-        told = json.dumps(deployment.outputs)
-        wrong += [f"{name}: an output holds {each}" for each in ("listKeys", "secret", "code=") if each in told]
-    for path in infra.rglob("*.bicep"):
-        for each in bicep.parse(path).of("param"):
-            if re.search(r"[Ss]ecret$", each.name) and "secure" not in each.decorators:
-                wrong.append(f"{path.name}: param {each.name} is not @secure()")
+    for path in sorted(infra.rglob("*.bicep")):
+        wrong += _secrets(path)
     return wrong
+
+
+def _secrets(path: Path) -> Iterator[str]:
+    """Parameters that hold a secret and do not say so, and outputs with one: these stay in the deployment's history."""
+    file = bicep.parse(path)
+    for each in file.of("param"):
+        if re.search(r"[Ss]ecret$|packageUri$", each.name) and "secure" not in each.decorators:
+            yield f"{path.name}: param {each.name} is not @secure()"
+    secure = [each.name for each in file.of("param") if "secure" in each.decorators]
+    for each in file.outputs.values():
+        text = (each.node.text or b"").decode()
+        if re.search(rf"\b({'|'.join([r'list[A-Z]\w+', *secure])})\b", text):
+            yield f"{path.name}: output {each.name} gives a secret away"
 
 
 def _at(body: object, path: str) -> Any:
@@ -475,7 +540,13 @@ def next_steps(infra: Path) -> list[str]:
     outputs = _whole(infra).outputs
     client = outputs.get("identityClientId")
     steps = "\n".join(outputs.get("nextSteps", []))
-    wanted = [str(client), _BASIC["d365Url"], "Microsoft Entra applications", "Authorization policy", "jobs.json"]
+    wanted = [
+        str(client),
+        _BASIC["d365Url"],
+        "Microsoft Entra applications",
+        "Authorization policy",
+        "jobs.json",
+    ]
     if not isinstance(client, Runtime) or not client.endswith(".properties.clientId"):
         return [f"main.bicep: identityClientId is {client!r}"]
     return [f"main.bicep: nextSteps do not say {each}" for each in wanted if each not in steps]
@@ -501,7 +572,9 @@ def queries(infra: Path) -> list[str]:
         used = kql.events_in(query)
         if not used:
             wrong.append(f"{name}: names no event")
-        wrong += [f"{name}: there is no event {each}" for each in sorted(used - telemetry.EVENTS.keys())]
+        wrong += [
+            f"{name}: there is no event {each}" for each in sorted(used - telemetry.EVENTS.keys())
+        ]
         carried = {field for each in used for field in telemetry.EVENTS.get(each, ())}
         for field in sorted(kql.fields_in(query) - carried):
             wrong.append(f"{name}: none of {', '.join(sorted(used))} always carries {field}")
@@ -530,7 +603,11 @@ def azd(infra: Path) -> list[str]:
     wrong = []
     if not re.search(rf"(?m)^  {tag}:$", text):
         wrong.append(f"azure.yaml: has no service {tag}")
-    read = set(re.findall(r"readEnvironmentVariable\('(\w+)'", (infra / "main.bicepparam").read_text("utf-8")))
+    read = set(
+        re.findall(
+            r"readEnvironmentVariable\('(\w+)'", (infra / "main.bicepparam").read_text("utf-8")
+        )
+    )
     for name in re.findall(r"azd env set (\w+)", text):
         if name not in read:
             wrong.append(f"azure.yaml: sets {name}, which main.bicepparam does not read")

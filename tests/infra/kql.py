@@ -17,12 +17,16 @@ _LOCALLY = ("ingestion_time()", "TimeGenerated")
 
 def events_in(query: str) -> set[str]:
     """The names of events: text of the form `part.part`."""
-    return set(re.findall(r'"([a-z0-9]+\.[a-z]+)"', query))
+    return set(re.findall(r'"([a-z0-9]+\.[a-z]+)"', _code(query)))
 
 
 def fields_in(query: str) -> set[str]:
     """The fields of events that a query looks at."""
-    return set(re.findall(r"\bfields\.(\w+)", query))
+    return set(re.findall(r"\bfields\.(\w+)", _code(query)))
+
+
+def _code(query: str) -> str:
+    return re.sub(r"(?m)^\s*//.*", "", query)
 
 
 def mistakes(query: str) -> list[str]:

@@ -122,9 +122,7 @@ ROLES: Final = {
     "8a0f0c08-91a1-4084-bc3d-661d67233fed": _role(
         "Storage Queue Data Message Processor", MESSAGE_READ, MESSAGE_PROCESS
     ),
-    "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a": _role(
-        "Storage Queue Data Message Sender", MESSAGE_ADD
-    ),
+    "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a": _role("Storage Queue Data Message Sender", MESSAGE_ADD),
     "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3": _role(
         "Storage Table Data Contributor", *_TABLES, *(f"entities/{each}" for each in _ENTITIES)
     ),
@@ -147,7 +145,9 @@ def needs_of(files: Iterable[Path]) -> tuple[set[str], list[str]]:
                 if name in CALLS:
                     needs |= CALLS[name]
                 elif name in methods:
-                    unknown.append(f"{path.name}:{node.lineno}: {name}: say in roles.py what it needs")
+                    unknown.append(
+                        f"{path.name}:{node.lineno}: {name}: say in roles.py what it needs"
+                    )
     return needs, unknown
 
 
@@ -155,7 +155,11 @@ def compare(where: str, needs: set[str], assigned: Iterable[str]) -> list[str]:
     """What of the needs no role covers, and each role that is not needed or broader than need be."""
     wrong: list[str] = []
     known = [ROLES[each] for each in assigned if each in ROLES]
-    wrong += [f"{where}: {each} is no role that these checks know" for each in assigned if each not in ROLES]
+    wrong += [
+        f"{where}: {each} is no role that these checks know"
+        for each in assigned
+        if each not in ROLES
+    ]
     granted = frozenset[str]().union(*(role.actions for role in known))
     if missing := needs - granted:
         wrong.append(f"{where}: no role allows {', '.join(sorted(missing))}")

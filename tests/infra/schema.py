@@ -6,8 +6,10 @@ answers of `azmcp bicepschema get --resource-type TYPE` (package msmcp-azure), o
 that tool does not know stays as it was written by hand from the same definitions (repository
 Azure/bicep-types-az, folder generated): these types carry `"source"`.
 
-A type is written as: `"string"`, `"int"`, `"bool"`, `"any"`; `{"enum": [...], "open": true}`; `[item]`;
+A type is written as: `"string"`, `"int"`, `"bool"`, `"any"`; `{"enum": [...]}`; `[item]`;
 `{"props": {name: type}, "required": [...], "extra": type}`; or `{"by": property, "one": {value: object}}`.
+Many enumerations of Azure's are open, for values to come; here they count as closed: a value that is not listed
+is more likely misspelt than new.
 """
 
 import json
@@ -51,7 +53,7 @@ def _wrong(schema: Schema, value: Any) -> Iterator[str]:
         for index, item in enumerate(value if isinstance(value, list) else ()):
             yield from (f"[{index}]{wrong}" for wrong in _wrong(schema[0], item))
     elif "enum" in schema:
-        if value not in schema["enum"] and not schema.get("open") and not isinstance(value, Runtime):
+        if value not in schema["enum"] and not isinstance(value, Runtime):
             yield f": must be one of {', '.join(schema['enum'])}, not {value!r}"
     elif not isinstance(value, dict):
         if not isinstance(value, Runtime):
@@ -89,9 +91,15 @@ def condense(folder: Path, resources: list[Resource]) -> dict[str, Schema]:
         path = folder / f"{resource.type.replace('/', '_')}.json"
         answer = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         entries = answer["results"]["BicepSchemaResult"] if answer.get("status") == 200 else []
-        named = {entry["name"]: entry for entry in entries if entry["$type"] != "ResourceInstanceFunction"}
+        named = {
+            entry["name"]: entry
+            for entry in entries
+            if entry["$type"] != "ResourceInstanceFunction"
+        }
         if kind in named:
-            made[kind] = _merged(made.get(kind), _spec(named[kind]["bodyType"], resource.body, named.get))
+            made[kind] = _merged(
+                made.get(kind), _spec(named[kind]["bodyType"], resource.body, named.get)
+            )
     return made
 
 
@@ -111,7 +119,7 @@ def _spec(kind: Any, value: Any, named: Callable[[str], Any]) -> Schema:
         return str(kind)
     words = [word.strip() for word in kind.split("|")]
     plain = [word for word in words if word not in ("string", "int", "bool", "any")]
-    return {"enum": plain, "open": True} if len(plain) < len(words) else {"enum": plain}
+    return {"enum": plain}
 
 
 def _object(found: dict[str, Any], value: Any, named: Callable[[str], Any]) -> Schema:
@@ -122,7 +130,10 @@ def _object(found: dict[str, Any], value: Any, named: Callable[[str], Any]) -> S
         for element in found["elements"]:
             key = next(p["type"] for p in element["properties"] if p["name"] == by)
             if key == value.get(by):
-                whole = {**element, "properties": [*element["properties"], *found["baseProperties"]]}
+                whole = {
+                    **element,
+                    "properties": [*element["properties"], *found["baseProperties"]],
+                }
                 elements[key] = _object(whole, value, named)
             else:
                 elements[key] = "any"

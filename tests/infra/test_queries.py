@@ -1,0 +1,184 @@
+"""The alerts and the workbook ask for what the app really logs: their queries run over the lines of a run."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from azure.core.exceptions import ResourceExistsError
+
+from local import samples
+from local.simulator import Simulator
+from shared import blobs, exporting, importing, reconciling
+from shared.blobs import DataAccount
+from shared.bridge import Bridge
+from tests.conftest import EXPORT_ID, IMPORT_ID, drop, make_bridge, work_queue
+from tests.infra import bicep, kql
+from tests.infra.checks import INFRA, VARIANTS, queries_in
+
+QUERIES = dict(queries_in(bicep.deploy(INFRA / "main.bicep", VARIANTS["in one deployment"])))
+SILENT, FILES, EXPORT, DENIED, POISON = (
+    f"bridge-{name}"
+    for name in ("job-silent", "file-failed", "export-failing", "d365-denied", "poison")
+)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+
+type Lines = list[tuple[datetime, str]]
+type Log = Callable[[], Lines]
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Log:
+    """The app's lines so far, as if they came just now; each call takes them away."""
+    caplog.set_level(logging.INFO, "bridge")
+
+    def taken() -> Lines:
+        found = [each.getMessage() for each in caplog.records if each.name == "bridge"]
+        caplog.clear()
+        return [(datetime.now(UTC), line) for line in found]
+
+    return taken
+
+
+def ago(lines: Lines, past: timedelta) -> Lines:
+    """The same lines, logged so long ago."""
+    return [(time - past, line) for time, line in lines]
+
+
+@contextmanager
+def refusing(d365: Simulator) -> Iterator[None]:
+    """D365 does not know the application."""
+    d365.registered = False
+    yield
+    d365.registered = True
+
+
+def everything(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
+    """A run in which everything happens that the queries ask for."""
+    bad_package(bridge, d365)
+    with refusing(d365):
+        exporting.export_packages(bridge)
+    d365.add_package(EXPORT_ID, samples.package("small", [samples.Part(samples.VENDORS, 5)]))
+    exporting.export_packages(bridge)
+    files_end(bridge, d365, account)
+    stopped = make_bridge(d365, account, ordered=True, onFailure="stop")
+    for name, data in (("a.csv", b""), ("b.csv", b"1")):
+        importing.import_file(stopped, drop(account, f"journals/USMF/{name}", data))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importing, "start_next", fail)
+        reconciling.reconcile(stopped)
+    poison(account)
+    reconciling.reconcile(bridge)
+
+
+def bad_package(bridge: Bridge, d365: Simulator) -> str:
+    """A package that never comes whole: its correlation id."""
+    package = d365.add_package(EXPORT_ID, b"PK\3\4, but no package")
+    exporting.export_packages(bridge)
+    d365.packages.clear()
+    return package.correlation_id
+
+
+def files_end(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
+    """One succeeds after an odd status, one has no job, one has to wait, of one nobody knows where it is."""
+    importing.import_file(bridge, drop(account, "journals/USMF/may.csv"))
+    d365.received[0].statuses.appendleft("Suspended")
+    importing.import_file(bridge, drop(account, "nobody/may.csv"))
+    with refusing(d365):
+        importing.import_file(bridge, drop(account, "journals/USMF/waits.csv"))
+    d365.add_fault("enqueue", "reset-after", activity_id=IMPORT_ID)
+    importing.import_file(bridge, drop(account, "journals/USMF/lost.csv"))
+    work_queue(bridge)
+
+
+def poison(account: DataAccount) -> None:
+    """The host gave up a message."""
+    queue = account.queue(blobs.POISON_QUEUES[0])
+    with suppress(ResourceExistsError):
+        queue.create_queue()
+    queue.send_message(json.dumps({"file": "journals/may.csv", "etag": "1"}))
+
+
+def fail(*_: object) -> None:
+    raise RuntimeError("storage hiccup")
+
+
+def test_every_query_names_what_a_run_logs(
+    bridge: Bridge, d365: Simulator, account: DataAccount, log: Log
+) -> None:
+    """Each event that a query names is logged, and each field that it looks at is in one of them."""
+    everything(bridge, d365, account)
+    found: dict[str, set[str]] = {}
+    for _, line in log():
+        event, _, fields = line.partition(" ")
+        found.setdefault(event, set()).update(json.loads(fields))
+    for name, query in QUERIES.items():
+        used = kql.events_in(query)
+        assert used <= found.keys(), name
+        assert kql.fields_in(query) <= set[str]().union(*(found[each] for each in used)), name
+
+
+def test_every_query_answers(
+    bridge: Bridge, d365: Simulator, account: DataAccount, log: Log
+) -> None:
+    """With what a person needs; what happened is told once, and not again an hour later."""
+    everything(bridge, d365, account)
+    lines = log()
+    wanted = {
+        FILES: ("journals/USMF/lost", "file.held", "no-such-job", "nobody/may"),
+        DENIED: ("dequeue", "Microsoft Entra applications"),
+        POISON: ("import-status-poison", "journals/may.csv"),
+        "Jobs": ("vendors", "journals"),
+        "Failures and their reasons": ("storage hiccup", "vendors", "not acknowledged"),
+    }
+    for name in QUERIES.keys() - {SILENT, EXPORT}:
+        told = json.dumps(kql.answer(QUERIES[name], lines), default=str)
+        assert told != "[]", name
+        for each in wanted.get(name, ()):
+            assert each in told, name
+    for name in (FILES, DENIED, POISON):
+        assert kql.answer(QUERIES[name], ago(lines, HOUR)) == []
+
+
+def test_a_silent_job_is_told(bridge: Bridge, log: Log) -> None:
+    """And the app itself, when it does not run at all; while both run, nothing."""
+    exporting.export_packages(bridge)
+    reconciling.reconcile(bridge)
+    lines = log()
+    query = QUERIES[SILENT]
+    assert kql.answer(query, lines) == []
+    assert [row["job"] for row in kql.answer(query, ago(lines, timedelta(minutes=90)))] == [
+        "vendors",
+        "(the app itself)",
+    ]
+    assert [row["job"] for row in kql.answer(query, [])] == ["(the app itself)"]
+
+
+@pytest.mark.parametrize("what", ["package", "queue"])
+def test_an_export_that_has_failed_for_a_day_is_told(
+    bridge: Bridge, d365: Simulator, log: Log, what: str
+) -> None:
+    """One package, or the whole queue, with the error; not on the first day, nor once it is well again."""
+    if what == "package":
+        package = bad_package(bridge, d365)
+    else:
+        with refusing(d365):
+            exporting.export_packages(bridge)
+        package = ""
+    failed = log()
+    query = QUERIES[EXPORT]
+    assert kql.answer(query, failed) == []
+    assert kql.answer(query, [*ago(failed, 20 * HOUR), *failed]) == []
+    (row,) = kql.answer(query, [*ago(failed, DAY), *failed])
+    assert (row["job"], row["correlationId"]) == ("vendors", package)
+    assert row["error"]
+
+    good = samples.package("small", [samples.Part(samples.VENDORS, 5)])
+    if package:
+        d365.add_package(EXPORT_ID, good, correlation_id=package)
+    exporting.export_packages(bridge)
+    well = log()
+    assert kql.answer(query, [*ago(failed, DAY), *ago(failed, HOUR), *well]) == []
+    assert kql.answer(query, [*ago(failed, DAY), *ago(well, 12 * HOUR), *failed]) == []
