@@ -201,7 +201,7 @@ class D365:
         """D365's errors of an execution: a list of messages, as far as it is one. Raises `D365Error`."""
         text = _text_value(self._action("GetExecutionErrors", {"executionId": execution_id}))
         try:
-            return json.loads(text)
+            return _parsed(text)
         except ValueError:
             return text
 
@@ -519,7 +519,7 @@ def _retry_after(text: str | None) -> float | None:
 def said_by_d365(body: bytes) -> bool:
     """Whether a body is one of D365's own error bodies (not a gateway's page)."""
     try:
-        found = json.loads(body)
+        found = _parsed(body)
     except ValueError:
         return False
     return isinstance(found, dict) and any(
@@ -531,7 +531,7 @@ def _said(body: bytes) -> str:
     """What an error body says, in at most 500 characters, without secrets."""
     text = body.decode("utf-8", "replace")
     try:
-        found = json.loads(text)
+        found = _parsed(text)
         if isinstance(found, dict):
             error = found.get("error", found)
             inner = error.get("innererror") if isinstance(error, dict) else None
@@ -548,9 +548,17 @@ def _said(body: bytes) -> str:
     return telemetry.redact(" ".join(text.split())[:500])
 
 
+def _parsed(text: str | bytes) -> Any:
+    """JSON. Raises `ValueError`, also where it is nested beyond all sense."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def _json(answer: _Answer, operation: str) -> Any:
     try:
-        return json.loads(answer.body)
+        return _parsed(answer.body)
     except ValueError as error:
         raise Rejected(operation, f"D365's answer is not JSON: {_said(answer.body)}") from error
 
@@ -567,7 +575,7 @@ def _message_id(answer: _Answer) -> MessageId:
     """The message id of an enqueue's answer: a GUID, bare, quoted, in braces, or in an OData `value`."""
     text = answer.body.decode("utf-8", "replace").strip()
     try:
-        found = json.loads(text)
+        found = _parsed(text)
         while isinstance(found, dict) and "value" in found:
             found = found["value"]
         text = found if isinstance(found, str) else text

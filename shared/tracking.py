@@ -152,7 +152,8 @@ def _what_d365_says(bridge: Bridge, job: ImportJob | None, message_id: MessageId
     if job:
         try:
             found = bridge.d365.job_status(job.activity_id, message_id)
-            state = found.get("DataJobStatus") or {}
+            state = found.get("DataJobStatus")
+            state = state if isinstance(state, dict) else {}
             execution_id = str(state.get("ExecutionIdentifier") or "")
             said["executionId"] = execution_id
             said["jobState"] = state.get("DataJobState")

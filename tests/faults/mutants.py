@@ -71,7 +71,7 @@ MUTANTS: Final = (
         "shared/blobs.py",
         "            match_condition=MatchConditions.IfMissing,\n",
         "",
-        "test_blobs.py test_import.py -k many",
+        "test_blobs.py -k second_claim",
     ),
     Mutant(
         "I1 no intent is written before the file is sent",

@@ -73,7 +73,7 @@ CASES: Final = (
     Case(
         "reset after the body",
         "uncertain",
-        "D365 may have taken it, and here it has",
+        "D365 may have taken it",
         {"do": "reset-after"},
         taken=1,
     ),
@@ -94,7 +94,7 @@ CASES: Final = (
     Case(
         "502",
         "uncertain",
-        "a gateway lost D365's answer, and here D365 had taken it",
+        "a gateway lost the answer; D365 may have taken it",
         {**_answer(502, PAGE), "do": "answer-after"},
         taken=1,
     ),
@@ -108,7 +108,7 @@ CASES: Final = (
     Case(
         "504",
         "uncertain",
-        "a gateway waited no longer, and here D365 had taken it",
+        "a gateway waited no longer; D365 may have taken it",
         {**_answer(504, PAGE), "do": "answer-after"},
         taken=1,
     ),

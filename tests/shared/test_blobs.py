@@ -51,6 +51,20 @@ def test_of_many_claims_of_one_version_one_file_comes(account: DataAccount) -> N
     assert len({claim.etag for claim in claims if claim}) == 1
 
 
+def test_a_second_claim_never_overwrites_the_first(
+    account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes late finds how far the file has come, and not a fresh claim."""
+    monkeypatch.setattr(blobs, "release_source", lambda *_: None)  # as if no delete came through
+    dropped = drop(account, "journals/may.csv")
+    first = blobs.claim(account, dropped, Record(job="journals", state="claimed"))
+    assert first
+    blobs.update(account, first, replace(first.record, state="sent", messageid="1"))
+    late = blobs.claim(account, dropped, Record(job="journals", state="claimed"))
+    assert late
+    assert (late.record.state, late.record.messageid) == ("sent", "1")
+
+
 def test_a_version_that_was_overwritten_is_not_claimed(account: DataAccount) -> None:
     """The newer one stays where it was dropped, for its own event."""
     old = drop(account, "j/a.csv", b"old")
