@@ -88,10 +88,6 @@ class Deployment:
     resources: list[Resource]
     outputs: dict[str, Any]
 
-    def of(self, kind: str) -> list[Resource]:
-        """The resources of a type, `Microsoft.X/y`."""
-        return [each for each in self.resources if each.type.lower() == kind.lower()]
-
 
 # -- parsing --------------------------------------------------------------------------------------
 

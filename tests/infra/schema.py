@@ -162,9 +162,9 @@ def _merged(old: Any, new: Any) -> Any:
 
 
 def _main() -> None:
-    from tests.infra.checks import INFRA, everything
+    from tests.infra.variants import INFRA, variants
 
-    resources = [r for d in everything(INFRA) for r in d.resources if not r.existing]
+    resources = [r for v in variants(INFRA) for r in v.deployment.resources if not r.existing]
     by_hand = {k: v for k, v in load().items() if isinstance(v, dict) and "source" in v}
     made = by_hand | condense(Path(sys.argv[1]), resources)
     text = json.dumps(dict(sorted(made.items())), indent=1, ensure_ascii=False)

@@ -15,10 +15,11 @@ from shared import blobs, exporting, importing, reconciling
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
 from tests.conftest import EXPORT_ID, IMPORT_ID, drop, make_bridge, work_queue
-from tests.infra import bicep, kql
-from tests.infra.checks import INFRA, VARIANTS, queries_in
+from tests.infra import kql
+from tests.infra.check_queries import queries_in
+from tests.infra.variants import INFRA, whole
 
-QUERIES = dict(queries_in(bicep.deploy(INFRA / "main.bicep", VARIANTS["in one deployment"])))
+QUERIES = dict(queries_in(whole(INFRA)))
 SILENT, FILES, EXPORT, DENIED, POISON = (
     f"bridge-{name}"
     for name in ("job-silent", "file-failed", "export-failing", "d365-denied", "poison")

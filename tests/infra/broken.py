@@ -1,0 +1,534 @@
+"""Ways to break `infra/`, each with the check that must find it and what it must say."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Broken:
+    """The first `old` in `file` (in infra/) becomes `new`; `check` must say `says`."""
+
+    check: str
+    says: str
+    file: str
+    old: str
+    new: str
+
+
+APP, ROLES, STORAGE = "modules/app.bicep", "modules/roles.bicep", "modules/storage.bicep"
+MAIN, EVENTS, ALERTS = "main.bicep", "modules/subscription.bicep", "modules/alerts.bicep"
+PARAMETERS = "main.bicepparam"
+
+OWNER = "b7e6dc6d-f1e8-4753-8033-0f276bb0955b"
+CONTRIBUTOR = "ba92f5b4-2d11-453d-a403-e96b0029c9fe"
+READER = "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
+QUEUES = "974c5e8b-45b9-4653-ba55-5f855dd0fb88"
+PROCESSOR = "8a0f0c08-91a1-4084-bc3d-661d67233fed"
+SENDER = "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a"
+TABLES = "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3"
+PUBLISHER = "3913510d-42f4-4e42-8a64-420c390055eb"
+EVERYTHING = "b24988ac-6180-42a0-ab88-20f7382dd24c"  # Contributor
+
+BROKEN: Final = (
+    # the files by themselves
+    Broken("files", "not Bicep", MAIN, "module app '", "module app = '"),
+    Broken(
+        "files", "tokne is not declared", MAIN, "'${name}-id-${token}'", "'${name}-id-${tokne}'"
+    ),
+    Broken("files", "locaton is not declared", ROLES, "scope: insights", "scope: locaton"),
+    Broken(
+        "files",
+        "param keepDays is not used",
+        "modules/monitoring.bicep",
+        "retentionInDays: keepDays",
+        "retentionInDays: 90",
+    ),
+    Broken(
+        "files",
+        "var importsContainer is not used",
+        STORAGE,
+        "string = importsContainer",
+        "string = 'imports'",
+    ),
+    Broken(
+        "files",
+        "resource data is not used",
+        "modules/topic.bicep",
+        "source: data.id",
+        "source: dataAccountName",
+    ),
+    Broken(
+        "files",
+        "param silenceMinutes has no description",
+        ALERTS,
+        "@description('Minutes without a run of an export job after which an alert is raised.')\n",
+        "",
+    ),
+    Broken(
+        "files",
+        "files.kql: no Bicep file names it",
+        "modules/workbook.bicep",
+        "'../queries/files.kql'",
+        "'../queries/jobs.kql'",
+    ),
+    Broken("files", "identity is declared twice", MAIN, "module network '", "module identity '"),
+    # modules and parameters
+    Broken(
+        "deploys",
+        "has no parameter locations",
+        MAIN,
+        "    location: location\n    keepDays",
+        "    locations: location\n    keepDays",
+    ),
+    Broken(
+        "deploys", "parameter keepDays is not given", MAIN, "    keepDays: keepTelemetryDays\n", ""
+    ),
+    Broken(
+        "deploys", "keepDays must be int", MAIN, "keepDays: keepTelemetryDays", "keepDays: 'long'"
+    ),
+    Broken(
+        "deploys",
+        "there is no principalID",
+        MAIN,
+        "identity.outputs.principalId",
+        "identity.outputs.principalID",
+    ),
+    Broken("deploys", "is not there", MAIN, "modules/topic.bicep", "modules/topics.bicep"),
+    Broken("deploys", "alert-file.kql is not there", ALERTS, "alert-files.kql", "alert-file.kql"),
+    Broken("deploys", "does not fit the type", STORAGE, "  parent: hostBlobs\n", ""),
+    Broken(
+        "deploys",
+        "is not deployed by us",
+        MAIN,
+        "dataAccountName: storage.outputs.dataAccountName\n    packageContainer",
+        "dataAccountName: 'other'\n    packageContainer",
+    ),
+    Broken(
+        "deploys",
+        "is deployed twice",
+        ROLES,
+        "guid(host.id, appPrincipalId, roleIds.tableContributor)",
+        "guid(host.id, appPrincipalId, roleIds.blobOwner)",
+    ),
+    Broken(
+        "deploys",
+        "instanceMemoryMB may not be 1024",
+        MAIN,
+        "param instanceMemoryMB int = 512",
+        "param instanceMemoryMB int = 1024",
+    ),
+    Broken(
+        "parameter_file", "has no parameter d365URL", PARAMETERS, "param d365Url", "param d365URL"
+    ),
+    Broken(
+        "parameter_file",
+        "parameter d365Url is not given",
+        PARAMETERS,
+        "param d365Url = readEnvironmentVariable('D365_URL', '')\n",
+        "",
+    ),
+    Broken("parameter_file", "not Bicep", PARAMETERS, "'westeurope')", "'westeurope'"),
+    Broken("parameter_file", "must name its Bicep file", PARAMETERS, "using 'main.bicep'", ""),
+    Broken("parameter_file", "events subscribed: False", PARAMETERS, "!empty(package) || ", ""),
+    # Azure's types
+    Broken(
+        "types",
+        "minTLSVersion: there is no such property",
+        APP,
+        "      minTlsVersion:",
+        "      minTLSVersion:",
+    ),
+    Broken("types", "must be one of", APP, "ftpsState: 'Disabled'", "ftpsState: 'Off'"),
+    Broken(
+        "types",
+        "instanceMemory: there is no such property",
+        APP,
+        "instanceMemoryMB: instanceMemoryMB",
+        "instanceMemory: instanceMemoryMB",
+    ),
+    Broken(
+        "types",
+        "must be one of SystemAssignedIdentity",
+        APP,
+        "type: 'UserAssignedIdentity'",
+        "type: 'UserAssigned'",
+    ),
+    Broken("types", ".sku: is missing", STORAGE, "  sku: { name: 'Standard_LRS' }\n", ""),
+    Broken("types", "must be bool", STORAGE, "enabled: true, days", "enabled: 'true', days"),
+    Broken(
+        "types",
+        "must be int",
+        "modules/monitoring.bicep",
+        "retentionInDays: keepDays",
+        "retentionInDays: '90'",
+    ),
+    Broken(
+        "types",
+        "operatorType: must be one of",
+        EVENTS,
+        "operatorType: 'StringIn'",
+        "operatorType: 'StringsIn'",
+    ),
+    Broken(
+        "types",
+        "maxDeliveries: there is no such property",
+        EVENTS,
+        "maxDeliveryAttempts",
+        "maxDeliveries",
+    ),
+    Broken(
+        "types",
+        "endpointType: must be one of",
+        EVENTS,
+        "endpointType: 'WebHook'",
+        "endpointType: 'Webhook'",
+    ),
+    Broken(
+        "types",
+        "window: there is no such property",
+        ALERTS,
+        "windowSize: rule.over",
+        "window: rule.over",
+    ),
+    Broken(
+        "types",
+        "must be one of Average",
+        ALERTS,
+        "timeAggregation: 'Total'",
+        "timeAggregation: 'Sum'",
+    ),
+    Broken(
+        "types",
+        "principal: there is no such property",
+        ROLES,
+        "    principalId: topicPrincipalId",
+        "    principal: topicPrincipalId",
+    ),
+    Broken("types", "principalId: is missing", ROLES, "    principalId: topicPrincipalId\n", ""),
+    Broken(
+        "types",
+        "is not in schemas.json",
+        "modules/topic.bicep",
+        "systemTopics@2025-02-15",
+        "systemTopics@2022-06-15",
+    ),
+    # settings
+    *(
+        Broken("app_settings", f"{name} is read and not set", APP, line, "")
+        for name, line in (
+            ("D365_URL", "      D365_URL: d365Url\n"),
+            ("JOBS_FILE", "      JOBS_FILE: jobsFile\n"),
+            ("EXPORT_SCHEDULE", "      EXPORT_SCHEDULE: exportSchedule\n"),
+            ("RECONCILE_SCHEDULE", "      RECONCILE_SCHEDULE: reconcileSchedule\n"),
+            (
+                "DataStorage__blobServiceUri",
+                "      DataStorage__blobServiceUri: data.properties.primaryEndpoints.blob\n",
+            ),
+            (
+                "DataStorage__clientId",
+                "      DataStorage__clientId: identity.properties.clientId\n",
+            ),
+        )
+    ),
+    Broken(
+        "app_settings",
+        "D365_HOST is set and nobody reads it",
+        APP,
+        "D365_URL: d365Url",
+        "D365_HOST: d365Url",
+    ),
+    Broken(
+        "app_settings",
+        "the app would not start",
+        APP,
+        "D365_URL: d365Url",
+        "D365_URL: '${d365Url}/data'",
+    ),
+    Broken(
+        "identity_settings",
+        "AzureWebJobsStorage__clientId is None",
+        APP,
+        "      AzureWebJobsStorage__clientId: identity.properties.clientId\n",
+        "",
+    ),
+    Broken(
+        "identity_settings",
+        "AzureWebJobsStorage__queueServiceUri names no account",
+        APP,
+        "AzureWebJobsStorage__queueServiceUri: host.properties.primaryEndpoints.queue",
+        "AzureWebJobsStorage__queueServiceUri: host.properties.primaryEndpoints.blob",
+    ),
+    Broken(
+        "identity_settings",
+        "AZURE_CLIENT_ID is",
+        APP,
+        "AZURE_CLIENT_ID: empty(d365ClientId) ? identity",
+        "AZURE_CLIENT_ID: empty(d365ClientId) ? host",
+    ),
+    Broken(
+        "identity_settings",
+        "APPLICATIONINSIGHTS_AUTHENTICATION_STRING is",
+        APP,
+        "Authorization=AAD",
+        "Authorization=aad",
+    ),
+    Broken(
+        "identity_settings",
+        "the app does not run as",
+        APP,
+        "userAssignedIdentities: { '${identity.id}': {} }",
+        "userAssignedIdentities: {}",
+    ),
+    Broken(
+        "identity_settings",
+        "AZURE_CLIENT_SECRET is no Key Vault reference",
+        APP,
+        "'@Microsoft.KeyVault(SecretUri=${d365SecretUri})'",
+        "d365SecretUri",
+    ),
+    # containers, queues, connections
+    *(
+        Broken("containers_and_queues", f"container {name} is used and not made", STORAGE, old, new)
+        for name, old, new in (
+            ("exports", "['exports', 'imports',", "['imports',"),
+            ("imports", "'imports', 'imports-p", "'imports-p"),
+            ("imports-processing", "'imports-processing', ", ""),
+            ("imports-succeeded", ", 'imports-succeeded', ", ", "),
+            ("imports-failed", ", 'imports-failed']", "]"),
+            ("dead-letters", "concat(containers, [deadLetterContainer])", "containers"),
+        )
+    ),
+    Broken(
+        "containers_and_queues",
+        "container export is made and not used",
+        STORAGE,
+        "['exports',",
+        "['export',",
+    ),
+    Broken(
+        "containers_and_queues",
+        "queue import-status is used and not made",
+        STORAGE,
+        "['import-status']",
+        "['imports-status']",
+    ),
+    Broken(
+        "connections",
+        "check_status: DataStorage__queueServiceUri is None",
+        APP,
+        "DataStorage__queueServiceUri",
+        "Data__queueServiceUri",
+    ),
+    Broken(
+        "connections",
+        "import_file: DataStorage__blobServiceUri is None",
+        APP,
+        "DataStorage__blobServiceUri",
+        "Data__blobServiceUri",
+    ),
+    Broken(
+        "connections",
+        "import_file: DataStorage__credential is not set",
+        APP,
+        "      DataStorage__credential: 'managedidentity'\n",
+        "",
+    ),
+    Broken(
+        "connections",
+        "not the data account's",
+        APP,
+        "DataStorage__queueServiceUri: data.",
+        "DataStorage__queueServiceUri: host.",
+    ),
+    # events
+    Broken(
+        "events",
+        "endpointUrl is",
+        EVENTS,
+        "var functionName = 'import_file'",
+        "var functionName = 'import_files'",
+    ),
+    Broken("events", "systemKey is", EVENTS, "default/blobs_extension'", "default/blob_extension'"),
+    Broken("events", "endpointUrl is", EVENTS, "    value: key\n", ""),
+    Broken(
+        "events", "subjectBeginsWith is", EVENTS, "${importsContainer}/'", "${importsContainer}'"
+    ),
+    Broken(
+        "events",
+        "event types is",
+        EVENTS,
+        "'Microsoft.Storage.BlobCreated'",
+        "'Microsoft.Storage.BlobDeleted'",
+    ),
+    Broken("events", "data.api is", EVENTS, "'PutBlockList', ", ""),
+    Broken(
+        "events",
+        "dead-letter container is",
+        STORAGE,
+        "var deadLetterContainer = 'dead-letters'",
+        "var deadLetterContainer = 'letters'",
+    ),
+    Broken(
+        "events",
+        "does not wait for the code",
+        MAIN,
+        "dependsOn: [code, roles]",
+        "dependsOn: [roles]",
+    ),
+    Broken(
+        "events",
+        "does not come from a secret",
+        EVENTS,
+        "guid(host.listKeys().keys[0].value, 'blobs_extension', app.id)",
+        "guid(app.id)",
+    ),
+    Broken(
+        "events",
+        "topic source is",
+        "modules/topic.bicep",
+        "source: data.id",
+        "source: resourceGroup().id",
+    ),
+    Broken(
+        "threads",
+        "host.json wants 6",
+        APP,
+        "PYTHON_THREADPOOL_THREAD_COUNT: '8'",
+        "PYTHON_THREADPOOL_THREAD_COUNT: '4'",
+    ),
+    # permissions: a role that does not do, one that does too much, one more, none, one in the wrong place
+    *(
+        Broken("permissions", says, ROLES, old, new)
+        for says, old, new in (
+            ("no role allows Insights/Telemetry/Write", PUBLISHER, SENDER),
+            ("no role allows entities/add/action", TABLES, SENDER),
+            ("no role allows blobs/delete", CONTRIBUTOR, READER),
+            ("no role allows messages/add/action, messages/write, queues/read", QUEUES, PROCESSOR),
+            (
+                "Owner is broader than needed: Storage Blob Data Contributor does",
+                CONTRIBUTOR,
+                OWNER,
+            ),
+            ("b24988ac-6180-42a0-ab88-20f7382dd24c is no role", OWNER, EVERYTHING),
+            ("Storage Blob Data Contributor is not needed", "scope: deadLetters", "scope: data"),
+            ("dead-letters: no role allows blobs/write", "scope: deadLetters", "scope: host"),
+            (
+                "with every option: 22222222",
+                ": [appPrincipalId, d365ClientObjectId]",
+                ": [appPrincipalId]",
+            ),
+        )
+    ),
+    Broken(
+        "permissions", "vaults/secrets/getSecret", "modules/vault.bicep", "  scope: vault\n", ""
+    ),
+    # safety
+    *(
+        Broken("safety", says, file, old, new)
+        for says, file, old, new in (
+            (
+                "allowSharedKeyAccess is True",
+                STORAGE,
+                "allowSharedKeyAccess: false",
+                "allowSharedKeyAccess: true",
+            ),
+            (
+                "allowBlobPublicAccess is True",
+                STORAGE,
+                "allowBlobPublicAccess: false",
+                "allowBlobPublicAccess: true",
+            ),
+            ("minimumTlsVersion is None", STORAGE, "  minimumTlsVersion: 'TLS1_2'\n", ""),
+            ("httpsOnly is None", APP, "    httpsOnly: true\n", ""),
+            (
+                "minTlsVersion is '1.0'",
+                APP,
+                "      minTlsVersion: '1.2'",
+                "      minTlsVersion: '1.0'",
+            ),
+            ("runtime.version is '3.11'", APP, "version: '3.13'", "version: '3.11'"),
+            ("properties.allow is True", APP, "allow: false", "allow: true"),
+            ("not off for both", APP, "['ftp', 'scm']", "['ftp']"),
+            (
+                "DisableLocalAuth is False",
+                "modules/monitoring.bicep",
+                "DisableLocalAuth: true",
+                "DisableLocalAuth: false",
+            ),
+            (
+                "soft delete is off",
+                STORAGE,
+                "    deleteRetentionPolicy: { enabled: true, days: keepDeletedDays }\n",
+                "",
+            ),
+            (
+                "versioning is on",
+                STORAGE,
+                "isVersioningEnabled: !hierarchicalNamespace",
+                "isVersioningEnabled: true",
+            ),
+            (
+                "can be reached from outside",
+                STORAGE,
+                "private ? 'Disabled' : 'Enabled'",
+                "'Enabled'",
+            ),
+            (
+                "output key gives a secret away",
+                EVENTS,
+                "// functions/import_file.py",
+                "output key string = host.listKeys().keys[0].value",
+            ),
+            ("param secret is not @secure()", "modules/vault.bicep", "@secure()\n", ""),
+        )
+    ),
+    # outputs, queries, azd
+    Broken(
+        "next_steps",
+        "identityClientId is 'x'",
+        MAIN,
+        "output identityClientId string = clientId",
+        "output identityClientId string = 'x'",
+    ),
+    Broken(
+        "next_steps",
+        "do not say Authorization policy",
+        MAIN,
+        "Authorization policy add",
+        "Policy add",
+    ),
+    Broken(
+        "queries",
+        "there is no event file.fail",
+        "queries/alert-files.kql",
+        '"file.failed"',
+        '"file.fail"',
+    ),
+    Broken(
+        "queries",
+        "always carries cause",
+        "queries/alert-files.kql",
+        "fields.reason",
+        "fields.cause",
+    ),
+    Broken(
+        "queries", "bridge-poison: ", "queries/alert-poison.kql", "| where event", "| wher event"
+    ),
+    Broken("alerts", "tells []", ALERTS, "actionGroups: actionGroups }", "actionGroups: [] }"),
+    Broken(
+        "queries", "names no event", "queries/files.kql", "| where event in", "// | where event in"
+    ),
+    Broken(
+        "azd", "has no service main", APP, "'azd-service-name': 'app'", "'azd-service-name': 'main'"
+    ),
+    Broken(
+        "azd", "the hook for posix", "../azure.yaml", "azd env set SUBSCRIBE_TO_EVENTS true && ", ""
+    ),
+    Broken(
+        "azd",
+        "SUBSCRIBE_TO_EVENTS, which main.bicepparam does not read",
+        PARAMETERS,
+        "SUBSCRIBE_TO_EVENTS",
+        "EVENTS",
+    ),
+)

@@ -1,0 +1,234 @@
+"""`infra/` against the code: settings, containers, queues, triggers, events."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import azure.functions as func
+
+from functions import check_status, export_packages, import_file, reconcile
+from shared import blobs, settings
+from tests.infra import bicep
+from tests.infra.variants import ROOT, account, at, variants, whole
+
+CODE: Final = (
+    ROOT / "function_app.py",
+    *sorted((ROOT / "functions").glob("*.py")),
+    *sorted((ROOT / "shared").glob("*.py")),
+)
+
+
+@cache
+def triggers() -> dict[str, dict[str, Any]]:
+    """Function -> its trigger's binding, as the app registers them."""
+    app = func.FunctionApp()
+    for module in (export_packages, import_file, check_status, reconcile):
+        app.register_functions(module.blueprint)
+    return {
+        str(each.get_function_name()): dict(each.get_trigger().get_dict_repr())  # type: ignore[union-attr]
+        for each in app.get_functions()
+    }
+
+
+# -- settings -------------------------------------------------------------------------------------
+
+NOT_SET: Final = {
+    "DataStorage": "a connection string, on a developer's machine only",
+    "AzureFunctionsJobHost__functionTimeout": "host.json says it",
+}
+"""Settings that the code reads and Azure does not set, each with its reason."""
+
+READ_BY_OTHERS: Final = {
+    "DataStorage__credential": "the host: with __clientId, triggers use the managed identity",
+    "AzureWebJobsStorage__blobServiceUri": "the host",
+    "AzureWebJobsStorage__queueServiceUri": "the host",
+    "AzureWebJobsStorage__tableServiceUri": "the host",
+    "AzureWebJobsStorage__credential": "the host",
+    "AzureWebJobsStorage__clientId": "the host",
+    "APPLICATIONINSIGHTS_CONNECTION_STRING": "the host",
+    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": "the host",
+    "PYTHON_THREADPOOL_THREAD_COUNT": "the Python worker",
+    "AZURE_CLIENT_ID": "azure-identity: which managed identity, or which app registration",
+    "AZURE_TENANT_ID": "azure-identity, with an app registration",
+    "AZURE_CLIENT_SECRET": "azure-identity, with an app registration",
+}
+"""Settings that Azure sets and our code does not read, each with who reads it."""
+
+
+class _Recorder(dict[str, str]):
+    """An environment that knows what was asked of it."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        super().__init__(values)
+        self.asked: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked.add(key)
+        return super().get(key, default)
+
+
+def _schedules_read() -> set[str]:
+    """The names given to `settings.schedule` in functions/."""
+    return {
+        str(node.args[0].value)
+        for path in CODE
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "schedule"
+        and isinstance(node.args[0], ast.Constant)
+    }
+
+
+def app_settings(infra: Path) -> Iterator[str]:
+    """Every setting that the code reads is set, every one that is set is read, and the app starts on them."""
+    for path in CODE:
+        text = path.read_text(encoding="utf-8")
+        if path.name != "settings.py" and re.search(r"os\.(environ|getenv)", text):
+            yield f"{path.name}: reads the environment past shared/settings.py"
+    known: set[str] = set()
+    for variant in variants(infra):
+        found = variant.app_settings
+        recorder = _Recorder(
+            {key: re.sub(r"^<.*", "https://some.host/", str(value)) for key, value in found.items()}
+        )
+        try:
+            settings.load(recorder, ROOT)
+        except settings.InvalidSettings as error:
+            yield f"{variant.name}: the app would not start: {error}"
+        read = recorder.asked | _schedules_read()
+        for name in sorted(read - found.keys() - NOT_SET.keys()):
+            yield f"{variant.name}: {name} is read and not set"
+        for name in sorted(found.keys() - read - READ_BY_OTHERS.keys()):
+            yield f"{variant.name}: {name} is set and nobody reads it"
+        known |= read | found.keys()
+    for name in sorted((NOT_SET.keys() | READ_BY_OTHERS.keys()) - known):
+        yield f"{name} is listed as an exception and is none"
+
+
+def identity_settings(infra: Path) -> Iterator[str]:
+    """Triggers, our clients, telemetry and D365 all use the app's identity, and the host finds its storage."""
+    for variant in variants(infra):
+        found = variant.app_settings
+        identity = variant.the("Microsoft.ManagedIdentity/userAssignedIdentities").id
+        client = f"{identity}.properties.clientId"
+        own = variant.given.get("d365ClientId")
+        wanted = {
+            "AZURE_CLIENT_ID": own or client,
+            "DataStorage__clientId": client,
+            "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": f"ClientId={client};Authorization=AAD",
+            "AzureWebJobsStorage__credential": "managedidentity",
+            "AzureWebJobsStorage__clientId": client,
+        }
+        for key, value in wanted.items():
+            if found.get(key) != value:
+                yield f"{variant.name}: {key} is {found.get(key)!r}, not {value!r}"
+        for service in ("blob", "queue", "table"):
+            key = f"AzureWebJobsStorage__{service}ServiceUri"
+            if not account(found.get(key), service):
+                yield f"{variant.name}: {key} names no account"
+        secret = str(found.get("AZURE_CLIENT_SECRET", "@Microsoft.KeyVault("))
+        if not secret.startswith("@Microsoft.KeyVault("):
+            yield f"{variant.name}: AZURE_CLIENT_SECRET is no Key Vault reference"
+        if bool(own) != all(each in found for each in ("AZURE_TENANT_ID", "AZURE_CLIENT_SECRET")):
+            yield f"{variant.name}: AZURE_CLIENT_SECRET and AZURE_TENANT_ID go with an app registration"
+        body = variant.the("Microsoft.Web/sites").body
+        if list(at(body, "identity.userAssignedIdentities") or {}) != [identity]:
+            yield f"{variant.name}: the app does not run as {identity}"
+
+
+def threads(infra: Path) -> Iterator[str]:
+    """The worker has a thread for each invocation that host.json lets run at a time."""
+    extensions = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))["extensions"]
+    queues = extensions["queues"]["batchSize"] + extensions["queues"]["newBatchThreshold"]
+    wanted = max(queues, extensions["blobs"]["maxDegreeOfParallelism"])
+    has = whole(infra).app_settings.get("PYTHON_THREADPOOL_THREAD_COUNT", 0)
+    if int(has) < wanted:
+        yield f"PYTHON_THREADPOOL_THREAD_COUNT is {has}; host.json wants {wanted}"
+
+
+# -- containers, queues, triggers, events ---------------------------------------------------------
+
+NOT_OURS: Final = {"dead-letters": "Event Grid writes it, people read it"}
+"""Containers of the data account that the code does not use, each with its reason."""
+
+
+def containers_and_queues(infra: Path) -> Iterator[str]:
+    """The data account has the containers and the queue that the code uses, and no others."""
+    for variant in variants(infra):
+        of = variant.data_account
+        for kind, made, used in (
+            (
+                "container",
+                variant.in_account("blobServices/containers", of),
+                {*blobs.CONTAINERS, *NOT_OURS},
+            ),
+            ("queue", variant.in_account("queueServices/queues", of), {blobs.STATUS_QUEUE}),
+        ):
+            for name in sorted(used - made):
+                yield f"{variant.name}: {kind} {name} is used and not made"
+            for name in sorted(made - used):
+                yield f"{variant.name}: {kind} {name} is made and not used"
+
+
+def connections(infra: Path) -> Iterator[str]:
+    """Each trigger's connection is set, with identity, and leads to the account with its container or queue."""
+    variant = whole(infra)
+    found, data = variant.app_settings, variant.data_account
+    for function, trigger in triggers().items():
+        connection = trigger.get("connection")
+        if not connection:
+            continue
+        # A blob trigger's poison queue is in its own connection's queue service.
+        for service in ("blob", "queue") if trigger["type"] == "blobTrigger" else ("queue",):
+            key = f"{connection}__{service}ServiceUri"
+            if not data or account(found.get(key), service) != data:
+                yield f"{function}: {key} is {found.get(key)!r}, not the data account's"
+        for key in ("credential", "clientId"):  # the host wants both for a user-assigned identity
+            if not found.get(f"{connection}__{key}"):
+                yield f"{function}: {connection}__{key} is not set"
+
+
+def events(infra: Path) -> Iterator[str]:
+    """The event subscription delivers finished uploads of the trigger's container, and nothing else, to it."""
+    function, trigger = next((f, t) for f, t in triggers().items() if t["type"] == "blobTrigger")
+    container = str(trigger["path"]).split("/")[0]
+    variant = whole(infra)
+    body = variant.the("Microsoft.EventGrid/systemTopics/eventSubscriptions").body["properties"]
+    topic = variant.the("Microsoft.EventGrid/systemTopics").body
+    key = variant.the("Microsoft.Web/sites/host/systemkeys")
+    app = variant.the("Microsoft.Web/sites")
+    dead = at(body, "deadLetterWithResourceIdentity.deadLetterDestination.properties") or {}
+    filters = {
+        each["key"]: set(each["values"]) for each in at(body, "filter.advancedFilters") or []
+    }
+    url = (
+        f"https://{app.id}.properties.defaultHostName/runtime/webhooks/blobs"
+        f"?functionName=Host.Functions.{function}&code={at(key.body, 'properties.value')}"
+    )
+    prefix = f"/blobServices/default/containers/{container}/"
+    finished = {"PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose", "SftpCommit"}
+    for what, found, wanted in (
+        ("endpointUrl", at(body, "destination.properties.endpointUrl"), url),
+        ("systemKey", key.name, f"{app.name}/default/blobs_extension"),
+        ("systemKey's name", at(key.body, "properties.name"), "blobs_extension"),
+        ("subjectBeginsWith", at(body, "filter.subjectBeginsWith"), prefix),
+        ("event types", at(body, "filter.includedEventTypes"), ["Microsoft.Storage.BlobCreated"]),
+        ("data.api", filters.get("data.api"), finished),
+        ("topic source", at(topic, "properties.source"), variant.data_account),
+        ("dead-letter account", dead.get("resourceId"), variant.data_account),
+        ("dead-letter container", dead.get("blobContainerName"), "dead-letters"),
+        ("hours of retries", at(body, "retryPolicy.eventTimeToLiveInMinutes"), 24 * 60),
+    ):
+        if found != wanted:
+            yield f"subscription.bicep: {what} is {found!r}, not {wanted!r}"
+    text = (infra / "modules/subscription.bicep").read_text(encoding="utf-8")
+    if not re.search(r"var key = guid\(\w+\.listKeys\(\)", text):
+        yield "subscription.bicep: the webhook's key does not come from a secret"
+    declared = bicep.parse(infra / "main.bicep").declarations["subscription"].node.text or b""
+    if not re.search(rb"dependsOn: \[[^\]]*\bcode\b", declared):
+        yield "main.bicep: the subscription does not wait for the code"

@@ -1,0 +1,82 @@
+"""The files by themselves: the language, the parameters, Azure's types, azd."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.infra import bicep, schema
+from tests.infra.bicep import Mistake
+from tests.infra.variants import D365, variants, whole
+
+
+def files(infra: Path) -> Iterator[str]:
+    """Every file parses and is used; names are declared and used; parameters are described."""
+    for path in sorted(infra.rglob("*.bicep*")):
+        yield from bicep.lint(path)
+    text = "".join(path.read_text(encoding="utf-8") for path in infra.rglob("*.bicep"))
+    for path in sorted([*infra.glob("modules/*"), *infra.glob("queries/*")]):
+        if f"/{path.name}'" not in text:
+            yield f"{path.name}: no Bicep file names it"
+
+
+def deploys(infra: Path) -> Iterator[str]:
+    """Every variant evaluates: module parameters match, nothing is made twice, what is referred to is made."""
+    for variant in variants(infra):
+        made: set[str] = set()
+        try:
+            resources = variant.deployment.resources
+        except Mistake as mistake:
+            yield f"{variant.name}: {mistake}"
+            continue
+        for each in resources:
+            if not each.existing:
+                if each.id in made:
+                    yield f"{variant.name}: {each.id} is deployed twice"
+                made.add(each.id)
+        for each in resources:
+            if each.existing and each.id not in made:
+                yield f"{variant.name}: {each.file}: {each.symbol}: {each.id} is not deployed by us"
+
+
+def parameter_file(infra: Path) -> Iterator[str]:
+    """main.bicepparam parses, gives what must be given and nothing unknown, and knows when to subscribe."""
+    path = infra / "main.bicepparam"
+    for more, subscribed in (
+        ({}, False),
+        ({"ALERT_EMAILS": "a@example.org,b@example.org"}, False),
+        ({"PACKAGE_URI": "https://example.org/app.zip"}, True),
+        ({"SUBSCRIBE_TO_EVENTS": "true"}, True),
+    ):
+        target, given = bicep.parameters(path, {"D365_URL": D365, **more})
+        if target != infra / "main.bicep":
+            yield f"{path.name}: is for {target}"
+        emails = [each for each in more.get("ALERT_EMAILS", "").split(",") if each]
+        if given.get("alertEmails", []) != emails:
+            yield f"{path.name}: with {more}, alertEmails is {given.get('alertEmails')}"
+        if bicep.deploy(target, given).outputs["eventsSubscribed"] != subscribed:
+            yield f"{path.name}: with {more}, events subscribed: {not subscribed}"
+
+
+def types(infra: Path) -> Iterator[str]:
+    """Azure's types have every property that is set; required ones are there; values are allowed."""
+    schemas = schema.load()
+    for variant in variants(infra):
+        for resource in variant.deployment.resources:
+            if not resource.existing:
+                yield from schema.check(resource, schemas)
+
+
+def azd(infra: Path) -> Iterator[str]:
+    """azd finds the app by its tag, and its hook sets the variable that main.bicepparam reads."""
+    text = (infra.parent / "azure.yaml").read_text(encoding="utf-8")
+    tag = whole(infra).the("Microsoft.Web/sites").body.get("tags", {}).get("azd-service-name")
+    if not re.search(rf"(?m)^  {tag}:$", text):
+        yield f"azure.yaml: has no service {tag}"
+    parameters = (infra / "main.bicepparam").read_text(encoding="utf-8")
+    for system in ("posix", "windows"):
+        hook = "".join(re.findall(rf"(?m)^    {system}:\n(?:      .*\n)+", text))
+        name = re.search(r"azd env set (\w+) true", hook)
+        if not name or "azd provision" not in hook:
+            yield f"azure.yaml: the hook for {system} does not subscribe to events"
+        elif f"readEnvironmentVariable('{name[1]}'" not in parameters:
+            yield f"azure.yaml: sets {name[1]}, which main.bicepparam does not read"

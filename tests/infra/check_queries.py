@@ -1,0 +1,52 @@
+"""The queries of the alerts and the workbook against what the app reports."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from shared import telemetry
+from tests.infra import kql
+from tests.infra.variants import Variant, at, variants, whole
+
+
+def queries_in(variant: Variant) -> Iterator[tuple[str, str]]:
+    """Every query that is deployed, with its name: those of the alert rules and those of the workbook."""
+    for rule in variant.made("Microsoft.Insights/scheduledQueryRules"):
+        yield rule.name, at(rule.body, "properties.criteria.allOf")[0]["query"]
+    for workbook in variant.made("Microsoft.Insights/workbooks"):
+        for item in json.loads(at(workbook.body, "properties.serializedData"))["items"]:
+            if query := item["content"].get("query"):
+                yield item["name"], query
+
+
+def queries(infra: Path) -> Iterator[str]:
+    """Events and fields in the queries are those of shared/telemetry.py, and each is KQL."""
+    for name, query in queries_in(whole(infra)):
+        used = kql.events_in(query)
+        if not used:
+            yield f"{name}: names no event"
+        for event in sorted(used - telemetry.EVENTS.keys()):
+            yield f"{name}: there is no event {event}"
+        carried = {field for event in used for field in telemetry.EVENTS.get(event, ())}
+        for field in sorted(kql.fields_in(query) - carried):
+            yield f"{name}: none of {', '.join(sorted(used))} always carries {field}"
+        yield from (f"{name}: {mistake}" for mistake in kql.mistakes(query))
+
+
+def alerts(infra: Path) -> Iterator[str]:
+    """Each alert tells the action group that is made for the e-mail addresses, and the one that is given."""
+    for variant in variants(infra):
+        groups = [each.id for each in variant.made("Microsoft.Insights/actionGroups")]
+        if len(groups) != bool(variant.given.get("alertEmails")):
+            yield f"{variant.name}: {len(groups)} action groups"
+        wanted = [*groups, *filter(None, [variant.given.get("actionGroupId")])]
+        told = {
+            rule.name: at(rule.body, "properties.actions.actionGroups")
+            for rule in variant.made("Microsoft.Insights/scheduledQueryRules")
+        } | {
+            rule.name: [each["actionGroupId"] for each in at(rule.body, "properties.actions")]
+            for rule in variant.made("Microsoft.Insights/metricAlerts")
+        }
+        for name, found in told.items():
+            if found != wanted:
+                yield f"{variant.name}: {name} tells {found}, not {wanted}"

@@ -1,0 +1,121 @@
+"""What `infra/` deploys, in each of the ways that the checks look at: options off, on, and in between."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from tests.infra import bicep
+from tests.infra.bicep import Deployment, Mistake, Resource
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+INFRA: Final = ROOT / "infra"
+
+D365: Final = "https://contoso.operations.dynamics.com"
+GROUP: Final = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Insights/actionGroups/on-call"
+_PACKAGE: Final = {"packageUri": "https://example.org/app.zip"}
+PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "as azd deploys first": {},
+    "in one deployment": _PACKAGE | {"alertEmails": ["erp@example.org"]},
+    "with every option": _PACKAGE
+    | {
+        "privateNetwork": True,
+        "d365ClientId": "11111111-1111-4111-8111-111111111111",
+        "d365ClientObjectId": "22222222-2222-4222-8222-222222222222",
+        "d365ClientSecret": "secret",
+        "deleteSucceededAfterDays": 365,
+        "alertEmails": ["erp@example.org"],
+        "actionGroupId": GROUP,
+    },
+    "with a hierarchical namespace": {
+        "hierarchicalNamespace": True,
+        "coolSucceededAfterDays": 0,
+        "createEventSubscription": True,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to deploy; everything about it is evaluated once. Raises `Mistake` where the files are wrong."""
+
+    name: str
+    infra: Path
+    given: Mapping[str, Any]
+
+    @cached_property
+    def deployment(self) -> Deployment:
+        """What it deploys."""
+        return bicep.deploy(self.infra / "main.bicep", {"d365Url": D365, **self.given})
+
+    def made(self, kind: str) -> list[Resource]:
+        """The resources of a type that it makes."""
+        return [
+            each
+            for each in self.deployment.resources
+            if each.type.lower() == kind.lower() and not each.existing
+        ]
+
+    def the(self, kind: str) -> Resource:
+        """The one resource of a type."""
+        found = self.made(kind)
+        if len(found) != 1:
+            raise Mistake(f"{kind}: {len(found)} are deployed, not one")
+        return found[0]
+
+    @cached_property
+    def app_settings(self) -> dict[str, Any]:
+        """The app's settings."""
+        return {
+            key: value
+            for each in self.made("Microsoft.Web/sites/config")
+            if each.name.endswith("/appsettings")
+            for key, value in each.body["properties"].items()
+        }
+
+    @property
+    def data_account(self) -> str:
+        """The id of the account that the app takes for the data account."""
+        return account(self.app_settings.get("DataStorage__blobServiceUri"), "blob")
+
+    @property
+    def host_account(self) -> str:
+        """The id of the account that the Functions host uses."""
+        return account(self.app_settings.get("AzureWebJobsStorage__blobServiceUri"), "blob")
+
+    def in_account(self, kind: str, of: str) -> set[str]:
+        """The names of an account's children: `blobServices/containers`, `queueServices/queues`."""
+        return {
+            each.name.rpartition("/")[2]
+            for each in self.made(f"Microsoft.Storage/storageAccounts/{kind}")
+            if each.name.split("/")[0] == of.strip("<>").rpartition("/")[2]
+        }
+
+
+def variants(infra: Path) -> Iterator[Variant]:
+    """Each way to deploy the files of a folder."""
+    for name, given in PARAMETERS.items():
+        yield Variant(name, infra, given)
+
+
+def whole(infra: Path) -> Variant:
+    """The usual one, in one deployment."""
+    return Variant("in one deployment", infra, PARAMETERS["in one deployment"])
+
+
+def account(uri: object, service: str) -> str:
+    """The account that a service URI belongs to, or ""."""
+    pattern = (
+        rf"(<Microsoft\.Storage/storageAccounts/[^/>]+>)\.properties\.primaryEndpoints\.{service}"
+    )
+    match = re.fullmatch(pattern, str(uri))
+    return match[1] if match else ""
+
+
+def at(body: object, path: str) -> Any:
+    """The value at a path, `properties.policy`, or None."""
+    for part in path.split("."):
+        body = body.get(part) if isinstance(body, dict) else None
+    return body
