@@ -28,9 +28,9 @@ param exportSchedule string = '0 */5 * * * *'
 @description('When files that an event or a message missed are looked for: NCRONTAB with six fields, in UTC.')
 param reconcileSchedule string = '30 */5 * * * *'
 
-@description('Memory of an instance in MB. The bridge streams: 512 is enough for files of any size.')
+@description('Memory of an instance in MB. Files are streamed, so their size does not matter; a quarter costs a quarter.')
 @allowed([512, 2048, 4096])
-param instanceMemoryMB int = 512
+param instanceMemoryMB int = 2048
 
 @description('The most instances at a time. D365 limits its callers; more instances do not make it faster.')
 @minValue(40)

@@ -3,7 +3,7 @@ using 'main.bicep'
 // Yours. With azd, `azd env set D365_URL …` fills these in; with the Azure CLI, write values here or set the
 // variables of the same names. Everything else has a default: main.bicep describes each parameter.
 
-param d365Url = readEnvironmentVariable('D365_URL', '')
+param d365Url = readEnvironmentVariable('D365_URL')
 param jobsFile = readEnvironmentVariable('JOBS_FILE', 'jobs.json')
 param name = readEnvironmentVariable('BRIDGE_NAME', 'bridge')
 param location = readEnvironmentVariable('AZURE_LOCATION', 'westeurope')

@@ -24,7 +24,7 @@ resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
     sku: { family: 'A', name: 'standard' }
     enableRbacAuthorization: true
     enableSoftDelete: true
-    enablePurgeProtection: true
+    softDeleteRetentionInDays: 7 // the name is free again after that; the secret can always be made anew
   }
 }
 

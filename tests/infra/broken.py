@@ -114,7 +114,7 @@ BROKEN: Final = (
         "deploys",
         "instanceMemoryMB may not be 1024",
         MAIN,
-        "param instanceMemoryMB int = 512",
+        "param instanceMemoryMB int = 2048",
         "param instanceMemoryMB int = 1024",
     ),
     Broken(
@@ -124,7 +124,7 @@ BROKEN: Final = (
         "parameter_file",
         "parameter d365Url is not given",
         PARAMETERS,
-        "param d365Url = readEnvironmentVariable('D365_URL', '')\n",
+        "param d365Url = readEnvironmentVariable('D365_URL')\n",
         "",
     ),
     Broken("parameter_file", "not Bicep", PARAMETERS, "'westeurope')", "'westeurope'"),
