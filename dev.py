@@ -284,6 +284,9 @@ def module(name: str) -> Callable[[list[str]], int]:
 COMMANDS = {
     "demo": Command("[--keep]", "the main job end to end on this machine", module("local.demo")),
     "drop": Command("FILE JOB", "drop a file into a kept demo", module("local.drop"), False),
+    "convert": Command(
+        "FILE.xml…", "the Scheduler's jobs as jobs.json", module("local.scheduler"), False
+    ),
     "host": Command("--settings FILE", "the app on your settings", module("local.host"), False),
     "test": Command("[PYTEST ARGS]", "ruff, mypy and pytest, or pytest with arguments", test),
     "lint": Command("[--fix]", "ruff and mypy alone", lint, False),

@@ -1,0 +1,423 @@
+"""`dev.py convert FILE.xml…`: the jobs of the Recurring Integrations Scheduler as a `jobs.json`.
+
+The Scheduler keeps its jobs in Quartz.NET's job-scheduling-data 2.0 (`Schedule.xml`), one `<job>` each, its
+options as entries of a `<job-data-map>`; the option names are those of its `SettingsConstants` and its forms.
+The result goes to stdout; to stderr, for each job, what became of every option that `jobs.json` does not have.
+No option is dropped without a word, no secret is printed. `docs/from-the-scheduler.md` says more on each.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NoReturn
+from xml.etree import ElementTree
+from xml.parsers import expat
+
+from shared import jobs
+
+MAX_FILE: Final = 4 * 1024 * 1024
+"""Bytes: thousands of jobs."""
+
+_NAMESPACE: Final = "RecurringIntegrationsScheduler.Job."
+_EXPORTS: Final = ("Download", "Export")
+_IMPORTS: Final = ("Upload", "Import")
+_MONITORS: Final = {"ProcessingMonitor": "Upload", "ExecutionMonitor": "Import"}
+_PACKAGE_API: Final = ("Import", "Export")
+"""Jobs of the package REST API: they name a data project, and have no activity id."""
+
+
+class Unreadable(ValueError):
+    """A file is not a Scheduler's: the text says why."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A `<job>` as it stands in the file."""
+
+    kind: str
+    """`Upload`, `Download`, …, or the whole type where it is none of the Scheduler's."""
+    name: str
+    group: str
+    options: Mapping[str, str]
+    triggers: tuple[str, ...]
+    """Its triggers in words."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name!r}" + (f" (group {self.group!r})" if self.group else "")
+
+    def option(self, key: str) -> str:
+        """An option's value, "" where it has none."""
+        return self.options.get(key, "").strip()
+
+    def on(self, key: str) -> bool:
+        """Whether a yes-or-no option is on, as .NET's Convert.ToBoolean takes it."""
+        return self.option(key).lower() == "true"
+
+
+@dataclass
+class Result:
+    """What came of it: the jobs file, and what a person has to know."""
+
+    exports: list[dict[str, Any]] = field(default_factory=list)
+    imports: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """A line each; those of a job are indented below its own."""
+    left_out: int = 0
+    """Jobs that have no place in the jobs file as they are."""
+
+    @property
+    def text(self) -> str:
+        """The jobs file."""
+        found = {"$schema": "./jobs.schema.json", "exports": self.exports, "imports": self.imports}
+        return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+def read(data: bytes) -> list[Job]:
+    """The jobs of a `Schedule.xml`. Raises `Unreadable`."""
+    if len(data) > MAX_FILE:
+        raise Unreadable(f"it is larger than {MAX_FILE} bytes: not the Scheduler's jobs")
+    try:
+        # Without a document type there are no entities, so nothing outside is read and nothing grows.
+        looking = expat.ParserCreate()
+        looking.StartDoctypeDeclHandler = _refuse_doctype
+        looking.Parse(data, True)
+        root = ElementTree.fromstring(data)
+    except (expat.ExpatError, ElementTree.ParseError, LookupError, ValueError) as error:
+        raise Unreadable(f"it is not XML that can be read: {error}") from error
+    if _tag(root) != "job-scheduling-data":
+        raise Unreadable(f"it holds <{_tag(root)}>, not Quartz's <job-scheduling-data>")
+    triggers: dict[tuple[str, str], list[str]] = {}
+    for element in root.iter():
+        if _tag(element) in ("cron", "simple"):
+            key = (_text(element, "job-name"), _text(element, "job-group"))
+            triggers.setdefault(key, []).append(_trigger(element))
+    return [_job(element, triggers) for element in root.iter() if _tag(element) == "job"]
+
+
+def _refuse_doctype(*_: object) -> NoReturn:
+    raise Unreadable("it declares a document type, which the Scheduler never writes")
+
+
+def _job(element: ElementTree.Element, triggers: Mapping[tuple[str, str], list[str]]) -> Job:
+    type_ = _text(element, "job-type").split(",")[0].strip()
+    options = {
+        _text(entry, "key"): _text(entry, "value")
+        for entry in element.iter()
+        if _tag(entry) == "entry"
+    }
+    name, group = _text(element, "name"), _text(element, "group")
+    found = tuple(triggers.get((name, group), ()))
+    return Job(type_.removeprefix(_NAMESPACE), name, group, options, found)
+
+
+def _trigger(element: ElementTree.Element) -> str:
+    if _tag(element) == "cron":
+        return f"cron {_text(element, 'cron-expression')}"
+    interval = _text(element, "repeat-interval")
+    seconds = f"{int(interval) // 1000} seconds" if interval.isdecimal() else interval
+    return f"every {seconds}"
+
+
+def _tag(element: ElementTree.Element) -> str:
+    return element.tag.rsplit("}", 1)[-1]
+
+
+def _text(element: ElementTree.Element, tag: str) -> str:
+    return next((each.text or "" for each in element if _tag(each) == tag), "").strip()
+
+
+# -- converting -----------------------------------------------------------------------------------
+
+_IDENTITY: Final = (
+    "not needed: the bridge signs in with its managed identity (docs/d365-setup.md, section 1)"
+)
+_FOLDER: Final = "a container stands for it: imports-processing, imports-succeeded, imports-failed"
+_ACTION: Final = "not needed: the bridge knows the paths of D365's actions"
+_RETRIES: Final = "not needed: what is safe to try again is tried again for a day, backing off"
+_STATUS_FILE: Final = (
+    "the file's metadata says it; a failed file has its report {file}.error.json beside it"
+)
+
+ELSEWHERE: Final[Mapping[str, str]] = {
+    "AosUri": "it is the app setting D365_URL, one for all jobs",
+    "AzureAuthEndpoint": _IDENTITY,
+    "AadTenant": _IDENTITY,
+    "UseServiceAuthentication": _IDENTITY,
+    "UseADAL": _IDENTITY,
+    "AadClientId": _IDENTITY,
+    "AadClientSecret": _IDENTITY,
+    "UserName": _IDENTITY,
+    "UserPassword": _IDENTITY,
+    "UploadSuccessDir": _FOLDER,
+    "UploadErrorsDir": _FOLDER,
+    "ProcessingSuccessDir": _FOLDER,
+    "ProcessingErrorsDir": _FOLDER,
+    "DownloadErrorsDir": "not needed: a package that fails stays with D365, which offers it again",
+    "StatusFileExtension": _STATUS_FILE,
+    "ProcessingJobPresent": "always: every file is asked after until it ends",
+    "ExecutionJobPresent": "always: every file is asked after until it ends",
+    "DelayBetweenStatusCheck": "not needed: checks back off from seconds to five minutes",
+    "StatusCheckInterval": "not needed: checks back off from seconds to five minutes",
+    "GetExecutionErrors": "always: D365's errors stand in {file}.error.json",
+    "Interval": "not needed: D365 is asked as seldom as it wants (Retry-After)",
+    "RetryCount": _RETRIES,
+    "RetryDelay": _RETRIES,
+    "PauseJobOnException": "not needed: a fault that passes is waited for, one that stays is an alert",
+    "LogVerbose": "not needed: every step is one log event; levels are set in host.json",
+    "AddTimestamp": "not needed: no name is used twice (packages have D365's correlation id)",
+    "GetLegalEntityFromSubfolder": "always: drop the file into imports/{job}/{company}/",
+    **dict.fromkeys(
+        (
+            "ImportFromPackageActionPath",
+            "GetAzureWriteUrlActionPath",
+            "GetExecutionSummaryStatusActionPath",
+            "GetExportedPackageUrlActionPath",
+            "GetExecutionSummaryPageUrlActionPath",
+            "DeleteExecutionHistoryJobActionPath",
+            "ExportToPackageActionPath",
+            "ExportFromPackageActionPath",
+            "GetMessageStatusActionPath",
+            "GetImportTargetErrorKeysFileUrlPath",
+            "GenerateImportTargetErrorKeysFilePath",
+            "GetExecutionErrorsPath",
+        ),
+        _ACTION,
+    ),
+}
+"""What stands for an option that no job of ours has, whatever its value."""
+
+_QUIET: Final = frozenset(
+    key for key, why in ELSEWHERE.items() if why in (_IDENTITY, _FOLDER, _ACTION, _RETRIES)
+)
+"""Said once for all jobs."""
+
+
+def convert(found: Sequence[Job]) -> Result:
+    """The jobs file for these jobs, valid whatever they are, and what has to be known about it."""
+    result = Result()
+    _say_settings(found, result)
+    for job in found:
+        if job.kind in _MONITORS:
+            _monitor(job, found, result)
+        elif job.kind in _IMPORTS + _EXPORTS:
+            _convert(job, result)
+        else:
+            _leave_out(job, result, [f"its type {job.kind or 'none'!r} is none of the Scheduler's"])
+    _say_shared_folders(found, result)
+    return result
+
+
+def _convert(job: Job, result: Result) -> None:
+    notes: list[str] = []
+    taken: set[str] = set()
+    made = (_import if job.kind in _IMPORTS else _export)(job, taken, notes)
+    made = {"name": _name(job, result), **made}
+    if made["name"] != job.name:
+        notes.insert(
+            0, f"named {made['name']}: a name has letters, digits and hyphens, and is unique"
+        )
+    notes += _rest(job, taken)
+    if job.triggers:
+        notes.append(f"schedule ({'; '.join(job.triggers)}): {_schedule(job)}")
+    kind = "imports" if job.kind in _IMPORTS else "exports"
+    mine = getattr(result, kind)
+    if job.kind in _PACKAGE_API:
+        _leave_out(job, result, [*_package_api(job, made, kind), *notes])
+        return
+    try:
+        jobs.parse(
+            json.dumps(
+                {"exports": result.exports, "imports": result.imports} | {kind: [*mine, made]}
+            ).encode()
+        )
+    except jobs.InvalidJobs as error:
+        _leave_out(job, result, [*error.mistakes, *notes])
+        return
+    mine.append(made)
+    result.notes.append(f"{job} -> {kind}[{len(mine) - 1}] {made['name']!r}")
+    result.notes += [f"  {note}" for note in notes]
+
+
+def _import(job: Job, taken: set[str], notes: list[str]) -> dict[str, Any]:
+    """An import job's fields; what has been dealt with goes to `taken`, what is to be known to `notes`."""
+    taken |= {"ActivityId", "EntityName", "IsDataPackage", "Company", "IndefinitePause"}
+    taken |= {"InputDir", "SearchPattern", "OrderBy", "ReverseOrder", "UploadInOrder"}
+    made: dict[str, Any] = {"activityId": job.option("ActivityId")}
+    if job.option("EntityName") and not job.on("IsDataPackage"):
+        made["entity"] = job.option("EntityName")
+    elif job.option("EntityName"):
+        notes.append("EntityName: not needed, a data package names its entities itself")
+    if job.option("Company"):
+        made["company"] = job.option("Company")
+    if folder := job.option("InputDir"):
+        notes.append(f"InputDir ({folder}): drop the files into the container imports instead")
+    if job.on("UploadInOrder"):
+        made |= {"ordered": True, "onFailure": "stop"}
+    pattern = job.option("SearchPattern")
+    if pattern not in ("", "*", "*.*") and not (pattern == "*.zip" and "entity" not in made):
+        notes.append(
+            f"SearchPattern ({pattern}): every file dropped into the job's folder is taken"
+        )
+    if job.on("IndefinitePause"):
+        made["enabled"] = False
+    return made
+
+
+def _export(job: Job, taken: set[str], notes: list[str]) -> dict[str, Any]:
+    taken |= {
+        "ActivityId",
+        "UnzipPackage",
+        "DeletePackage",
+        "IndefinitePause",
+        "DownloadSuccessDir",
+    }
+    taken |= {"DelayBetweenFiles"}
+    made: dict[str, Any] = {"activityId": job.option("ActivityId")}
+    if folder := job.option("DownloadSuccessDir"):
+        notes.append(f"DownloadSuccessDir ({folder}): packages appear in the container exports")
+    if job.on("UnzipPackage"):
+        made["unzip"] = True
+        if job.on("DeletePackage"):
+            notes.append(
+                "DeletePackage: the package stays beside its files; storage's lifecycle "
+                "management deletes both after the days that you choose"
+            )
+    if job.option("DelayBetweenFiles") not in ("", "0"):
+        notes.append("DelayBetweenFiles: not needed, D365 says when it wants a pause (Retry-After)")
+    if job.on("IndefinitePause"):
+        made["enabled"] = False
+    return made
+
+
+def _rest(job: Job, taken: set[str]) -> Iterator[str]:
+    """A line for every option that is in no field and not said for all jobs at once."""
+    for key, value in job.options.items():
+        if key in taken or key in _QUIET or not value.strip() or key == "AosUri":
+            continue
+        if key in ELSEWHERE:
+            yield f"{key}: {ELSEWHERE[key]}"
+        else:
+            yield f"{key}: not known to this converter, left out; see whether you need it"
+
+
+def _package_api(job: Job, made: Mapping[str, Any], kind: str) -> Iterator[str]:
+    """What to do about a job of the package REST API."""
+    project = job.option("DataProject") or "its data project"
+    suggested = {**made, "activityId": "<the ID of the new recurring data job>"}
+    yield (
+        f"it uses the package API, which has no queue to acknowledge and no message to ask after. In D365 "
+        f"make a recurring data job (data package) of the data project {project!r}, as in "
+        "docs/d365-setup.md, then add to " + kind + ": " + json.dumps(suggested, ensure_ascii=False)
+    )
+
+
+def _monitor(job: Job, found: Sequence[Job], result: Result) -> None:
+    """A monitor has no counterpart of its own: the bridge asks after every file that it sends."""
+    kind = _MONITORS[job.kind]
+    watched = [
+        each
+        for each in found
+        if each.kind == kind
+        and (each.option("UploadSuccessDir"), each.option("ActivityId"))
+        == (job.option("UploadSuccessDir"), job.option("ActivityId"))
+    ]
+    of = f"of {watched[0]}" if watched else "of no job here"
+    result.notes.append(
+        f"{job}: monitor {of}; needs no job, every file is asked after until it ends"
+    )
+    result.notes += [f"  {note}" for note in _rest(job, {"ActivityId", "IndefinitePause"})]
+
+
+def _leave_out(job: Job, result: Result, why: Sequence[str]) -> None:
+    result.left_out += 1
+    result.notes.append(f"{job}: LEFT OUT")
+    result.notes += [f"  {line}" for line in why]
+
+
+def _name(job: Job, result: Result) -> str:
+    """A name of ours that no other job of the result has."""
+    wanted = _slug(job.name) or "job"
+    used = {each["name"].lower() for each in (*result.exports, *result.imports)}
+    if wanted.lower() in used and job.group:
+        wanted = _slug(f"{job.group}-{job.name}")
+    name, number = wanted, 1
+    while name.lower() in used:
+        number += 1
+        name = f"{wanted[:58]}-{number}"
+    return name
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:63].strip("-")
+
+
+def _schedule(job: Job) -> str:
+    if job.kind in _IMPORTS:
+        return "not needed, a file is sent when it is dropped"
+    return "the app setting EXPORT_SCHEDULE says for all jobs how often D365 is asked"
+
+
+def _say_settings(found: Sequence[Job], result: Result) -> None:
+    """What holds for all jobs: the environment, who signs in."""
+    urls = sorted({url.rstrip("/") for job in found if (url := job.option("AosUri"))})
+    if urls:
+        result.notes.append(f"app setting D365_URL (AosUri): {urls[0]}")
+    if len(urls) > 1:
+        result.notes.append(
+            f"  there are {len(urls)} environments ({', '.join(urls)}): deploy one bridge for each"
+        )
+    keys = {key for job in found for key, value in job.options.items() if value.strip()}
+    for why in dict.fromkeys(ELSEWHERE[key] for key in ELSEWHERE if key in _QUIET & keys):
+        same = [key for key in ELSEWHERE if key in _QUIET & keys and ELSEWHERE[key] == why]
+        result.notes.append(f"{', '.join(same)}: {why}")
+
+
+def _say_shared_folders(found: Sequence[Job], result: Result) -> None:
+    folders: dict[str, list[Job]] = {}
+    for job in found:
+        if job.kind in _IMPORTS and (folder := job.option("InputDir").rstrip("\\/").lower()):
+            folders.setdefault(folder, []).append(job)
+    for folder, sharing in folders.items():
+        if len(sharing) > 1:
+            names = ", ".join(map(str, sharing))
+            result.notes.append(
+                f"{names} take files from one folder ({folder}): here each job has a folder of its own"
+            )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0: all is converted; 1: a job was left out; 2: a file can't be read."""
+    parser = argparse.ArgumentParser(
+        "dev.py convert",
+        description="Convert the Recurring Integrations Scheduler's Schedule.xml to a jobs.json on stdout; "
+        "what has no place in it, and why, goes to stderr.",
+        epilog="Exit code 0: all jobs are converted; 1: some were left out; 2: a file can't be read.",
+    )
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE.xml")
+    files = parser.parse_args(arguments).files
+    found: list[Job] = []
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                found += read(file.read(MAX_FILE + 1))
+        except (OSError, Unreadable) as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            return 2
+    result = convert(found)
+    sys.stdout.write(result.text)
+    counts = (
+        f"{len(result.exports)} exports, {len(result.imports)} imports, {result.left_out} left out"
+    )
+    print("\n".join([*result.notes, counts]), file=sys.stderr)
+    return 1 if result.left_out else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

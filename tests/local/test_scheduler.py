@@ -1,0 +1,212 @@
+"""The converter: what a user's `Schedule.xml` becomes, and that nothing in it is dropped without a word."""
+
+import contextlib
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from local import scheduler
+from local.scheduler import Job, Result, Unreadable
+from shared import jobs
+
+SAMPLES = Path(__file__).parent / "scheduler"
+ACTIVITY = "8b7d4c52-1e9a-4f63-8c2b-5d6e7f809a03"
+
+
+def converted(name: str) -> Result:
+    """What a sample becomes; its jobs file is a valid one."""
+    result = scheduler.convert(scheduler.read((SAMPLES / name).read_bytes()))
+    jobs.parse(result.text.encode())
+    return result
+
+
+def upload(name: str = "a", activity_id: str = ACTIVITY, **options: str) -> Job:
+    """An upload job of one entity."""
+    all_ = {"ActivityId": activity_id, "EntityName": "General journal", **options}
+    return Job("Upload", name, "", all_, ())
+
+
+def test_a_schedule_of_recurring_jobs_becomes_a_jobs_file() -> None:
+    """Uploads and downloads with their monitors."""
+    result = converted("Schedule.xml")
+    assert [each["name"] for each in result.imports] == ["General-journal", "Products-packages"]
+    assert result.imports[0]["entity"] == "General journal"
+    assert result.imports[0]["company"] == "USMF"
+    assert result.imports[1].items() >= {"onFailure": "stop", "enabled": False}.items()
+    assert "entity" not in result.imports[1]
+    (export,) = result.exports
+    assert export == {
+        "name": "Vendors",
+        "activityId": "3f1c2a8e-6f0b-4a57-9d3e-0a5b7c1d2e02",
+        "unzip": True,
+    }
+    assert result.left_out == 0
+
+
+def test_jobs_of_the_package_api_are_left_out_with_what_to_do() -> None:
+    """They have no activity id: the notes say how to get one, and what to add to the file then."""
+    result = converted("Schedule.packages.xml")
+    assert (result.imports, result.exports, result.left_out) == ([], [], 2)
+    text = "\n".join(result.notes)
+    assert "make a recurring data job" in text
+    assert '"Customers migration"' in text or "'Customers migration'" in text
+    assert '"name": "Trial-balance"' in text
+
+
+def test_no_secret_is_told() -> None:
+    """Neither in the jobs file nor in the notes."""
+    result = converted("Schedule.xml")
+    text = result.text + "\n".join(result.notes)
+    assert "PASSWORD" not in text
+    assert "q83v" not in text
+    assert "AadClientSecret" in text
+
+
+def test_a_job_that_would_be_a_mistake_is_left_out_with_the_mistake() -> None:
+    """An activity id that is none, or that another job has already."""
+    found = [upload("a"), upload("b"), upload("c", "not a GUID")]
+    result = scheduler.convert(found)
+    assert [each["name"] for each in result.imports] == ["a"]
+    assert result.left_out == 2
+    text = "\n".join(result.notes)
+    assert "a recurring job is served once" in text
+    assert "not a GUID" in text
+
+
+def test_names_stay_apart() -> None:
+    """Quartz tells jobs apart by group and name, in any alphabet; a folder can't."""
+    ids = [f"8b7d4c52-1e9a-4f63-8c2b-{number:012}" for number in range(5)]
+    names = ["In/Out", "In Out", "in out", "日本", "x" * 80]
+    result = scheduler.convert([upload(n, i) for n, i in zip(names, ids, strict=True)])
+    assert [each["name"] for each in result.imports] == [
+        "In-Out",
+        "In-Out-2",
+        "in-out-3",
+        "job",
+        "x" * 63,
+    ]
+
+
+def test_jobs_that_share_a_folder_are_told_apart() -> None:
+    """Here each has its own: someone must know."""
+    two = upload("b", "8b7d4c52-1e9a-4f63-8c2b-000000000000", InputDir="C:\\in\\")
+    text = "\n".join(scheduler.convert([upload("a", InputDir="c:\\IN"), two]).notes)
+    assert "take files from one folder" in text
+
+
+_BOMB = b'<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]><job-scheduling-data>&c;'
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "not XML"),
+        (b"<job-scheduling-data>", "not XML"),
+        (b"<jobs/>", "job-scheduling-data"),
+        (_BOMB, "document type"),
+        (b'<?xml version="1.0" encoding="utf-77"?><a/>', "not XML"),
+        (b" " * (scheduler.MAX_FILE + 1), "larger than"),
+    ],
+    ids=["empty", "cut", "other", "entities", "encoding", "huge"],
+)
+def test_a_file_that_is_none_says_why(data: bytes, says: str) -> None:
+    """And no entity in it is ever expanded."""
+    with pytest.raises(Unreadable, match=says):
+        scheduler.read(data)
+
+
+def test_the_command_prints_the_file_and_what_was_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only the jobs file goes to stdout; the exit code tells whether all is converted."""
+    standard, packages = str(SAMPLES / "Schedule.xml"), str(SAMPLES / "Schedule.packages.xml")
+    assert scheduler.main([standard]) == 0
+    out, err = capsys.readouterr()
+    assert len(jobs.parse(out.encode()).imports) == 2
+    assert "0 left out" in err
+    assert scheduler.main([standard, packages]) == 1
+    assert "LEFT OUT" in capsys.readouterr().err
+    assert scheduler.main([str(tmp_path / "none.xml")]) == 2
+    assert capsys.readouterr().out == ""
+
+
+_KEYS = sorted(
+    {*scheduler.ELSEWHERE, "ActivityId", "EntityName", "IsDataPackage", "Company", "InputDir"}
+    | {"SearchPattern", "OrderBy", "ReverseOrder", "UploadInOrder", "DelayBetweenFiles"}
+    | {"UnzipPackage", "DeletePackage", "IndefinitePause", "DataProject", "PackageTemplate"}
+    | {"MultiCompanyImport", "GetLegalEntityFromFilename", "FilenameSeparator"}
+    | {"LegalEntityTokenPosition", "InputFilesArePackages", "Unheard", "DownloadSuccessDir"}
+)
+_texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=12)
+_values = st.sampled_from(["True", "False", "3", ACTIVITY, "*.csv", "Size", "*.*"]) | _texts
+_kinds = st.sampled_from([*scheduler._IMPORTS, *scheduler._EXPORTS, *scheduler._MONITORS, "Odd"])
+_jobs = st.lists(
+    st.builds(
+        Job,
+        _kinds,
+        _texts.map(str.strip),
+        _texts.map(str.strip),
+        st.dictionaries(st.sampled_from(_KEYS), _values.map(str.strip), max_size=10),
+        st.just(()),
+    ),
+    max_size=5,
+)
+
+
+def xml(found: list[Job]) -> bytes:
+    """The jobs as the Scheduler would write them."""
+    return (
+        '<job-scheduling-data xmlns="http://quartznet.sourceforge.net/JobSchedulingData"><schedule>'
+        + "".join(
+            f"<job><name>{escape(job.name)}</name><group>{escape(job.group)}</group>"
+            f"<job-type>RecurringIntegrationsScheduler.Job.{job.kind}, x</job-type><job-data-map>"
+            + "".join(
+                f"<entry><key>{key}</key><value>{escape(value)}</value></entry>"
+                for key, value in job.options.items()
+            )
+            + "</job-data-map></job>"
+            for job in found
+        )
+        + "</schedule></job-scheduling-data>"
+    ).encode()
+
+
+@given(_jobs)
+def test_any_jobs_become_a_valid_file_and_nothing_is_dropped(found: list[Job]) -> None:
+    """Each job is in the file or in the notes; each option that is set is in a field or named in the notes."""
+    assert scheduler.read(xml(found)) == found
+    result = scheduler.convert(found)
+    jobs.parse(result.text.encode())
+    notes = "\n".join(result.notes)
+    for job in found:
+        assert str(job) in notes
+    assert result.left_out == notes.count("LEFT OUT\n") + notes.endswith("LEFT OUT")
+    in_fields = {"ActivityId", "Company", "EntityName", "UnzipPackage", "IndefinitePause"}
+    in_fields |= {"IsDataPackage", "UploadInOrder"}
+    off = {"", "False", "0"}
+    for job in found:
+        for key, value in job.options.items():
+            if key not in in_fields and value not in off and job.kind != "Odd":
+                assert key in notes or said_by_a_field(job, key, value), (job, key)
+
+
+def said_by_a_field(job: Job, key: str, value: str) -> bool:
+    """Whether an option need not be told: it is the default, or not the kind of a yes."""
+    yes_or_no = {"DeletePackage", "ReverseOrder", "UploadInOrder"}
+    return (
+        (key in yes_or_no and value != "True")
+        or (key == "DeletePackage" and not job.on("UnzipPackage"))
+        or (key == "SearchPattern" and value in ("*", "*.*"))
+        or key in ("OrderBy", "ReverseOrder")
+    )
+
+
+@given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
+def test_any_bytes_are_jobs_or_unreadable(data: bytes) -> None:
+    """The reader fails in no other way."""
+    for each in (data, b"<job-scheduling-data>" + data + b"</job-scheduling-data>"):
+        with contextlib.suppress(Unreadable):
+            jobs.parse(scheduler.convert(scheduler.read(each)).text.encode())
