@@ -135,6 +135,7 @@ module storage 'modules/storage.bicep' = {
 
 module endpoints 'modules/endpoints.bicep' = [
   for account in [hostAccountName, dataAccountName]: if (privateNetwork) {
+    name: 'endpoints-${account}'
     params: {
       location: location
       accountName: account

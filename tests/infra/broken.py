@@ -522,7 +522,7 @@ BROKEN: Final = (
         "azd", "has no service main", APP, "'azd-service-name': 'app'", "'azd-service-name': 'main'"
     ),
     Broken(
-        "azd", "the hook for posix", "../azure.yaml", "azd env set SUBSCRIBE_TO_EVENTS true && ", ""
+        "azd", "the hook for posix", "../azure.yaml", "azd env set SUBSCRIBE_TO_EVENTS true\n", ""
     ),
     Broken(
         "azd",
