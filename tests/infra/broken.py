@@ -519,6 +519,32 @@ BROKEN: Final = (
         "queries", "names no event", "queries/files.kql", "| where event in", "// | where event in"
     ),
     Broken(
+        "documented",
+        "names privateNet, which",
+        "../docs/deploy.md",
+        "`privateNetwork`",
+        "`privateNet`",
+    ),
+    Broken(
+        "documented", "does not name the variable BRIDGE", PARAMETERS, "'BRIDGE_NAME'", "'BRIDGE'"
+    ),
+    Broken("documented", "sets D365, which", "../docs/deploy.md", "export D365_URL", "export D365"),
+    Broken("documented", "the alert bridge-quiet", ALERTS, "name: 'job-silent'", "name: 'quiet'"),
+    Broken(
+        "documented",
+        "does not say what Storage Blob Data Reader is for",
+        ROLES,
+        CONTRIBUTOR,
+        READER,
+    ),
+    Broken(
+        "documented",
+        "the code package differs",
+        "../.github/workflows/deploy.yml",
+        " shared host",
+        " host",
+    ),
+    Broken(
         "azd", "has no service main", APP, "'azd-service-name': 'app'", "'azd-service-name': 'main'"
     ),
     Broken(

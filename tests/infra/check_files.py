@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.infra import bicep, schema
 from tests.infra.bicep import Mistake
+from tests.infra.roles import ROLES
 from tests.infra.variants import D365, variants, whole
 
 
@@ -64,6 +65,53 @@ def types(infra: Path) -> Iterator[str]:
         for resource in variant.deployment.resources:
             if not resource.existing:
                 yield from schema.check(resource, schemas)
+
+
+def documented(infra: Path) -> Iterator[str]:
+    """docs/deploy.md and the workflow name the parameters, variables, alerts and roles that there are."""
+    root = infra.parent
+    page = (root / "docs/deploy.md").read_text(encoding="utf-8")
+    workflow = (root / ".github/workflows/deploy.yml").read_text(encoding="utf-8")
+    code = "".join(path.read_text(encoding="utf-8") for path in infra.rglob("*.bicep*"))
+    read = set(re.findall(r"readEnvironmentVariable\('(\w+)'", code))
+    for name in re.findall(r"`(?:param )?([a-z]+\d*[A-Z]\w*)", page):
+        if not re.search(rf"\b{name}\b", code):
+            yield f"deploy.md: names {name}, which is nowhere in infra"
+    for name in sorted(read):
+        for where, text in (("deploy.md", page), ("deploy.yml", workflow)):
+            if not re.search(rf"\b{name}\b", text) and (where, name) != (
+                "deploy.yml",
+                "PACKAGE_URI",
+            ):
+                yield f"{where}: does not name the variable {name}"
+    for name in re.findall(r"(?m)(?:export|azd env set|env:) ([A-Z0-9_]+)", page):
+        if name not in read:
+            yield f"deploy.md: sets {name}, which main.bicepparam does not read"
+    variant = whole(infra)
+    rules = [
+        *variant.made("Microsoft.Insights/scheduledQueryRules"),
+        *variant.made("Microsoft.Insights/metricAlerts"),
+    ]
+    for rule in rules:
+        if f"`…-{rule.name.removeprefix('bridge-')}`" not in page:
+            yield f"deploy.md: does not list the alert {rule.name}"
+    for deployed in variants(infra):
+        for each in deployed.made("Microsoft.Authorization/roleAssignments"):
+            guid = str(each.body["properties"]["roleDefinitionId"]).strip("<>").rpartition("/")[2]
+            if (role := ROLES[guid].name if guid in ROLES else guid) not in page:
+                yield f"deploy.md: does not say what {role} is for"
+    packed = {
+        where: sorted(
+            {*re.findall(r"[\w./]+", re.findall(r"app\.zip HEAD \\\n(.*)\n", text)[0])} & _TOP
+        )
+        for where, text in (("deploy.md", page), ("deploy.yml", workflow))
+    }
+    if packed["deploy.md"] != packed["deploy.yml"] or len(packed["deploy.md"]) != len(_TOP):
+        yield f"the code package differs: {packed}"
+
+
+_TOP = {"function_app.py", "functions", "shared", "host.json", "requirements.txt"}
+"""What the app consists of, beside its jobs file."""
 
 
 def azd(infra: Path) -> Iterator[str]:

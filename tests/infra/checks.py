@@ -20,6 +20,7 @@ CHECKS: Final[Mapping[str, Callable[[Path], Iterator[str]]]] = {
         check_files.parameter_file,
         check_files.types,
         check_files.azd,
+        check_files.documented,
         check_app.app_settings,
         check_app.identity_settings,
         check_app.threads,

@@ -21,6 +21,8 @@ def test_each_check_can_fail(broken: Broken, tmp_path: Path) -> None:
     """It names what is wrong in the broken copy."""
     infra = shutil.copytree(INFRA, tmp_path / "infra")
     shutil.copy(ROOT / "azure.yaml", tmp_path)
+    for folder in ("docs", ".github"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     path = infra / broken.file
     text = path.read_text(encoding="utf-8")
     assert broken.old in text

@@ -124,7 +124,7 @@ def test_every_query_names_what_a_run_logs(
 def test_every_query_answers(
     bridge: Bridge, d365: Simulator, account: DataAccount, log: Log
 ) -> None:
-    """With what a person needs; what happened is told once, and not again an hour later."""
+    """With what a person needs; what happened is told when it does, and not again an hour later."""
     everything(bridge, d365, account)
     lines = log()
     wanted = {
