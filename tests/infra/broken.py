@@ -411,6 +411,7 @@ BROKEN: Final = (
             ),
             ("b24988ac-6180-42a0-ab88-20f7382dd24c is no role", OWNER, EVERYTHING),
             ("Storage Blob Data Contributor is not needed", "scope: deadLetters", "scope: data"),
+            ("on <the whole resource group: Monitoring Metrics", "  scope: insights\n", ""),
             ("dead-letters: no role allows blobs/write", "scope: deadLetters", "scope: host"),
             (
                 "with every option: 22222222",
