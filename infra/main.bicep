@@ -25,6 +25,11 @@ param jobsFile string = 'jobs.json'
 @description('When export queues are asked: NCRONTAB with six fields, in UTC.')
 param exportSchedule string = '0 */5 * * * *'
 
+@description('How many packages are exported side by side, over all jobs (1 to 52). D365 limits the requests of an application.')
+@minValue(1)
+@maxValue(52)
+param exportParallelism int = 8
+
 @description('When files that an event or a message missed are looked for: NCRONTAB with six fields, in UTC.')
 param reconcileSchedule string = '30 */5 * * * *'
 
@@ -198,6 +203,7 @@ module app 'modules/app.bicep' = {
     d365Url: d365Url
     jobsFile: jobsFile
     exportSchedule: exportSchedule
+    exportParallelism: exportParallelism
     reconcileSchedule: reconcileSchedule
     d365ClientId: d365ClientId
     d365SecretUri: useClientSecret ? vault!.outputs.secretUri : ''

@@ -107,6 +107,8 @@ class Fault:
     times: int = 1
     skip: int = 0
     activity_id: str | None = None
+    path: str = ""
+    """Only requests whose path holds this."""
     status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
     body: str = ""
@@ -234,7 +236,7 @@ class Simulator:
         exchange.record = record
         if seconds := self.latency.get(operation, self.latency.get("*", 0.0)):
             await asyncio.sleep(seconds)
-        exchange.fault = fault = self._fault(operation, activity_id)
+        exchange.fault = fault = self._fault(operation, activity_id, scope["path"])
         with contextlib.suppress(_Gone):
             if fault and await self._instead(exchange, fault):
                 return
@@ -289,11 +291,13 @@ class Simulator:
 
     # -- faults -------------------------------------------------------------------------------------
 
-    def _fault(self, operation: str, activity_id: str) -> Fault | None:
+    def _fault(self, operation: str, activity_id: str, path: str) -> Fault | None:
         for fault in self.faults:
             if fault.operation not in (operation, "*") or fault.times == 0:
                 continue
             if fault.activity_id and fault.activity_id.lower() != activity_id:
+                continue
+            if fault.path not in path:
                 continue
             if fault.skip:
                 fault.skip -= 1

@@ -54,12 +54,17 @@ def run[**P](
     except HttpResponseError as error:
         if error.status_code != 403:
             raise
-        raise StorageDenied(_what_to_grant(error)) from error
+        raise StorageDenied(explained(error)) from error
 
 
-def _what_to_grant(error: HttpResponseError) -> str:
+def explained(error: Exception) -> str:
+    """An error as an operator needs it; of storage's refusals, what to grant."""
+    if not isinstance(error, HttpResponseError):
+        return str(error) or type(error).__name__
     request = getattr(error.response, "request", None)
     where = f"{request.method} {request.url.split('?')[0]}" if request else "a request"
+    if error.status_code != 403:
+        return f"storage answered {where} with {error.status_code}: {str(error).splitlines()[0]}"
     return (
         f"storage refused {where} ({getattr(error, 'error_code', 403)}): give the app's identity the roles "
         "Storage Blob Data Contributor and Storage Queue Data Contributor on the data account, and let "

@@ -93,6 +93,7 @@ class D365:
         self._credential = new_credential()
         self._lock = Lock()
         self._session = _session()
+        self._resume_at = 0.0
 
     # -- export -----------------------------------------------------------------------------------
 
@@ -221,6 +222,9 @@ class D365:
         """A request with its answer; tried again while that can do no harm. Raises `D365Error`."""
         attempt = 1
         while True:
+            # D365 counts an application's requests together: when it asks one to wait, all wait (A2).
+            if (pause := self._resume_at - clock.monotonic()) > 0:
+                clock.sleep(pause)
             try:
                 with self._open(operation, method, self._url + path, body, headers) as response:
                     answer = _Answer(response.status, _drain(operation, response))
@@ -228,6 +232,9 @@ class D365:
                     raise _refusal(operation, answer, response.headers)
                 return answer
             except (Unavailable, Uncertain) as error:
+                if error.status == 429 and isinstance(error, Unavailable):
+                    pause = min(error.retry_after or 1.0, LONGEST_WAIT)
+                    self._resume_at = clock.monotonic() + pause
                 # I2: of a file, only what was surely refused is sent again here.
                 if isinstance(body, _Body) and isinstance(error, Uncertain):
                     raise

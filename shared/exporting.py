@@ -1,9 +1,12 @@
 """Export: what D365 offers on a job's queue becomes a blob in `exports`, and only then is acknowledged."""
 
 import logging
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from mimetypes import guess_type
+from threading import Condition, Event
 from typing import Final
 from urllib.parse import quote
 
@@ -11,9 +14,9 @@ from azure.core.exceptions import AzureError
 from azure.storage.blob import BlobClient
 
 from shared import blobs, clock, transfer
-from shared.bridge import Bridge
+from shared.bridge import Bridge, explained
 from shared.d365 import D365, DequeuedMessage
-from shared.errors import D365Error, Unavailable, Uncertain
+from shared.errors import D365Error, Rejected, Unavailable, Uncertain
 from shared.jobs import ExportJob
 from shared.packages import InvalidPackage, PackageCheck, entries
 from shared.telemetry import report
@@ -42,57 +45,168 @@ class Totals:
 
 
 def export_packages(bridge: Bridge) -> Totals:
-    """Serve every enabled job until its queue is empty or the run's time is up. A job that fails does not
+    """Serve every enabled job until its queue is empty or the run's time is up (E6). A job that fails does not
     keep the others from running (E3)."""
-    begun, limit = clock.monotonic(), bridge.settings.function_timeout.total_seconds()
-    times = Times(begun + 0.6 * limit, begun + 0.9 * limit)
-    enabled = [job for job in bridge.settings.jobs.exports if job.enabled]
-    with ThreadPoolExecutor(JOBS_AT_ONCE, thread_name_prefix="export") as pool:
-        each = list(
-            pool.map(lambda job: export_job(bridge.d365, bridge.account, job, times), enabled)
-        )
-    return Totals(sum(t.packages for t in each), sum(t.failed for t in each))
+    jobs = [job for job in bridge.settings.jobs.exports if job.enabled]
+    with ThreadPoolExecutor(bridge.settings.export_parallelism, "export") as pool:
+        queues = _Run(bridge, pool).serve(jobs)
+    return Totals(
+        sum(q.packages for q in queues), sum(len(q.failed) + bool(q.error) for q in queues)
+    )
 
 
-def export_job(d365: D365, account: blobs.DataAccount, job: ExportJob, times: Times) -> Totals:
-    """Serve one job's queue: dequeue, store, acknowledge, one message after the other."""
-    started, packages, failed = clock.monotonic(), 0, set[str]()
-    try:
-        while clock.monotonic() < times.take_until:
-            message = d365.dequeue(job.activity_id)
-            if message is None:
-                break
-            if message.correlation_id in failed:
-                break  # offered again at once: trying on would only turn in a circle
-            if _serve(d365, account, job, message, times):
-                packages += 1
+@dataclass
+class _Queue:
+    """One job's queue, as a run finds it."""
+
+    job: ExportJob
+    turns: int = 0
+    """Turns that are waiting or under way."""
+    ended: bool = False
+    """No further message is taken: it is empty, or something is wrong with it."""
+    packages: int = 0
+    failed: set[str] = field(default_factory=set)
+    """Correlation ids of the messages that could not be served."""
+    serving: dict[str, DequeuedMessage] = field(default_factory=dict)
+    """The messages that are being served, as D365 offered them last."""
+    asking: int = 0
+    """Dequeues under way."""
+    reoffers: bool = False
+    """D365 offers at once what is being served: so one turn is enough."""
+    error: str = ""
+
+
+class _Run:
+    """Serves queues by turns of one message each, so many at once as the pool has threads.
+
+    A queue that gives a message gets a further turn at once, beside the one that serves the message, but behind
+    the turns of all others: a long queue uses what the short ones leave, and keeps none of them waiting.
+    """
+
+    def __init__(self, bridge: Bridge, pool: ThreadPoolExecutor) -> None:
+        self._bridge, self._pool = bridge, pool
+        self._started, limit = clock.monotonic(), bridge.settings.function_timeout.total_seconds()
+        self._times = Times(self._started + 0.6 * limit, self._started + 0.9 * limit)
+        self._at_once = bridge.settings.export_parallelism
+        self._lock, self._open, self._all_ended = Condition(), 0, Event()
+
+    def serve(self, jobs: Sequence[ExportJob]) -> list[_Queue]:
+        """Serve the jobs' queues to their ends."""
+        queues = [_Queue(job) for job in jobs]
+        self._open = len(queues)
+        for queue in queues:
+            self._another_turn(queue)
+        if queues:
+            self._all_ended.wait()
+        return queues
+
+    def _another_turn(self, queue: _Queue) -> None:
+        queue.turns += 1
+        self._pool.submit(self._turn, queue)
+
+    def _turn(self, queue: _Queue) -> None:
+        try:
+            if message := self._take(queue):
+                self._serve(queue, message)
+                self._pool.submit(self._turn, queue)  # the next one, behind the turns of the others
+                return
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run must come to its end
+            self._fail(queue, error)
+        with self._lock:
+            queue.turns -= 1
+            if queue.turns == 0:
+                self._end(queue)
+
+    def _serve(self, queue: _Queue, message: DequeuedMessage) -> None:
+        id_ = message.correlation_id
+        with self._lock:
+            if queue.turns < self._at_once and not queue.reoffers:
+                self._another_turn(queue)
+        try:
+            acknowledge = partial(self._acknowledge, queue, id_)
+            served = _serve(self._bridge, queue.job, message, acknowledge, self._times)
+        finally:
+            with self._lock:
+                del queue.serving[id_]
+        with self._lock:
+            queue.packages += served
+            if not served:
+                queue.failed.add(id_)
+
+    def _acknowledge(self, queue: _Queue, id_: str) -> None:
+        """Acknowledge a message by the newest offer of it: of several pop receipts, the last one is good."""
+        known = queue.serving[id_]
+        try:
+            self._bridge.d365.acknowledge(queue.job.activity_id, known)
+        except Rejected:
+            with self._lock:  # just now it may be offered to another turn, which is still asking
+                self._lock.wait_for(lambda: queue.asking == 0)
+                newest = queue.serving[id_]
+            if newest is known:
+                raise
+            self._bridge.d365.acknowledge(queue.job.activity_id, newest)
+
+    def _take(self, queue: _Queue) -> DequeuedMessage | None:
+        """The queue's next message; None when it has ended, the run's time is up, or another turn has it."""
+        with self._lock:
+            if queue.ended or clock.monotonic() > self._times.take_until:
+                return None
+            queue.asking += 1
+        message, error = None, None
+        try:
+            message = self._bridge.d365.dequeue(queue.job.activity_id)
+        except D365Error as raised:
+            error = raised
+        with self._lock:
+            queue.asking -= 1
+            self._lock.notify_all()
+            if message is None or message.correlation_id in queue.failed:
+                # Empty, in trouble, or offering at once what failed: trying on would only turn in a circle.
+                queue.ended = True
+                message = None
+            elif message.correlation_id in queue.serving:
+                queue.serving[message.correlation_id], queue.reoffers = message, True
+                message = None
             else:
-                failed.add(message.correlation_id)
-    except D365Error as error:
-        report("export.failed", logging.ERROR, job=job.name, error=str(error))
-        return Totals(packages, len(failed) + 1)
-    seconds = round(clock.monotonic() - started, 1)
-    report("export.finished", job=job.name, packages=packages, failed=len(failed), seconds=seconds)
-    return Totals(packages, len(failed))
+                queue.serving[message.correlation_id] = message
+        if error:
+            self._fail(queue, error)
+        return message
+
+    def _fail(self, queue: _Queue, error: Exception) -> None:
+        with self._lock:
+            if not queue.error:
+                report("export.failed", logging.ERROR, job=queue.job.name, error=explained(error))
+            queue.error, queue.ended = str(error) or type(error).__name__, True
+
+    def _end(self, queue: _Queue) -> None:
+        seconds = round(clock.monotonic() - self._started, 1)
+        counts = {"packages": queue.packages, "failed": len(queue.failed)}
+        if not queue.error:
+            report("export.finished", job=queue.job.name, **counts, seconds=seconds)
+        self._open -= 1
+        if self._open == 0:
+            self._all_ended.set()
 
 
 def _serve(
-    d365: D365,
-    account: blobs.DataAccount,
+    bridge: Bridge,
     job: ExportJob,
     message: DequeuedMessage,
+    acknowledge: Callable[[], None],
     times: Times,
 ) -> bool:
     """Store one package, then acknowledge it. A failure leaves the message to be offered again (E3)."""
+    d365, account = bridge.d365, bridge.account
     try:
-        blob = _store(d365, account, job, message, times)
+        blob, size = _store(d365, account, job, message, times)
         if job.unzip:
-            _unzip(account, blob)
+            _unzip(account, blob, size)
         # E1: only now, when all of it is committed.
-        d365.acknowledge(job.activity_id, message)
+        acknowledge()
     except (D365Error, AzureError, InvalidPackage) as error:
         text = (
-            f"{error}. The message was not acknowledged: D365 offers it again in about 30 minutes, "
+            f"{explained(error)}. The message was not acknowledged: D365 offers it again in about 30 minutes, "
             "and deletes the package seven days after the export"
         )
         report(
@@ -118,8 +232,8 @@ def _store(
     job: ExportJob,
     message: DequeuedMessage,
     times: Times,
-) -> BlobClient:
-    """The package as a blob: the one it is already, or a new one. Raises as `_fetch` does."""
+) -> tuple[BlobClient, int]:
+    """The package as a blob, with its size: the one it is already, or a new one. Raises as `_fetch` does."""
     started = clock.monotonic()
     name = blobs.package_name(job.name, message.correlation_id)
     blob = account.blobs.get_blob_client(blobs.EXPORTS, name)
@@ -140,7 +254,7 @@ def _store(
         seconds=round(clock.monotonic() - started, 2),
         again=not stored.created,
     )
-    return blob
+    return blob, stored.bytes
 
 
 def _fetch(
@@ -201,10 +315,10 @@ def _download(
         )
 
 
-def _unzip(account: blobs.DataAccount, package: BlobClient) -> None:
+def _unzip(account: blobs.DataAccount, package: BlobClient, size: int) -> None:
     """Write the package's files beside it, under its name without `.zip`. Raises `InvalidPackage`."""
     folder = package.blob_name.removesuffix(".zip")
-    with transfer.reader(package) as file:
+    with transfer.reader(package, size) as file:
         for entry in entries(file):
             blob = account.blobs.get_blob_client(blobs.EXPORTS, f"{folder}/{entry.name}")
             with entry.open() as content:

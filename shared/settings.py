@@ -21,6 +21,9 @@ from shared import jobs
 
 EXPORT_SCHEDULE: Final = "0 */5 * * * *"
 RECONCILE_SCHEDULE: Final = "30 */5 * * * *"
+EXPORT_PARALLELISM: Final = 8
+"""Modest: D365 allows 52 requests at once and 6,000 in five minutes (Microsoft Learn, "Service protection API
+limits"), and others work there too."""
 FUNCTION_TIMEOUT: Final = timedelta(minutes=30)
 """Flex Consumption's default, for a host.json that names none."""
 
@@ -47,6 +50,8 @@ class Settings:
     """`https://host`, without a slash at its end."""
     storage: Storage
     jobs: jobs.Jobs
+    export_parallelism: int
+    """So many messages of export queues are served at once, over all jobs."""
     function_timeout: timedelta
     """After this the host ends an invocation: no run may last longer, and a claim older than this is dead."""
 
@@ -67,10 +72,13 @@ def load(environment: Mapping[str, str] = os.environ, app: Path | None = None) -
     url = _d365_url(environment.get("D365_URL", ""), mistakes)
     storage = _storage(environment, mistakes)
     timeout = _function_timeout(environment, app, mistakes)
+    parallelism = environment.get("EXPORT_PARALLELISM", "").strip() or str(EXPORT_PARALLELISM)
+    if not parallelism.isdecimal() or not 1 <= int(parallelism) <= 52:
+        mistakes.append(f"EXPORT_PARALLELISM: must be a number from 1 to 52, not {parallelism}")
     if mistakes:
         raise InvalidSettings("app settings:" + "".join(f"\n  - {mistake}" for mistake in mistakes))
     served = jobs.load(app / (environment.get("JOBS_FILE", "").strip() or "jobs.json"))
-    return Settings(url, storage, served, timeout)
+    return Settings(url, storage, served, int(parallelism), timeout)
 
 
 def _d365_url(text: str, mistakes: list[str]) -> str:

@@ -1,18 +1,21 @@
 """Bytes from one side to the other: in bounded memory, in parallel, counted and hashed on the way.
 
 Both directions move blocks of `BLOCK` bytes with `PARALLEL` of them on their way to or from storage, so a
-transfer holds about `(PARALLEL + 2) * BLOCK` bytes whatever its size (E6). A block blob is invisible until its
+transfer holds a few blocks whatever its size (E6). A block blob is invisible until its
 block list is committed, so a reader never sees a part of a package (E4); Microsoft Learn, "Put Block List".
 """
 
 import hashlib
+import os
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
-from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, RawIOBase
-from typing import Any, Final, override
+from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, BytesIO, RawIOBase
+from threading import BoundedSemaphore
+from typing import IO, Any, Final, override
 from uuid import uuid4
 
 from azure.core import MatchConditions
@@ -23,6 +26,21 @@ BLOCK: Final = 4 * 1024 * 1024
 """Bytes. 50,000 blocks, the most that a blob may have, are then 195 GiB."""
 
 PARALLEL: Final = 4
+
+_HELD: Final = (PARALLEL + 3) * BLOCK
+"""Bytes that one transfer of several blocks holds."""
+
+
+def _memory() -> int:
+    """Bytes of memory that this instance has."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows, where only development happens
+        return 2 << 30
+
+
+_LARGE: Final = BoundedSemaphore(max(1, _memory() // 4 // _HELD))
+"""So many transfers of several blocks at once take a quarter of the memory; the others wait their turn."""
 
 
 class OtherContent(Exception):
@@ -58,36 +76,18 @@ def store(
     raises to prevent it. The SHA-256 joins the metadata, the MD5 the blob's properties. A blob of that name is
     never overwritten: with the same SHA-256 it counts as stored, otherwise `OtherContent` is raised.
     """
-    digest, md5, total = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
-    blocks: list[BlobBlock] = []
+    digest, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    watchers = (digest.update, md5.update, watch)
     # Two uploads of one blob at once must not mix their blocks, and all ids on a blob have one length.
     upload = uuid4().hex
-
-    def stage(number: int, data: bytes) -> None:
-        blob.stage_block(blocks[number].id, data, length=len(data))
-
-    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="stage") as pool:
-        pending: deque[Future[None]] = deque()
-        try:
-            block = _fill(read)
-            while block:
-                digest.update(block)
-                md5.update(block)
-                watch(block)
-                total += len(block)
-                following = _fill(read)
-                if not following and not blocks:
-                    break  # all of it in one block: one request writes it
-                blocks.append(BlobBlock(_block_id(upload, len(blocks))))
-                pending.append(pool.submit(stage, len(blocks) - 1, block))
-                if len(pending) > PARALLEL:
-                    pending.popleft().result()
-                block = following
-            for future in pending:
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    blocks: list[BlobBlock] = []
+    block = _fill(read)
+    if len(block) < BLOCK:  # all of it in one block: one request writes it
+        total = len(block)
+        for see in watchers:
+            see(block)
+    else:
+        block, total = b"", _stage(block, read, blob, watchers, upload, blocks)
     verify(total)
     sha256 = digest.hexdigest()
     settings = ContentSettings(content_type=content_type, content_md5=bytearray(md5.digest()))
@@ -118,9 +118,55 @@ def store(
             raise
         # Azurite takes blocks that an earlier upload left uncommitted for a blob, and so refuses a whole one.
         blocks.append(BlobBlock(_block_id(upload, 0)))
-        stage(0, block)
+        blob.stage_block(blocks[0].id, block, length=len(block))
         commit()
     return Stored(total, sha256, created=True)
+
+
+def _stage(
+    block: bytes,
+    read: Callable[[int], bytes],
+    blob: BlobClient,
+    watchers: Sequence[Callable[[bytes], object]],
+    upload: str,
+    blocks: list[BlobBlock],
+) -> int:
+    """Stage what comes, from `block` on, adding to `blocks`; the number of bytes.
+
+    Each watcher sees the blocks in order on a thread of its own, beside reading and staging: hashing and
+    inflating let other threads run, and any of them would otherwise set the pace.
+    """
+    total = 0
+    with _LARGE, ExitStack() as stack:
+        staging = stack.enter_context(ThreadPoolExecutor(PARALLEL, thread_name_prefix="stage"))
+        lanes = [(see, stack.enter_context(ThreadPoolExecutor(1))) for see in watchers]
+        pending: deque[list[Future[Any]]] = deque()
+        try:
+            while block:
+                blocks.append(BlobBlock(_block_id(upload, len(blocks))))
+                pending.append(
+                    [
+                        staging.submit(blob.stage_block, blocks[-1].id, block, length=len(block)),
+                        *(lane.submit(see, block) for see, lane in lanes),
+                    ]
+                )
+                total += len(block)
+                del block  # the queue alone holds it, and lets it go when it is done
+                if len(pending) > PARALLEL:
+                    _finish(pending.popleft())
+                block = _fill(read)
+            while pending:
+                _finish(pending.popleft())
+        except BaseException:
+            for _, pool in [("", staging), *lanes]:
+                pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return total
+
+
+def _finish(futures: list[Future[Any]]) -> None:
+    for future in futures:
+        future.result()
 
 
 def _block_id(upload: str, number: int) -> str:
@@ -170,8 +216,10 @@ def load(blob: BlobClient, etag: str, size: int) -> Iterator[bytes]:
             pool.shutdown(cancel_futures=True)
 
 
-def reader(blob: BlobClient) -> BufferedReader:
-    """One version of a blob as a file to read and seek in: each block that is read is one request."""
+def reader(blob: BlobClient, size: int) -> IO[bytes]:
+    """A blob of that size as a file to read and seek in: each block that is read is one request."""
+    if size <= BLOCK:
+        return BytesIO(blob.download_blob().readall())
     return BufferedReader(_Blob(blob), BLOCK)
 
 

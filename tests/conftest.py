@@ -12,7 +12,7 @@ from azure.core.exceptions import ResourceNotFoundError
 from local.azurite import Azurite, running_azurite
 from local.provisioning import provision
 from local.simulator import Simulator, identity_settings, running_simulator
-from shared import blobs, clock, importing, jobs, tracking
+from shared import blobs, clock, importing, jobs, settings, tracking
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
 from shared.d365 import D365
@@ -103,6 +103,7 @@ def make_bridge(d365: Simulator, account: DataAccount, **changes: object) -> Bri
         d365.base_url,
         Storage("", None, None, None),
         jobs.parse(json.dumps(raw).encode()),
+        settings.EXPORT_PARALLELISM,
         timedelta(minutes=30),
     )
     return Bridge(found, D365(d365.base_url, new_credential), account)

@@ -39,6 +39,9 @@ param jobsFile string
 @description('When export queues are asked.')
 param exportSchedule string
 
+@description('How many packages are exported side by side, over all jobs.')
+param exportParallelism int
+
 @description('When missed files are looked for.')
 param reconcileSchedule string
 
@@ -137,6 +140,7 @@ resource settings 'Microsoft.Web/sites/config@2024-11-01' = {
       D365_URL: d365Url
       JOBS_FILE: jobsFile
       EXPORT_SCHEDULE: exportSchedule
+      EXPORT_PARALLELISM: string(exportParallelism)
       RECONCILE_SCHEDULE: reconcileSchedule
 
       // The data account: the triggers' connection, which our own clients read too

@@ -32,9 +32,8 @@ MUTANTS: Final = (
     Mutant(
         "E1 acknowledged before it is committed",
         "shared/exporting.py",
-        "        blob = _store(d365, account, job, message, times)\n",
-        "        d365.acknowledge(job.activity_id, message)\n"
-        "        blob = _store(d365, account, job, message, times)\n",
+        "        blob, size = _store(d365, account, job, message, times)\n",
+        "        acknowledge()\n        blob, size = _store(d365, account, job, message, times)\n",
         "test_exporting.py -k not_whole_is_never_acknowledged",
     ),
     Mutant(

@@ -126,7 +126,19 @@ def test_d365_says_how_long_to_wait(bridge: Bridge, d365: Simulator, slept: list
         d365.add_fault("dequeue", "answer", status=429, headers={"Retry-After": text})
     assert bridge.d365.dequeue(EXPORT_ID) is None
     assert slept[0] == 7
-    assert 10 < slept[1] <= 20
+    assert 10 < slept[-1] <= 20
+
+
+def test_when_one_is_asked_to_wait_all_wait(
+    bridge: Bridge, d365: Simulator, slept: list[float]
+) -> None:
+    """D365 counts an application's requests together."""
+    d365.add_fault("enqueue", "answer", status=429, headers={"Retry-After": "20"}, times=-1)
+    with pytest.raises(Unavailable):
+        send(bridge)
+    slept.clear()
+    bridge.d365.dequeue(EXPORT_ID)
+    assert [10 < wait <= 20 for wait in slept] == [True]
 
 
 def test_a_long_wait_is_not_spent_inside_a_run(

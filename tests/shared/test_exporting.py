@@ -6,7 +6,9 @@ import random
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -15,6 +17,7 @@ from local.simulator import Simulator
 from shared import blobs, clock, exporting, jobs
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
+from shared.d365 import DequeuedMessage, Download
 from shared.exporting import Totals
 from shared.transfer import BLOCK
 from tests.conftest import EXPORT_ID, contents
@@ -152,7 +155,7 @@ def test_a_package_that_is_not_whole_is_never_acknowledged(
 ) -> None:
     """E1, E3: nothing is stored, the failure is told, the next package is served all the same."""
     bad = d365.add_package(EXPORT_ID, SMALL)
-    d365.add_fault("download", do, times=3, **options)
+    d365.add_fault("download", do, times=3, path=bad.correlation_id, **options)
     good = d365.add_package(EXPORT_ID, OTHER)
     if do == "answer" and options["status"] == 404:
         d365.faults[0].times = 1  # not tried again
@@ -274,14 +277,18 @@ def test_no_message_is_taken_when_the_time_is_up(
 
 
 def test_a_download_that_outlasts_the_run_is_given_up(
-    bridge: Bridge, d365: Simulator, large: bytes
+    bridge: Bridge, d365: Simulator, large: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The host would end the run; we end it first, in good order."""
     package = d365.add_package(EXPORT_ID, large)
-    begun = clock.monotonic()
-    times = exporting.Times(take_until=begun + 60, end=begun - 1)
-    (job,) = bridge.settings.jobs.exports
-    assert exporting.export_job(bridge.d365, bridge.account, job, times) == Totals(0, 1)
+    monotonic, download = clock.monotonic, bridge.d365.download
+
+    def slow(message: DequeuedMessage) -> AbstractContextManager[Download]:
+        monkeypatch.setattr(clock, "monotonic", lambda: monotonic() + 29 * 60)
+        return download(message)
+
+    monkeypatch.setattr(bridge.d365, "download", slow)
+    assert exporting.export_packages(bridge) == Totals(0, 1)
     assert package.acknowledged == 0
     assert exported(bridge.account) == {}
 
@@ -310,3 +317,36 @@ def test_a_paused_job_is_not_asked(d365: Simulator, bridge: Bridge) -> None:
     d365.add_package(EXPORT_ID, SMALL)
     assert exporting.export_packages(bridge) == Totals()
     assert d365.count("dequeue") == 0
+
+
+def test_a_long_queue_uses_all_turns_and_keeps_no_job_waiting(
+    d365: Simulator, bridge: Bridge
+) -> None:
+    """Twelve packages of one job and one of another, three requests each, and the end of each queue seen."""
+    other = str(UUID(int=5))
+    raw = {
+        "exports": [
+            {"name": "many", "activityId": EXPORT_ID},
+            {"name": "one", "activityId": other},
+        ]
+    }
+    object.__setattr__(bridge.settings, "jobs", jobs.parse(json.dumps(raw).encode()))
+    d365.latency["*"] = 0.02
+    packages = [d365.add_package(EXPORT_ID, SMALL) for _ in range(12)]
+    last = d365.add_package(other, OTHER)
+    assert exporting.export_packages(bridge) == Totals(13, 0)
+    assert all(package.acknowledged == 1 for package in [*packages, last])
+    order = [request.path.rsplit("/", 1)[-1] for request in d365.requests if "ack" in request.path]
+    assert other in order[:6]
+    empty = d365.count("dequeue") - 13
+    assert 2 <= empty <= 2 + bridge.settings.export_parallelism
+
+
+def test_what_nobody_expected_ends_the_job_and_not_the_run(
+    bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch, events: Events
+) -> None:
+    """A mistake of ours is reported like any other failure."""
+    d365.add_package(EXPORT_ID, SMALL)
+    monkeypatch.setattr(exporting, "_store", lambda *_: 1 / 0)
+    assert exporting.export_packages(bridge) == Totals(0, 1)
+    assert events("export.failed")[0]["error"] == "division by zero"

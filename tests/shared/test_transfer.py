@@ -163,7 +163,7 @@ def test_a_blob_reads_and_seeks_like_a_file(blob: BlobClient) -> None:
     """What unzipping needs."""
     data = some(2 * BLOCK + 17)
     put(blob, data)
-    with transfer.reader(blob) as file:
+    with transfer.reader(blob, len(data)) as file:
         assert file.seek(-17, io.SEEK_END) == 2 * BLOCK
         assert file.read() == data[-17:]
         file.seek(BLOCK - 3)
