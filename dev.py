@@ -254,7 +254,8 @@ def setup(_: list[str]) -> int:
 def test(arguments: list[str]) -> int:
     if arguments:
         return run_steps([["pytest", *arguments]])
-    return run_steps([*checks(), ["pytest"]])
+    # Most of a test is waiting, so more run side by side than there are cores.
+    return run_steps([*checks(), ["pytest", "-n", "4"]])
 
 
 def lint(arguments: list[str]) -> int:
