@@ -5,12 +5,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any, Final
 
 import azure.functions as func
 
-from functions import check_status, export_packages, import_file, reconcile
+import functions
 from shared import blobs, settings
 from tests.infra import bicep
 from tests.infra.variants import ROOT, account, at, variants, whole
@@ -24,10 +26,10 @@ CODE: Final = (
 
 @cache
 def triggers() -> dict[str, dict[str, Any]]:
-    """Function -> its trigger's binding, as the app registers them."""
+    """Function -> its trigger's binding, as the modules of functions/ register them."""
     app = func.FunctionApp()
-    for module in (export_packages, import_file, check_status, reconcile):
-        app.register_functions(module.blueprint)
+    for module in iter_modules(functions.__path__):
+        app.register_functions(import_module(f"functions.{module.name}").blueprint)
     return {
         str(each.get_function_name()): dict(each.get_trigger().get_dict_repr())  # type: ignore[union-attr]
         for each in app.get_functions()

@@ -32,11 +32,14 @@ CALLS: Final[dict[str, frozenset[str]]] = {
         "exists": {BLOB_READ},
         "download_blob": {BLOB_READ},
         "upload_blob": {BLOB_WRITE},
+        "create_append_blob": {BLOB_WRITE},
+        "append_block": {BLOB_WRITE},
         "stage_block": {BLOB_WRITE},
         "commit_block_list": {BLOB_WRITE},
         "set_blob_metadata": {BLOB_WRITE},
         "start_copy_from_url": {BLOB_READ, BLOB_WRITE},
         "delete_blob": {BLOB_DELETE},
+        "create_container": {"containers/write"},
         # queues
         "send_message": {MESSAGE_ADD},
         "receive_messages": {MESSAGE_PROCESS},
@@ -57,6 +60,7 @@ HOST_NEEDS: Final = {
     # It reads the blob of the event, and puts an event that failed five times into the poison queue.
     "blobTrigger": {BLOB_READ, MESSAGE_ADD, "queues/write"},
     "timerTrigger": set[str](),
+    "httpTrigger": set[str](),
 }
 """What the host does with a trigger's own connection."""
 
