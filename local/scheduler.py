@@ -172,7 +172,11 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     "PauseJobOnException": "not needed: a fault that passes is waited for, one that stays is an alert",
     "LogVerbose": "not needed: every step is one log event; levels are set in host.json",
     "AddTimestamp": "not needed: no name is used twice (packages have D365's correlation id)",
-    "GetLegalEntityFromSubfolder": "always: drop the file into imports/{job}/{company}/",
+    "GetLegalEntityFromSubfolder": "always possible: drop the file into imports/{job}/{company}/",
+    "DataProject": "it stands in D365, in the recurring data job",
+    "OverwriteDataProject": "a recurring data job leaves its data project as it is",
+    "ExecuteImport": "a recurring data job imports what it is given",
+    "InputFilesArePackages": "always possible: a .zip is sent as the data package that it is",
     **dict.fromkeys(
         (
             "ImportFromPackageActionPath",
@@ -238,7 +242,8 @@ def _convert(job: Job, result: Result) -> None:
             ).encode()
         )
     except jobs.InvalidJobs as error:
-        _leave_out(job, result, [*error.mistakes, *notes])
+        as_is = json.dumps(made, ensure_ascii=False)
+        _leave_out(job, result, [*error.mistakes, f"mend it, then add: {as_is}", *notes])
         return
     mine.append(made)
     result.notes.append(f"{job} -> {kind}[{len(mine) - 1}] {made['name']!r}")
@@ -249,25 +254,75 @@ def _import(job: Job, taken: set[str], notes: list[str]) -> dict[str, Any]:
     """An import job's fields; what has been dealt with goes to `taken`, what is to be known to `notes`."""
     taken |= {"ActivityId", "EntityName", "IsDataPackage", "Company", "IndefinitePause"}
     taken |= {"InputDir", "SearchPattern", "OrderBy", "ReverseOrder", "UploadInOrder"}
+    taken |= {"DelayBetweenFiles", "MultiCompanyImport", "GetLegalEntityFromFilename"}
+    taken |= {"FilenameSeparator", "LegalEntityTokenPosition"}
     made: dict[str, Any] = {"activityId": job.option("ActivityId")}
     if job.option("EntityName") and not job.on("IsDataPackage"):
         made["entity"] = job.option("EntityName")
     elif job.option("EntityName"):
         notes.append("EntityName: not needed, a data package names its entities itself")
-    if job.option("Company"):
-        made["company"] = job.option("Company")
+    _company(job, made, notes)
     if folder := job.option("InputDir"):
         notes.append(f"InputDir ({folder}): drop the files into the container imports instead")
-    if job.on("UploadInOrder"):
-        made |= {"ordered": True, "onFailure": "stop"}
     pattern = job.option("SearchPattern")
     if pattern not in ("", "*", "*.*") and not (pattern == "*.zip" and "entity" not in made):
-        notes.append(
-            f"SearchPattern ({pattern}): every file dropped into the job's folder is taken"
-        )
+        made["pattern"] = pattern
+    _order(job, made, notes)
     if job.on("IndefinitePause"):
         made["enabled"] = False
     return made
+
+
+def _company(job: Job, made: dict[str, Any], notes: list[str]) -> None:
+    """The company, from wherever the job takes it."""
+    several = job.on("MultiCompanyImport") or job.kind == "Upload"
+    position = job.option("LegalEntityTokenPosition")
+    if several and job.on("GetLegalEntityFromFilename"):
+        found: dict[str, Any] = {
+            "separator": job.options.get("FilenameSeparator", ""),
+            "position": position,
+        }
+        if position.isdecimal():
+            found["position"] = int(position)
+        made["companyFrom"] = found
+        if job.option("Company"):
+            notes.append("Company: not taken, the files' names say it")
+    else:
+        if job.option("Company"):
+            made["company"] = job.option("Company")
+        unused = ("GetLegalEntityFromFilename", "FilenameSeparator", "LegalEntityTokenPosition")
+        why = "not taken, the company does not come from the files' names"
+        notes += [f"{key}: {why}" for key in unused if job.option(key)]
+
+
+_ORDERS: Final = {"created": "time", "modified": "time", "size": "size", "filename": "name"}
+
+
+def _order(job: Job, made: dict[str, Any], notes: list[str]) -> None:
+    """Order and pauses. The Scheduler sends a job's files one after the other, so the result does too."""
+    order, pause = job.option("OrderBy"), job.option("DelayBetweenFiles")
+    if not (order or job.on("UploadInOrder") or pause not in ("", "0")):
+        return
+    made["ordered"] = True
+    if job.on("UploadInOrder"):
+        made["onFailure"] = "stop"
+    else:
+        made["nextAfter"] = "accepted"
+        notes.append(
+            "ordered: the Scheduler sends one file after the other; where their order does not matter, take "
+            "out ordered and what depends on it, and they go side by side"
+        )
+    by = _ORDERS.get(order.lower(), "time")
+    if by != "name":
+        made["orderBy"] = by
+    if by == "time":
+        notes.append(
+            f"OrderBy ({order or 'Created'}): time is when a file was dropped into the container"
+        )
+    if job.on("ReverseOrder"):
+        made["reverseOrder"] = True
+    if pause not in ("", "0"):
+        made["pauseBetweenFiles"] = int(pause) if pause.isdecimal() else pause
 
 
 def _export(job: Job, taken: set[str], notes: list[str]) -> dict[str, Any]:
@@ -278,10 +333,12 @@ def _export(job: Job, taken: set[str], notes: list[str]) -> dict[str, Any]:
         "IndefinitePause",
         "DownloadSuccessDir",
     }
-    taken |= {"DelayBetweenFiles"}
+    taken |= {"DelayBetweenFiles", "Company"}
     made: dict[str, Any] = {"activityId": job.option("ActivityId")}
     if folder := job.option("DownloadSuccessDir"):
         notes.append(f"DownloadSuccessDir ({folder}): packages appear in the container exports")
+    if job.option("Company"):
+        notes.append("Company: make the recurring data job in D365 while in that legal entity")
     if job.on("UnzipPackage"):
         made["unzip"] = True
         if job.on("DeletePackage"):
@@ -310,12 +367,12 @@ def _rest(job: Job, taken: set[str]) -> Iterator[str]:
 def _package_api(job: Job, made: Mapping[str, Any], kind: str) -> Iterator[str]:
     """What to do about a job of the package REST API."""
     project = job.option("DataProject") or "its data project"
-    suggested = {**made, "activityId": "<the ID of the new recurring data job>"}
     yield (
-        f"it uses the package API, which has no queue to acknowledge and no message to ask after. In D365 "
-        f"make a recurring data job (data package) of the data project {project!r}, as in "
-        "docs/d365-setup.md, then add to " + kind + ": " + json.dumps(suggested, ensure_ascii=False)
+        "it uses the package API, which has no queue to acknowledge and no message to ask after. In D365 make "
+        f"a recurring data job (data package) of the data project {project!r}, as in docs/d365-setup.md, then "
+        f"add this to {kind}, with the new job's ID as activityId:"
     )
+    yield json.dumps({**made, "activityId": "…"}, ensure_ascii=False)
 
 
 def _monitor(job: Job, found: Sequence[Job], result: Result) -> None:

@@ -11,9 +11,10 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, timedelta
+from fnmatch import fnmatchcase
 from typing import Final
 from uuid import uuid4
 
@@ -28,6 +29,10 @@ GIVE_UP: Final = timedelta(days=1)
 """For so long a file that D365 does not take (busy, not reached, not accepting the app) is sent again."""
 
 LONGEST_DELAY: Final = timedelta(minutes=15)
+
+RENAMED_WITHIN: Final = timedelta(hours=1)
+"""So long a file whose name does not match its job's pattern may take to get its real one: programs upload
+under a name of their own (`may.csv.filepart`) and rename what is whole."""
 
 _COMPANY: Final = re.compile(r"[A-Za-z0-9_-]{1,16}")
 
@@ -66,7 +71,10 @@ def take(bridge: Bridge, dropped: File) -> ImportJob | None:
     try:
         job, _ = destination(bridge.settings.jobs, dropped)
     except Misplaced as error:
-        outcomes.refuse(bridge.account, dropped, error.job, error.reason, str(error))
+        if error.reason == "no-match" and clock.now() - dropped.modified < RENAMED_WITHIN:
+            report("message.ignored", file=dropped.name, reason=f"{error}: it may yet be renamed")
+        else:
+            outcomes.refuse(bridge.account, dropped, error.job, error.reason, str(error))
         return None
     return job if job.enabled else None
 
@@ -82,20 +90,46 @@ def destination(jobs: Jobs, dropped: File) -> tuple[ImportJob, str]:
         raise Misplaced("no-such-job", f"there is no import job {folder!r}; there are: {known}")
     if len(rest) > 2 or any(part in ("", ".", "..") for part in rest):
         raise Misplaced("bad-path", f"{dropped.name!r} is not job/file or job/company/file", job)
-    company = job.company or ""
-    if len(rest) == 2:
-        company = rest[0]
-        if not _COMPANY.fullmatch(company):
-            raise Misplaced("bad-path", f"{company!r} is not a legal entity's id", job)
-        if job.company and job.company.lower() != company.lower():
-            text = f"the job imports into {job.company}, the file's folder says {company}"
-            raise Misplaced("bad-path", text, job)
+    if job.pattern and not _matches(rest[-1], job.pattern):
+        raise Misplaced("no-match", f"the name does not match the job's pattern {job.pattern}", job)
+    company = _company(job, rest)
     if dropped.size == 0:
         raise Misplaced("empty-file", "the file is empty", job)
     if job.entity is None and not is_package(rest[-1]):
         text = "the job has no entity, so it takes data packages (.zip) alone"
         raise Misplaced("no-entity", text, job)
     return job, company
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a file's name matches a pattern of * and ?, without regard to case."""
+    # A bracket is an ordinary character in a file's name, and in the patterns that people know.
+    return fnmatchcase(name.lower(), pattern.lower().replace("[", "[[]"))
+
+
+def _company(job: ImportJob, path: list[str]) -> str:
+    """The company that the job, the folder or the file's name says, "" for none. Raises `Misplaced`.
+
+    `path` is [file] or [company, file]. Where more than one of them says something, they must agree.
+    """
+    said = {"the job": job.company or ""}
+    if len(path) == 2:
+        said["the file's folder"] = path[0]
+    if job.company_from:
+        said["the file's name"] = job.company_from.find(path[-1])
+        if not said["the file's name"]:
+            where = f"part {job.company_from.position} between {job.company_from.separator!r}"
+            raise Misplaced("no-company", f"{path[-1]!r} has no {where} to be its company", job)
+    said = {who: company for who, company in said.items() if company}
+    for who, company in said.items():
+        if not _COMPANY.fullmatch(company):
+            raise Misplaced(
+                "bad-path", f"{who} says {company!r}, which is no legal entity's id", job
+            )
+    if len({company.lower() for company in said.values()}) > 1:
+        text = ", ".join(f"{who} says {company}" for who, company in said.items())
+        raise Misplaced("bad-path", f"which company? {text}", job)
+    return next(reversed(said.values()), "")
 
 
 def is_package(name: str) -> bool:
@@ -113,7 +147,7 @@ def claim(bridge: Bridge, dropped: File, job: ImportJob) -> File | None:
         state="claimed",
         stopsjob="yes" if job.stops_on_failure else "",
         claimed=clock.text(now),
-        due=clock.text(now),
+        due=clock.text(now + timedelta(seconds=job.pause_between_files)),
     )
     claimed = blobs.claim(bridge.account, dropped, record)
     if claimed:
@@ -235,18 +269,42 @@ def _next(bridge: Bridge, job: ImportJob) -> File | None:
         return None
     waiting = [file for file in under_way if file.record.state == "claimed"]
     if waiting:
-        first = min(waiting, key=lambda file: (file.record.source, file.name))
+        first = _in_order(job, waiting)[0]
         if clock.parse(first.record.due) > clock.now() + timedelta(seconds=1):
             return None
         blobs.release_source(bridge.account, first)
         return first
-    for dropped in blobs.listed(bridge.account, blobs.IMPORTS, f"{job.name}/"):
+    in_imports: Iterable[File] = blobs.listed(bridge.account, blobs.IMPORTS, f"{job.name}/")
+    if job.order_by != "name" or job.reverse_order:  # they are listed by name
+        in_imports = _in_order(job, in_imports)
+    for dropped in in_imports:
         if take(bridge, dropped):
             claimed = claim(bridge, dropped, job)
-            return claimed if claimed and claimed.record.state == "claimed" else None
+            if claimed is None or claimed.record.state != "claimed":
+                return None
+            if job.pause_between_files:  # its turn has come, its time not yet
+                look_again(bridge, claimed, timedelta(seconds=job.pause_between_files))
+                return None
+            return claimed
         if _stopped(bridge, job):  # by this very file
             return None
     return None
+
+
+def _in_order(job: ImportJob, files: Iterable[File]) -> list[File]:
+    """Files of an ordered job, dropped or claimed, the one that goes first at the front."""
+
+    def place(file: File) -> tuple[object, ...]:
+        by = {"name": "", "time": _dropped_at(file), "size": file.size}[job.order_by]
+        return by, file.record.source or file.name, file.name
+
+    return sorted(files, key=place, reverse=job.reverse_order)
+
+
+def _dropped_at(file: File) -> str:
+    """When a file was dropped: its claim's name has kept it (`blobs.stamped`)."""
+    stamps = re.findall(r"\.(\d{8}T\d{6}Z)-[0-9a-f]{8}", file.name) if file.record.source else []
+    return stamps[-1] if stamps else f"{file.modified.astimezone(UTC):%Y%m%dT%H%M%SZ}"
 
 
 def _goes_before(job: ImportJob, file: File) -> bool:
@@ -289,12 +347,16 @@ def _processing(bridge: Bridge, job: ImportJob) -> Iterator[File]:
 
 
 def _others_under_way(bridge: Bridge, job: ImportJob, mine: File) -> bool:
-    """Whether another file of an ordered job is being sent or was sent (I5).
+    """Whether another file of an ordered job is being sent or was sent, or goes before this one (I5).
 
-    Each worker first writes its intent and then looks: of two at once, at least one sees the other.
+    Each worker first writes its intent and then looks: of two at once, at least one sees the other. And one
+    that another worker has claimed meanwhile still goes first, if that is its place.
     """
-    return any(
-        file.name != mine.name and _goes_before(job, file) for file in _processing(bridge, job)
+    others = [file for file in _processing(bridge, job) if file.name != mine.name]
+    claimed = [file for file in others if file.record.state == "claimed"]
+    return (
+        any(_goes_before(job, file) for file in others)
+        or _in_order(job, [mine, *claimed])[0].name != mine.name
     )
 
 

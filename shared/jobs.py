@@ -55,6 +55,34 @@ Company = Annotated[
 ]
 
 
+Pattern = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[^/\\\x00-\x1f\x7f]+$(?!\n)",
+        description="Only files whose name matches are taken, for example *.csv: * stands for any characters, "
+        "? for one, capitals do not matter. Another waits an hour to be renamed, then is filed under failed.",
+        extra={"mistake": "must be a file name with * and ?, without folders"},
+    ),
+]
+
+
+class CompanyFrom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where in a file's name its legal entity stands: in `GJ_USMF_may.csv` after `_`, position 2."""
+
+    separator: Annotated[str, Meta(min_length=1, max_length=8)]
+    position: Annotated[
+        int, Meta(ge=1, le=20, description="1 is the part before the first separator.")
+    ]
+
+    def find(self, name: str) -> str:
+        """The part at the position, the suffix left off and empty parts not counted; "" where there is none."""
+        stem = name.rpartition(".")[0] or name
+        parts = [part for part in stem.split(self.separator) if part]
+        return parts[self.position - 1] if len(parts) >= self.position else ""
+
+
 class ExportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """A recurring export job: its packages appear in `exports/{name}/`."""
 
@@ -71,10 +99,36 @@ class ImportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
     activity_id: ActivityId
     entity: Entity | None = None
     company: Company | None = None
+    company_from: Annotated[
+        CompanyFrom | None,
+        Meta(
+            description="Takes the legal entity from the file's name, for example "
+            '{"separator": "_", "position": 2}.'
+        ),
+    ] = None
+    pattern: Pattern | None = None
     ordered: Annotated[
         bool,
-        Meta(description="One file at a time, in name order."),
+        Meta(description="One file at a time, in the order of orderBy."),
     ] = False
+    order_by: Annotated[
+        Literal["name", "time", "size"],
+        Meta(
+            description="With ordered: which file goes first. name (default): path and name, character by "
+            "character; time: when it was dropped, to the second; size: the smallest.",
+            extra={"mistake": "must be name, time or size"},
+        ),
+    ] = "name"
+    reverse_order: Annotated[bool, Meta(description="With ordered: the other way round.")] = False
+    pause_between_files: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=3600,
+            description="With ordered: seconds to wait before each file, counted from when the one before has "
+            "ended (or was accepted, as nextAfter says).",
+        ),
+    ] = 0
     next_after: Annotated[
         Literal["ended", "accepted"],
         Meta(
@@ -184,9 +238,11 @@ def _mistakes(raw: object) -> Iterator[str]:
             if wrong:
                 continue
             if type_ is ImportJob and not item.get("ordered"):
-                for field in ("nextAfter", "onFailure"):
+                for field in _FOR_ORDERED:
                     if field in item:
                         yield f"{place}.{field}: says nothing without ordered: true"
+            if item.get("company") and item.get("companyFrom"):
+                yield f"{place}.companyFrom: says nothing beside company"
             # Blob names are case-sensitive, people are not: two jobs may not differ by case alone.
             name = (kind, item["name"].lower())
             if name in names:
@@ -197,6 +253,15 @@ def _mistakes(raw: object) -> Iterator[str]:
                 other = activity_ids[activity_id]
                 yield f"{place}.activityId: {other} has the same; a recurring job is served once"
             activity_ids[activity_id] = place
+
+
+_FOR_ORDERED: Final = (
+    "nextAfter",
+    "onFailure",
+    "orderBy",
+    "reverseOrder",
+    "pauseBetweenFiles",
+)
 
 
 def _job_mistakes(item: object, type_: type[ExportJob | ImportJob], place: str) -> Iterator[str]:

@@ -16,6 +16,10 @@ TODO: Final[Mapping[str, str]] = {
     "imports/{job}/{company}/{file}.",
     "no-such-job": "Correct the folder's name, or add the job to the jobs file; then drop the file again.",
     "bad-path": "Drop the file as imports/{job}/{file} or imports/{job}/{company}/{file}.",
+    "no-match": "Name the file as the job's pattern says, or change the pattern in the jobs file; then drop "
+    "the file again.",
+    "no-company": "Name the file so that its company stands where the job's companyFrom says; then drop it "
+    "again.",
     "no-entity": "Give the job its entity in the jobs file, or drop a data package (.zip).",
     "empty-file": "Nothing was sent. Drop the file again with its content.",
     "refused": "Nothing was imported. Mend what D365 names, then drop the file again.",

@@ -35,6 +35,10 @@ def test_a_schedule_of_recurring_jobs_becomes_a_jobs_file() -> None:
     assert [each["name"] for each in result.imports] == ["General-journal", "Products-packages"]
     assert result.imports[0]["entity"] == "General journal"
     assert result.imports[0]["company"] == "USMF"
+    assert result.imports[0]["pattern"] == "GJ*.csv"
+    assert result.imports[0]["orderBy"] == "time"
+    assert result.imports[0]["nextAfter"] == "accepted"
+    assert result.imports[0]["pauseBetweenFiles"] == 5
     assert result.imports[1].items() >= {"onFailure": "stop", "enabled": False}.items()
     assert "entity" not in result.imports[1]
     (export,) = result.exports
@@ -52,7 +56,8 @@ def test_jobs_of_the_package_api_are_left_out_with_what_to_do() -> None:
     assert (result.imports, result.exports, result.left_out) == ([], [], 2)
     text = "\n".join(result.notes)
     assert "make a recurring data job" in text
-    assert '"Customers migration"' in text or "'Customers migration'" in text
+    assert "'Customers migration'" in text
+    assert '"companyFrom": {"separator": "_", "position": 2}' in text
     assert '"name": "Trial-balance"' in text
 
 
@@ -184,23 +189,45 @@ def test_any_jobs_become_a_valid_file_and_nothing_is_dropped(found: list[Job]) -
     for job in found:
         assert str(job) in notes
     assert result.left_out == notes.count("LEFT OUT\n") + notes.endswith("LEFT OUT")
-    in_fields = {"ActivityId", "Company", "EntityName", "UnzipPackage", "IndefinitePause"}
-    in_fields |= {"IsDataPackage", "UploadInOrder"}
-    off = {"", "False", "0"}
     for job in found:
+        told = scheduler.convert([job])
+        words = told.text + "\n".join(told.notes)
         for key, value in job.options.items():
-            if key not in in_fields and value not in off and job.kind != "Odd":
-                assert key in notes or said_by_a_field(job, key, value), (job, key)
+            if value not in ("", "False", "0") and job.kind != "Odd":
+                assert key in words or FIELDS.get(key, key) in words or is_nothing(job, key), words
 
 
-def said_by_a_field(job: Job, key: str, value: str) -> bool:
-    """Whether an option need not be told: it is the default, or not the kind of a yes."""
-    yes_or_no = {"DeletePackage", "ReverseOrder", "UploadInOrder"}
+FIELDS = {
+    "ActivityId": '"activityId"',
+    "Company": '"company"',
+    "EntityName": '"entity"',
+    "SearchPattern": '"pattern"',
+    "OrderBy": '"ordered"',
+    "DelayBetweenFiles": '"pauseBetweenFiles"',
+    "ReverseOrder": '"reverseOrder"',
+    "UploadInOrder": '"onFailure"',
+    "GetLegalEntityFromFilename": '"companyFrom"',
+    "FilenameSeparator": '"companyFrom"',
+    "LegalEntityTokenPosition": '"companyFrom"',
+    "UnzipPackage": '"unzip"',
+    "IndefinitePause": '"enabled": false',
+}
+"""The field that tells of an option."""
+
+
+YES_OR_NO = {"UnzipPackage", "DeletePackage", "IndefinitePause", "ReverseOrder", "UploadInOrder"}
+YES_OR_NO |= {"IsDataPackage", "MultiCompanyImport"}
+
+
+def is_nothing(job: Job, key: str) -> bool:
+    """Whether an option as it stands does nothing in the Scheduler, or nothing beside the others."""
     return (
-        (key in yes_or_no and value != "True")
+        (key in YES_OR_NO and not job.on(key))
+        or key in ("IsDataPackage", "MultiCompanyImport")
+        or (key in ("ActivityId", "IndefinitePause") and job.kind in scheduler._MONITORS)
         or (key == "DeletePackage" and not job.on("UnzipPackage"))
-        or (key == "SearchPattern" and value in ("*", "*.*"))
-        or key in ("OrderBy", "ReverseOrder")
+        or (key == "SearchPattern" and job.option(key) in ("*", "*.*"))
+        or (key == "ReverseOrder" and not job.option("OrderBy"))
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from local import samples
 from local.simulator import Simulator
-from shared import blobs, importing, tracking
+from shared import blobs, importing, reconciling, tracking
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
 from tests.conftest import PACKAGE_ID, contents, drop, make_bridge, only, report, work_queue
@@ -105,6 +105,68 @@ def test_names_of_all_kinds_arrive(
     assert received.external_id.isascii()
     assert received.external_id.isprintable()
     assert len(received.external_id) <= 128
+
+
+def test_only_files_that_match_the_pattern_are_taken(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
+) -> None:
+    """One of another name waits an hour, since programs rename what they have uploaded; then it has failed."""
+    bridge = make_bridge(d365, account, pattern="gj[1]*.CSV")
+    for name in ("journals/GJ[1] may.csv", "journals/USMF/GJ[1].csv.filepart", "journals/gj1.csv"):
+        importing.import_file(bridge, drop(account, name))
+    later(timedelta(minutes=59))
+    reconciling.reconcile(bridge)
+    assert len(d365.received) == 1
+    assert set(contents(account, blobs.IMPORTS)) == {
+        "journals/USMF/GJ[1].csv.filepart",
+        "journals/gj1.csv",
+    }
+    account.blobs.get_blob_client(blobs.IMPORTS, "journals/USMF/GJ[1].csv.filepart").delete_blob()
+    importing.import_file(bridge, drop(account, "journals/USMF/GJ[1].csv"))
+    assert len(d365.received) == 2
+    later(timedelta(minutes=2))
+    reconciling.reconcile(bridge)
+    said = report(account)
+    assert (said["reason"], said["file"]) == ("no-match", "journals/gj1.csv")
+    assert not contents(account, blobs.IMPORTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "company"),
+    [
+        ("GJ_usmf_may.csv", "usmf"),
+        ("GJ__DEMF.csv", "DEMF"),
+        ("usmf/GJ_USMF.csv", "USMF"),
+        ("GJ_USMF.2026", "USMF"),
+    ],
+)
+def test_the_company_is_taken_from_the_files_name(
+    bridge: Bridge, d365: Simulator, account: DataAccount, name: str, company: str
+) -> None:
+    """Its second part between underscores, whatever the suffix; a folder may say the same."""
+    bridge = make_bridge(d365, account, companyFrom={"separator": "_", "position": 2})
+    importing.import_file(bridge, drop(account, f"journals/{name}"))
+    assert [each.company for each in d365.received] == [company]
+    assert only(account, blobs.PROCESSING).record.company == company
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("may.csv", "no-company"),
+        ("_may_.csv", "no-company"),
+        ("GJ_US MF_may.csv", "bad-path"),
+        ("DEMF/GJ_USMF.csv", "bad-path"),
+    ],
+)
+def test_a_name_without_its_company_is_never_sent(
+    bridge: Bridge, d365: Simulator, account: DataAccount, name: str, reason: str
+) -> None:
+    """Nor one that says another company than its folder: money in the wrong books is worse than none."""
+    bridge = make_bridge(d365, account, companyFrom={"separator": "_", "position": 2})
+    importing.import_file(bridge, drop(account, f"journals/{name}"))
+    assert report(account)["reason"] == reason
+    assert not d365.received
 
 
 def test_a_repeated_event_changes_nothing(

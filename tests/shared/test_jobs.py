@@ -117,6 +117,37 @@ def test_a_malformed_file_says_what_is_wrong(raw: bytes, says: str) -> None:
     assert says in "\n".join(mistakes(raw))
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("pattern", "", "pattern"),
+        ("pattern", "in/*.csv", "without folders"),
+        ("companyFrom", {"separator": "_"}, "position"),
+        ("companyFrom", {"separator": "", "position": 1}, "separator"),
+        ("companyFrom", {"separator": "_", "position": 0}, "position"),
+        ("companyFrom", {"separator": "_", "position": 1, "x": 1}, "unknown field"),
+        ("companyFrom", "_", "companyFrom"),
+        ("orderBy", "age", "name, time or size"),
+        ("pauseBetweenFiles", -1, "pauseBetweenFiles"),
+        ("pauseBetweenFiles", 3601, "pauseBetweenFiles"),
+    ],
+)
+def test_a_wrong_option_is_named_with_its_place(field: str, value: object, says: str) -> None:
+    """Each is tried by itself, so that all mistakes are told at once."""
+    job = {"name": "a", "activityId": ID.format(1), "ordered": True, field: value}
+    (mistake,) = mistakes(text(imports=[job]))
+    assert mistake.startswith(f"imports[0].{field}: ")
+    assert says in mistake
+
+
+def test_a_company_from_the_name_beside_the_jobs_own_is_a_mistake() -> None:
+    """One of them would do nothing."""
+    job = {"name": "a", "activityId": ID.format(1), "company": "USMF"}
+    job["companyFrom"] = {"separator": "_", "position": 1}  # type: ignore[assignment]
+    (mistake,) = mistakes(text(imports=[job]))
+    assert mistake.startswith("imports[0].companyFrom")
+
+
 def test_a_file_with_a_byte_order_mark_is_read() -> None:
     """Windows editors write one."""
     assert jobs.parse(b"\xef\xbb\xbf{}") == jobs.Jobs()

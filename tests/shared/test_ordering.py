@@ -1,13 +1,15 @@
 """Ordered jobs: one file at a time in name order, and what a failed one does to those behind it."""
 
+import json
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from local.simulator import Simulator
-from shared import blobs, importing, jobs, reconciling
+from shared import blobs, importing, jobs, reconciling, tracking
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
 from tests.conftest import ORDERED_ID, contents, drop, make_bridge, work_queue
@@ -151,13 +153,130 @@ def test_workers_side_by_side_keep_the_order(
     assert len(contents(account, blobs.SUCCEEDED)) == 8
 
 
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ({"orderBy": "size"}, "bca"),
+        ({"orderBy": "size", "reverseOrder": True}, "acb"),
+        ({"reverseOrder": True}, "cba"),
+        ({"orderBy": "time"}, "cab"),
+        ({"orderBy": "time", "reverseOrder": True}, "bac"),
+    ],
+    ids=["size", "largest first", "last name first", "time", "newest first"],
+)
+def test_files_go_in_the_order_that_the_job_says(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    order: dict[str, object],
+    expected: str,
+    dropped_apart: Callable[[dict[str, bytes]], None],
+) -> None:
+    """By size or by time, up or down; and so whoever brings the event."""
+    bridge = ordered(d365, account, **order)
+    dropped_apart({"c": b"22", "a": b"333", "b": b"1"})
+    importing.import_file(bridge, "journals/a.csv")
+    work_queue(bridge)
+    assert [name.split(".")[0] for name in arrived(d365)] == list(expected)
+
+
+@pytest.fixture
+def dropped_apart(
+    account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[dict[str, bytes]], None]:
+    """Drops files one after the other, an hour between each: their times are to the second."""
+    times: dict[str, datetime] = {}
+    file = blobs._file
+
+    def with_time(container: str, name: str, found: Any) -> blobs.File:
+        if container == blobs.IMPORTS and name in times:
+            found.last_modified = times[name]
+        return file(container, name, found)
+
+    def drop_them(files: dict[str, bytes]) -> None:
+        for hour, (name, data) in enumerate(files.items()):
+            times[drop(account, f"journals/{name}.csv", data)] = datetime(
+                2026, 11, 23, hour, tzinfo=UTC
+            )
+        monkeypatch.setattr(blobs, "_file", with_time)
+
+    return drop_them
+
+
+@pytest.mark.parametrize("order_by", ["name", "time", "size"])
+def test_a_file_that_another_worker_has_claimed_keeps_its_place(
+    bridge: Bridge, d365: Simulator, account: DataAccount, order_by: str
+) -> None:
+    """Two workers have claimed a file each, and the second is about to send: it lets the first go."""
+    bridge = ordered(d365, account, orderBy=order_by)
+    job = bridge.settings.jobs.imports[0]
+    first, second = (
+        importing.claim(bridge, found, job)
+        for name, data in ((NAMES[0], b"1"), (NAMES[1], b"22"))
+        if (found := blobs.find(account, blobs.IMPORTS, drop(account, f"journals/{name}", data)))
+    )
+    assert first
+    assert second
+    importing.send(bridge, job, second)
+    assert not d365.received
+    importing.send(bridge, job, first)
+    assert arrived(d365) == [NAMES[0]]
+
+
+def test_of_claimed_files_the_first_in_order_goes(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """As after a crash of two workers: the order is the job's, not that of the names."""
+    bridge = ordered(d365, account, reverseOrder=True)
+    job = bridge.settings.jobs.imports[0]
+    for name in NAMES:
+        found = blobs.find(account, blobs.IMPORTS, drop(account, f"journals/{name}"))
+        assert found
+        assert importing.claim(bridge, found, job)
+    importing.start_next(bridge, job)
+    assert arrived(d365) == [NAMES[2]]
+
+
+def test_a_pause_is_kept_before_each_file(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
+) -> None:
+    """Counted from when the one before has ended; no event, however many, makes it shorter."""
+    bridge = ordered(d365, account, pauseBetweenFiles=60)
+    drop_all(account)
+    for count in range(1, 4):
+        for name in NAMES:
+            importing.import_file(bridge, f"journals/{name}")
+            reconciling.reconcile(bridge)
+            work_queue(bridge)
+        assert len(d365.received) == count - 1
+        later(timedelta(seconds=60))
+        reconciling.reconcile(bridge)
+        assert arrived(d365) == list(NAMES[:count])
+        end(account, bridge)
+    assert len(contents(account, blobs.SUCCEEDED)) == 3
+
+
+def end(account: DataAccount, bridge: Bridge) -> None:
+    """D365 ends what it has, and the bridge learns of it."""
+    for _ in range(5):
+        for file in blobs.listed(account, blobs.PROCESSING):
+            if file.record.state == "sent":
+                tracking.check_status(bridge, {"file": file.name, "etag": file.etag})
+
+
 def test_order_settings_need_ordered() -> None:
     """A setting that would do nothing is a mistake."""
-    job = {"name": "a", "activityId": ORDERED_ID, "onFailure": "stop", "nextAfter": "accepted"}
-    raw = str({"imports": [job]}).replace("'", '"').encode()
+    settings = {
+        "nextAfter": "accepted",
+        "onFailure": "stop",
+        "orderBy": "time",
+        "reverseOrder": True,
+        "pauseBetweenFiles": 5,
+    }
+    job = {"name": "a", "activityId": ORDERED_ID, **settings}
+    raw = json.dumps({"imports": [job]}).encode()
     with pytest.raises(jobs.InvalidJobs) as failed:
         jobs.parse(raw)
     assert [mistake.split(":")[0] for mistake in failed.value.mistakes] == [
-        "imports[0].nextAfter",
-        "imports[0].onFailure",
+        f"imports[0].{setting}" for setting in settings
     ]
