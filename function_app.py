@@ -4,14 +4,16 @@ import logging
 
 import azure.functions as func
 
-from functions import check_status, export_packages, import_file, reconcile
+from functions import check_status, export_packages, import_file, operate, reconcile
+from shared import journal
 from shared.bridge import bridge
 
 # The SDKs' own lines, one a request, would drown ours and cost their keep in Application Insights.
 logging.getLogger("azure").setLevel(logging.WARNING)
 
-bridge()  # a wrong setting or jobs file stops the app at start, with every mistake listed
+# A wrong setting or jobs file stops the app at start, with every mistake listed.
+journal.keep(bridge().account)
 
 app = func.FunctionApp()
-for module in (export_packages, import_file, check_status, reconcile):
+for module in (export_packages, import_file, check_status, reconcile, operate):
     app.register_functions(module.blueprint)

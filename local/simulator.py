@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, quote, unquote
 from uuid import uuid4
 
 from local.serving import reset, serve
@@ -496,6 +496,9 @@ class Simulator:
             received = self._by(lambda r: wanted in (r.execution_id, r.message_id))
             errors = received.errors if received else []
             await exchange.value(self.base_url, json.dumps(errors))
+        elif exchange.rest == "GetExecutionSummaryPageUrl":
+            page = f"{self.base_url}/?cmp=DAT&executionId={quote(str(said.get('executionId')))}"
+            await exchange.value(self.base_url, page)
         else:
             await exchange.odata_error(404, f"No action {exchange.rest}.")
 

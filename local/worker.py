@@ -87,7 +87,16 @@ class _Kind:
         return self._name
 
 
+class _BindingInfo(_Kind):
+    """The library compares a binding's direction with the protocol's numbers."""
+
+    inout = 2
+    out = 1
+
+
 class _Protos:
+    BindingInfo = _BindingInfo("BindingInfo")
+
     def __getattr__(self, name: str) -> _Kind:
         return _Kind(name)
 

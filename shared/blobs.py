@@ -98,6 +98,11 @@ class Record:
     reason: str = ""
     sha256: str = ""
 
+    resolution: str = ""
+    """What a person did about it (`replaying.Resolution`), with who, when and why."""
+    resolvedby: str = ""
+    resolved: str = ""
+    resolvedwhy: str = ""
 
 @dataclass(frozen=True)
 class File:
@@ -175,6 +180,18 @@ def external_id(name: str) -> str:
     stem, stamp, *suffix = name.rsplit("/", 1)[-1].rsplit(".", 2)
     tail = ".".join([stamp, *(quote(s, safe=" ") for s in suffix)])
     return f"{quote(stem, safe=' ()+,=@~')[: 127 - len(tail)]}.{tail}"
+_STAMP: Final = re.compile(r"\.(\d{8}T\d{6}Z)-[0-9a-f]{8}(?:\.[^./]*)?$")
+
+
+def dropped_at(name: str) -> datetime | None:
+    """When the file of a stamped name was dropped; None where the name has no stamp."""
+    found = _STAMP.search(name)
+    try:
+        return datetime.strptime(found[1], "%Y%m%dT%H%M%S%z") if found else None
+    except ValueError:
+        return None
+
+
 
 
 # -- metadata -------------------------------------------------------------------------------------
@@ -260,6 +277,24 @@ def _file(container: str, name: str, found: BlobProperties) -> File:
     if container == IMPORTS:  # what people say there is theirs alone
         record, theirs = Record(), dict(found.metadata or {})
     etag = found.etag if found.etag.startswith('"') else f'"{found.etag}"'
+def page(
+    account: DataAccount, container: str, prefix: str, size: int, token: str = ""
+) -> tuple[list[File], str]:
+    """One request's worth of a container in name order: at most `size` files (5,000 is the service's limit),
+    and the token to go on with, "" at the end."""
+    pages = (
+        account.blobs.get_container_client(container)
+        .list_blobs(name_starts_with=prefix or None, include=["metadata"], results_per_page=size)
+        .by_page(continuation_token=token or None)
+    )
+    found = [
+        _file(container, each.name, each)
+        for each in next(pages, ())
+        if not each.name.endswith(".error.json") and "hdi_isfolder" not in (each.metadata or {})
+    ]
+    return found, str(getattr(pages, "continuation_token", None) or "")
+
+
     copy_status = str(found.copy.status or "success")
     return File(container, name, etag, found.size, found.last_modified, record, copy_status, theirs)
 
@@ -431,3 +466,19 @@ def write_report(account: DataAccount, name: str, text: str) -> None:
     """Write `{name}.error.json` beside a failed file; the newest one stands."""
     blob = account.blobs.get_blob_client(FAILED, f"{name}.error.json")
     blob.upload_blob(text.encode(), overwrite=True)
+def put_back(account: DataAccount, file: File, theirs: dict[str, str]) -> bool:
+    """Move a file back to where it was dropped, as a new version; False, and nothing done, where a file lies
+    there. What it carries from now on is `theirs` alone."""
+    dropped = replace(file, theirs=theirs)
+    if not _copy(account, dropped, IMPORTS, file.record.source, Record()):
+        return False
+    _delete(account, file)
+    return True
+
+
+def copy_fresh(account: DataAccount, file: File, name: str, theirs: dict[str, str]) -> bool:
+    """Copy a version to a free name in its container; False where the name is taken or the version gone."""
+    record = Record(job=file.record.job)
+    return bool(_copy(account, replace(file, theirs=theirs), file.container, name, record))
+
+

@@ -206,6 +206,16 @@ class D365:
         except ValueError:
             return text
 
+    def execution_summary_url(self, execution_id: str) -> str:
+        """D365's page for a person on an execution, on D365's own host. Raises `D365Error`.
+
+        Microsoft Learn, "Data management package REST API", section GetExecutionSummaryPageUrl.
+        """
+        url = _text_value(self._action("GetExecutionSummaryPageUrl", {"executionId": execution_id}))
+        if (urlsplit(url).hostname or "").lower() != self._host:
+            raise Rejected("GetExecutionSummaryPageUrl", f"D365 gave a page elsewhere: {url}")
+        return url
+
     def _action(self, name: str, arguments: Mapping[str, str]) -> "_Answer":
         return self._call(name, "POST", _ODATA + name, json.dumps(arguments).encode())
 

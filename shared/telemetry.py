@@ -9,7 +9,7 @@ that is not declared, so that the three can't drift apart.
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 log = logging.getLogger("bridge")
@@ -37,10 +37,19 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "reconcile.finished": ("found", "requeued", "poison", "seconds"),
     "reconcile.failed": ("file", "error"),
     "poison.found": ("queue", "message"),
+    # what people do (shared/replaying.py)
+    "file.resent": ("job", "file", "source", "by", "why"),
+    "file.received": ("job", "file", "messageId", "by", "why"),
+    "file.dismissed": ("job", "file", "by", "why"),
+    "package.copied": ("job", "blob", "source", "by", "why"),
+    "probe.arrived": ("file",),
     # the D365 client
     "d365.retry": ("operation", "error", "attempt", "waitSeconds"),
     "d365.denied": ("operation", "error"),
 }
+
+listeners: Final[list[Callable[[str, Mapping[str, object]], None]]] = []
+"""Called with every event after it was logged, and with its fields as logged. They raise nothing."""
 
 _SECRETS: Final = re.compile(
     r"(?i)\b(sig|code|access_token|client_secret|accountkey)=[^&\s\"']+|\bbearer\s+[\w\-.~+/]+=*"
@@ -59,3 +68,5 @@ def report(event: str, level: int = logging.INFO, **fields: object) -> None:
         raise KeyError(f"event {event} lacks {missing}")
     clean = {k: redact(v) if isinstance(v, str) else v for k, v in fields.items()}
     log.log(level, "%s %s", event, json.dumps(clean, ensure_ascii=False, default=str))
+    for listener in listeners:
+        listener(event, clean)

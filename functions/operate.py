@@ -1,0 +1,49 @@
+"""HTTP: the page for the people who run it, and the same as JSON. Imports wait until somebody looks."""
+
+from typing import TYPE_CHECKING
+
+import azure.functions as func
+
+if TYPE_CHECKING:
+    from shared.answering import Answer, Asked
+
+blueprint = func.Blueprint()
+
+
+@blueprint.function_name("operate")
+@blueprint.route(
+    route="operate/{view?}", methods=["GET", "POST"], auth_level=func.AuthLevel.FUNCTION
+)
+def operate(req: func.HttpRequest) -> func.HttpResponse:
+    """Jobs, files, one file, the check; and by POST what a person does about a file."""
+    from shared import answering
+
+    return _response(answering.page(_asked(req)))
+
+
+@blueprint.function_name("operate_api")
+@blueprint.route(
+    route="operate/api/{view}", methods=["GET", "POST"], auth_level=func.AuthLevel.FUNCTION
+)
+def operate_api(req: func.HttpRequest) -> func.HttpResponse:
+    """The same as JSON."""
+    from shared import answering
+
+    return _response(answering.api(_asked(req)))
+
+
+def _asked(req: func.HttpRequest) -> "Asked":
+    from shared.answering import Asked
+
+    return Asked(
+        method=req.method,
+        url=req.url,
+        view=req.route_params.get("view", ""),
+        query=req.params,
+        headers={name.lower(): value for name, value in req.headers.items()},
+        body=req.get_body(),
+    )
+
+
+def _response(answer: "Answer") -> func.HttpResponse:
+    return func.HttpResponse(answer.body, status_code=answer.status, headers=dict(answer.headers))

@@ -1,0 +1,157 @@
+"""The journal: what happened lately, for the page. A container of that name holds an append blob an hour, such
+as `2026/11/23/14.jsonl`, with a JSON object a line: `at`, `event` and the event's fields.
+
+It is for looking, never for deciding: the containers say what is. A line that can't be written is lost, and the
+flow goes on. Whole hours may be deleted at any time; `infra/` does after a while.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Final
+
+from azure.core import MatchConditions
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
+from azure.storage.blob import BlobType
+
+from shared import clock, telemetry
+from shared.blobs import DataAccount
+
+JOURNAL: Final = "journal"
+"""The container. The app makes it where it is missing."""
+
+EVENTS: Final = frozenset(
+    (
+        "package.acknowledged",
+        "package.failed",
+        "export.finished",
+        "export.failed",
+        "file.succeeded",
+        "file.failed",
+        "file.held",
+        "file.resent",
+        "file.received",
+        "file.dismissed",
+        "package.copied",
+    )
+)
+
+QUIET: Final = timedelta(minutes=15)
+"""Of the runs of an export job that found nothing, one is noted in so long: a write costs money."""
+
+TAIL: Final = 512 * 1024
+"""Bytes read of an hour; a busy hour's first lines are left out of what the page shows."""
+
+_TEXT_LIMIT: Final = 500
+
+log = logging.getLogger("bridge.journal")
+
+
+def keep(account: DataAccount) -> None:
+    """Note every event of `EVENTS` that this process reports from now on."""
+    telemetry.listeners.append(partial(_hear, account, {}))
+
+
+def _hear(
+    account: DataAccount,
+    quiet_since: dict[str, datetime],
+    event: str,
+    fields: Mapping[str, object],
+) -> None:
+    if event not in EVENTS:
+        return
+    now = clock.now()
+    if event == "export.finished":
+        job, idle = str(fields["job"]), not (fields["packages"] or fields["failed"])
+        if idle and now - quiet_since.get(job, datetime.min.replace(tzinfo=UTC)) < QUIET:
+            return
+        quiet_since[job] = now
+    elif event == "export.failed":
+        quiet_since.pop(str(fields["job"]), None)
+    cut = {k: v[:_TEXT_LIMIT] if isinstance(v, str) else v for k, v in fields.items()}
+    line = json.dumps({"at": clock.text(now), "event": event, **cut}, ensure_ascii=False)
+    try:
+        _append(account, now, line.encode() + b"\n")
+    except AzureError as error:
+        log.warning("the journal lacks a line: %s", str(error).split("\n", 1)[0])
+
+
+def _append(account: DataAccount, now: datetime, line: bytes) -> None:
+    blob = account.blobs.get_blob_client(JOURNAL, _name(now))
+    try:
+        blob.append_block(line)
+    except ResourceNotFoundError as error:
+        no_container = getattr(error, "error_code", None) == "ContainerNotFound"
+        try:
+            if no_container:
+                account.blobs.create_container(JOURNAL)
+            blob.create_append_blob(match_condition=MatchConditions.IfMissing)
+        except HttpResponseError as other:
+            if other.status_code not in (409, 412):  # somebody else has just made it
+                raise
+            if no_container:
+                return _append(account, now, line)
+        blob.append_block(line)
+
+
+def _name(moment: datetime) -> str:
+    return f"{moment:%Y/%m/%d/%H}.jsonl"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the journal."""
+
+    at: datetime
+    event: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Recent:
+    """What the journal says of the last hours, oldest first."""
+
+    since: datetime
+    entries: list[Entry]
+    complete: bool
+    """False where an hour held more than `TAIL` bytes: its first lines are missing."""
+
+
+def recent(account: DataAccount, hours: int = 24) -> Recent:
+    """The last so many hours, in one request each."""
+    now = clock.now()
+    since = now - timedelta(hours=hours)
+    names = [_name(now - timedelta(hours=back)) for back in range(hours, -1, -1)]
+    with ThreadPoolExecutor(8) as pool:
+        tails = list(pool.map(partial(_tail, account), names))
+    entries = [entry for text, _ in tails for entry in _entries(text) if entry.at >= since]
+    return Recent(since, entries, all(whole for _, whole in tails))
+
+
+def _tail(account: DataAccount, name: str) -> tuple[bytes, bool]:
+    """The end of an hour's blob, and whether that is all of it."""
+    blob = account.blobs.get_blob_client(JOURNAL, name)
+    try:
+        properties = blob.get_blob_properties()
+        if properties.blob_type != BlobType.APPENDBLOB:
+            return b"", True
+        start = max(0, properties.size - TAIL)
+        if properties.size == 0:
+            return b"", True
+        text = blob.download_blob(offset=start, length=properties.size - start).readall()
+    except ResourceNotFoundError:
+        return b"", True
+    return (text if start == 0 else text.partition(b"\n")[2]), start == 0
+
+
+def _entries(text: bytes) -> Iterator[Entry]:
+    for line in text.splitlines():
+        try:
+            fields = json.loads(line)
+            yield Entry(clock.parse(fields.pop("at")), fields.pop("event"), fields)
+        except (ValueError, KeyError, AttributeError, TypeError):
+            continue  # a line that somebody else wrote

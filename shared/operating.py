@@ -1,0 +1,363 @@
+"""What a person sees: the jobs, the files and packages with their states, one file whole. It changes nothing.
+
+Each view costs a few storage requests, however many files there are: a listing is one page of the container
+that is the state, in name order, and what happened lately comes from the journal.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from functools import partial
+from typing import Any, Final
+
+from azure.core.exceptions import ResourceNotFoundError
+
+from shared import blobs, clock, journal
+from shared.blobs import File
+from shared.bridge import Bridge
+from shared.d365 import MessageId
+from shared.errors import Rejected
+from shared.jobs import ImportJob
+from shared.journal import Entry, Recent
+
+STATES: Final[Mapping[str, str]] = {
+    "failed": blobs.FAILED,
+    "held": blobs.FAILED,
+    "waiting": blobs.IMPORTS,
+    "processing": blobs.PROCESSING,
+    "succeeded": blobs.SUCCEEDED,
+    "exported": blobs.EXPORTS,
+}
+"""What can be listed, and the container in which it lies."""
+
+ROWS: Final = 50
+"""Files on a page."""
+
+LOOKED_AT: Final = 5000
+"""Files that a view with a filter reads (one request); what lies beyond is on its next page."""
+
+COUNTED: Final = 5000
+"""Files of a container that the overview counts (one request)."""
+
+HOURS: Final = 24
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which files to list."""
+
+    state: str = "failed"
+    job: str = ""
+    name: str = ""
+    """A part of the path in any case; with a slash in it, the beginning of the path as it is written."""
+    since: date | None = None
+    until: date | None = None
+    """Days in UTC on which the file last changed, both included."""
+    token: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A file or package as listed."""
+
+    state: str
+    """waiting, claimed, sending, sent, succeeded, failed, held, dismissed, or exported."""
+    container: str
+    name: str
+    job: str
+    company: str
+    size: int
+    etag: str
+    dropped: datetime | None
+    changed: datetime
+    seconds: float | None
+    """From drop to end."""
+    message_id: str
+    external_id: str
+    status: str
+    reason: str
+    error: str
+    """What went wrong in words, for files that failed or wait for D365."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A page of files."""
+
+    rows: list[Row]
+    looked_at: int
+    next_token: str
+
+
+@dataclass(frozen=True)
+class Detail:
+    """One file with everything that is known of it."""
+
+    row: Row
+    file: File
+    report: Mapping[str, Any]
+    """The error report beside a failed file."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as the overview shows it."""
+
+    name: str
+    kind: str
+    """import or export."""
+    enabled: bool
+    activity_id: str
+    ended: int
+    """Files that ended, or packages, in the journal's hours."""
+    last_hour: int
+    last: datetime | None
+    """Import: the last file's end. Export: the last run that was noted."""
+    last_text: str
+    waiting: int = 0
+    processing: int = 0
+    failed: int = 0
+    held: int = 0
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The first page."""
+
+    jobs: list[Job]
+    recent: Recent
+    counted_all: bool
+    """False where a container holds more than `COUNTED`: its counts are then at least so many."""
+    elsewhere: Counter[str] = field(default_factory=Counter)
+    """Files that failed in no job's folder."""
+
+
+# -- the listing ----------------------------------------------------------------------------------
+
+
+def files(bridge: Bridge, wanted: Filter) -> Listing:
+    """One page of the files that a filter names. Raises `KeyError` for a state that is none."""
+    container = STATES[wanted.state]
+    prefix = f"{wanted.job}/" if wanted.job else ""
+    part = wanted.name.strip()
+    if "/" in part:
+        prefix = part.lstrip("/") if part.lstrip("/").startswith(prefix) else prefix + part
+        part = ""
+    sifts = bool(part or wanted.since or wanted.until or wanted.state in ("held", "exported"))
+    found, token = blobs.page(
+        bridge.account, container, prefix, LOOKED_AT if sifts else ROWS, wanted.token
+    )
+    chosen = [each for each in found if _fits(each, wanted, part)]
+    with ThreadPoolExecutor(8) as pool:
+        rows = list(pool.map(partial(_row_with_error, bridge), chosen))
+    return Listing(rows, len(found), token)
+
+
+def _fits(file: File, wanted: Filter, part: str) -> bool:
+    day = file.modified.date()
+    return (
+        part.casefold() in file.name.casefold()
+        and (wanted.since is None or day >= wanted.since)
+        and (wanted.until is None or day <= wanted.until)
+        and (wanted.state != "held" or state_of(file) == "held")
+        # What a package was unzipped to lies in a folder of its own.
+        and (wanted.state != "exported" or file.name.count("/") == 1)
+    )
+
+
+def state_of(file: File) -> str:
+    """The state of a file in the page's words."""
+    match file.container:
+        case blobs.IMPORTS:
+            return "waiting"
+        case blobs.EXPORTS:
+            return "exported"
+        case blobs.SUCCEEDED:
+            return "succeeded"
+        case blobs.FAILED:
+            dismissed = file.record.resolution == "dismissed"
+            return "dismissed" if dismissed else file.record.state or "failed"
+        case _:
+            return file.record.state or "claimed"
+
+
+def row(file: File, error: str = "") -> Row:
+    """A file as a row."""
+    record = file.record
+    job = record.job or file.name.split("/", 1)[0]
+    dropped = blobs.dropped_at(file.name) or (
+        file.modified if file.container == blobs.IMPORTS else None
+    )
+    ended = clock.parse(record.ended) if record.ended else None
+    return Row(
+        state=state_of(file),
+        container=file.container,
+        name=file.name,
+        job=job,
+        company=record.company,
+        size=file.size,
+        etag=file.etag,
+        dropped=dropped,
+        changed=file.modified,
+        seconds=(ended - dropped).total_seconds() if ended and dropped else None,
+        message_id=record.messageid,
+        external_id=record.externalid,
+        status=record.status,
+        reason=record.reason,
+        error=error or (record.reason if file.container == blobs.PROCESSING else ""),
+    )
+
+
+def _row_with_error(bridge: Bridge, file: File) -> Row:
+    error = str(report_of(bridge, file).get("error", "")) if file.container == blobs.FAILED else ""
+    return row(file, error)
+
+
+def report_of(bridge: Bridge, file: File) -> dict[str, Any]:
+    """The error report beside a failed file; empty where there is none, or none that can be read."""
+    blob = bridge.account.blobs.get_blob_client(blobs.FAILED, f"{file.name}.error.json")
+    try:
+        found = json.loads(blob.download_blob().readall())
+    except (ResourceNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def detail(bridge: Bridge, container: str, name: str) -> Detail | None:
+    """One file, or None where it is not (any more)."""
+    file = blobs.find(bridge.account, container, name) if container in STATES.values() else None
+    if file is None:
+        return None
+    report = report_of(bridge, file) if container == blobs.FAILED else {}
+    return Detail(row(file, str(report.get("error", ""))), file, report)
+
+
+def summary_url(bridge: Bridge, job: ImportJob, found: Detail) -> str:
+    """D365's own page on a file's execution. Raises `D365Error`."""
+    execution_id = (found.report.get("d365") or {}).get("executionId")
+    if not execution_id:
+        status = bridge.d365.job_status(job.activity_id, MessageId(found.row.message_id))
+        state = status.get("DataJobStatus")
+        execution_id = state.get("ExecutionIdentifier") if isinstance(state, dict) else None
+    if not execution_id:
+        raise Rejected("job status", "D365 has not begun with that file, so there is no summary")
+    return bridge.d365.execution_summary_url(str(execution_id))
+
+
+# -- the overview ---------------------------------------------------------------------------------
+
+
+def overview(bridge: Bridge) -> Overview:
+    """Every job with its queue, rate and last run, from the first `COUNTED` files of three containers and the
+    journal."""
+    with ThreadPoolExecutor(4) as pool:
+        lately = pool.submit(journal.recent, bridge.account, HOURS)
+        counts = list(
+            pool.map(partial(_counts, bridge), (blobs.IMPORTS, blobs.PROCESSING, blobs.FAILED))
+        )
+    recent = lately.result()
+    (waiting, _), (processing, _), (failed, _) = counts
+    by_job: dict[tuple[str, str], list[Entry]] = {}
+    for entry in recent.entries:
+        kind = "import" if entry.event.startswith("file.") else "export"
+        by_job.setdefault((kind, str(entry.fields.get("job", ""))), []).append(entry)
+    jobs = [
+        Job(
+            name,
+            "import",
+            job.enabled,
+            job.activity_id.strip("{}"),
+            *_lately("import", by_job.get(("import", name), [])),
+            waiting[name, "waiting"],
+            sum(number for (of, _), number in processing.items() if of == name),
+            failed[name, "failed"],
+            failed[name, "held"],
+        )
+        for job in bridge.settings.jobs.imports
+        for name in [job.name]
+    ]
+    jobs += [
+        Job(
+            job.name,
+            "export",
+            job.enabled,
+            job.activity_id.strip("{}"),
+            *_lately("export", by_job.get(("export", job.name), [])),
+        )
+        for job in bridge.settings.jobs.exports
+    ]
+    known = {job.name for job in bridge.settings.jobs.imports}
+    elsewhere = Counter[str]()
+    for (name, state), number in failed.items():
+        if name not in known and state in ("failed", "held"):
+            elsewhere[state] += number
+    return Overview(jobs, recent, all(whole for _, whole in counts), elsewhere)
+
+
+def _counts(bridge: Bridge, container: str) -> tuple[Counter[tuple[str, str]], bool]:
+    """Files of a container by job and state, and whether these are all."""
+    found, token = blobs.page(bridge.account, container, "", COUNTED)
+    counts = Counter(
+        (each.record.job or each.name.split("/", 1)[0], state_of(each)) for each in found
+    )
+    return counts, not token
+
+
+ENDS: Final[Mapping[str, str]] = {
+    "file.succeeded": "succeeded",
+    "file.failed": "failed",
+    "file.held": "held",
+    "package.acknowledged": "exported",
+    "package.failed": "failed",
+}
+"""The events with which a file or a package ends, and how."""
+
+
+def _lately(kind: str, entries: list[Entry]) -> tuple[int, int, datetime | None, str]:
+    """Of one job: ends, ends within the last hour, and the last run with what came of it."""
+    hour = clock.now() - timedelta(hours=1)
+    ends = [entry for entry in entries if entry.event in ENDS]
+    runs = ends if kind == "import" else [e for e in entries if e.event.startswith("export.")]
+    last = runs[-1] if runs else None
+    recent = sum(entry.at >= hour for entry in ends)
+    return len(ends), recent, last.at if last else None, _said(last) if last else ""
+
+
+def _said(entry: Entry) -> str:
+    fields = entry.fields
+    match entry.event:
+        case "export.failed":
+            return f"failed: {fields.get('error')}"
+        case "export.finished":
+            text = f"{fields.get('packages')} packages"
+            return text + (f", {fields['failed']} failed" if fields.get("failed") else "")
+        case _:
+            reason = fields.get("reason")
+            return ENDS[entry.event] + (f": {reason}" if reason else "")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A file or package that ended lately, for the plots."""
+
+    at: datetime
+    outcome: str
+    job: str
+    name: str
+    seconds: float | None
+
+
+def ended(recent: Recent, job: str = "") -> list[Ended]:
+    """What ended in the journal's hours, oldest first."""
+    found = []
+    for entry in recent.entries:
+        if entry.event in ENDS and job in ("", entry.fields.get("job")):
+            name = str(entry.fields.get("file") or entry.fields.get("blob") or "")
+            dropped = blobs.dropped_at(name) if entry.event.startswith("file.") else None
+            seconds = (entry.at - dropped).total_seconds() if dropped else None
+            outcome, of = ENDS[entry.event], str(entry.fields.get("job", ""))
+            found.append(Ended(entry.at, outcome, of, name, seconds))
+    return found

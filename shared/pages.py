@@ -1,0 +1,478 @@
+"""The operator's page as HTML: no script, no request beside itself, readable in light, dark and on a phone.
+
+Everything that comes from outside goes through `_e`. The page's links carry `?code=` on, the function key that
+the viewer came with, since the host asks for it each time; no other secret is ever on the page.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from html import escape
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from shared import blobs, clock, operating, plots, replaying
+from shared.operating import Detail, Filter, Job, Listing, Overview, Row
+from shared.outcomes import TODO
+
+REFRESH: Final = 30
+"""Seconds after which the lists load anew, unless the viewer has switched that off."""
+
+CSS: Final = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+
+HEADERS: Final[Mapping[str, str]] = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; img-src data:; "
+    f"style-src 'sha256-{b64encode(sha256(CSS.encode()).digest()).decode()}'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    # Not no-referrer: with that a browser sends `Origin: null` with our own forms.
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""Of every page: nothing runs, nothing is loaded, nothing is kept, nobody frames it."""
+
+STATES: Final[Mapping[str, str]] = {
+    "failed": "Failed or held",
+    "held": "Held",
+    "waiting": "Waiting to be taken",
+    "processing": "On the way to D365",
+    "succeeded": "Succeeded",
+    "exported": "Exported packages",
+}
+
+_STATE_WORDS: Final[Mapping[str, str]] = {
+    "waiting": "waiting",
+    "claimed": "waiting to be sent",
+    "sending": "being sent",
+    "sent": "with D365",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the page is served, for its links."""
+
+    root: str
+    """The path of the first page, such as `/api/operate`."""
+    code: str
+    """The function key that the viewer came with, or ""."""
+    d365_url: str
+    refresh: bool = True
+
+    def address(self, view: str = "", **query: str) -> str:
+        """The address of a view."""
+        code = {"code": self.code} if self.code else {}
+        off = {} if self.refresh else {"refresh": "off"}
+        given = urlencode({**{k: v for k, v in query.items() if v}, **off, **code})
+        return f"{self.root}{'/' if view else ''}{view}{'?' if given else ''}{given}"
+
+    def link(self, view: str = "", **query: str) -> str:
+        """The same, escaped for an attribute."""
+        return _e(self.address(view, **query))
+
+    def hidden(self) -> str:
+        """The same for a form that is sent with GET."""
+        fields = {"code": self.code, "refresh": "" if self.refresh else "off"}
+        return "".join(
+            f'<input type="hidden" name="{name}" value="{_e(value)}">'
+            for name, value in fields.items()
+            if value
+        )
+
+
+def _e(value: object) -> str:
+    return escape(str(value), quote=True)
+
+
+def _page(place: Place, title: str, here: str, body: str, *, refresh: bool = False) -> str:
+    links = (("", "Jobs"), ("files", "Files"), ("check", "Check"))
+    nav = "".join(
+        f'<a href="{place.link(view)}"{" aria-current=page" if view == here else ""}>{text}</a>'
+        for view, text in links
+    )
+    meta, switch = "", ""
+    if refresh and place.refresh:
+        meta = f'<meta http-equiv="refresh" content="{REFRESH}">'
+        switch = f" · loads anew every {REFRESH} s"
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="robots" content="noindex">{meta}<link rel="icon" href="data:,">'
+        f"<title>{_e(title)} · d365-blob-bridge</title><style>{CSS}</style></head><body>"
+        '<a class="skip" href="#main">To the content</a>'
+        f'<header><strong>d365-blob-bridge</strong><nav aria-label="Pages">{nav}</nav>'
+        f'<span class="dim small">{_e(place.d365_url)} · {_time(clock.now())}{switch}</span></header>'
+        f'<main id="main">{body}</main></body></html>'
+    )
+
+
+def _time(moment: datetime | None) -> str:
+    if moment is None:
+        return '<span class="dim">–</span>'
+    return f'<time datetime="{_e(clock.text(moment))}">{moment:%Y-%m-%d %H:%M:%S}Z</time>'
+
+
+def _duration(seconds: float | None) -> str:
+    return "–" if seconds is None else _e(plots.duration(seconds))
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def _state(state: str) -> str:
+    return f'<span class="state {_e(state)}">{_e(_STATE_WORDS.get(state, state))}</span>'
+
+
+# -- the first page -------------------------------------------------------------------------------
+
+
+def overview(place: Place, found: Overview) -> str:
+    """Jobs, plots, what went wrong outside of every job."""
+    body = ["<h1>Jobs</h1>"]
+    if not found.counted_all:
+        body.append(
+            f'<p class="note">A container holds more than {operating.COUNTED:,} files; the counts here are '
+            "of the first ones.</p>"
+        )
+    elsewhere = sum(found.elsewhere.values())
+    if elsewhere:
+        text = "1 file" if elsewhere == 1 else f"{elsewhere} files"
+        body.append(
+            f'<p class="note bad"><a href="{place.link("files")}">{text} failed</a> outside of these '
+            "jobs' folders.</p>"
+        )
+    body.append(_jobs(place, found.jobs))
+    body.append(f"<h2>The last {operating.HOURS} hours</h2>")
+    if not found.recent.complete:
+        body.append('<p class="dim small">Of busy hours, the first part is left out.</p>')
+    body.append(plots.both(operating.ended(found.recent), found.recent.since))
+    return _page(place, "Jobs", "", "".join(body), refresh=True)
+
+
+def _jobs(place: Place, jobs: Sequence[Job]) -> str:
+    if not jobs:
+        return "<p>The jobs file names no job.</p>"
+    rows = []
+    for job in jobs:
+        imports = job.kind == "import"
+
+        def count(
+            number: int, state: str, style: str = "", name: str = job.name, on: bool = imports
+        ) -> str:
+            if not on:
+                return '<span class="dim">–</span>'
+            mark = f' class="{style}"' if number and style else ""
+            return f'<a href="{place.link("files", state=state, job=name)}"{mark}>{number:,}</a>'
+
+        state = "succeeded" if imports else "exported"
+        link = place.link("files", state=state, job=job.name)
+        paused = "" if job.enabled else ' <span class="held">paused</span>'
+        rows.append(
+            "<tr>"
+            f'<th scope="row" data-label="Job"><span><a href="{link}">{_e(job.name)}</a> '
+            f"<span class=dim>{job.kind}</span>{paused}</span></th>"
+            f'<td class="n" data-label="Waiting">{count(job.waiting, "waiting")}</td>'
+            f'<td class="n" data-label="On the way">{count(job.processing, "processing")}</td>'
+            f'<td class="n" data-label="Failed">{count(job.failed, "failed", "failed")}</td>'
+            f'<td class="n" data-label="Held">{count(job.held, "held", "held")}</td>'
+            f'<td class="n" data-label="Last hour">{job.last_hour:,}</td>'
+            f'<td class="n" data-label="24 hours">{job.ended:,}</td>'
+            f'<td data-label="Last run"><span>{_time(job.last)} '
+            f'<span class="error">{_e(job.last_text)}</span></span></td></tr>'
+        )
+    head = "".join(
+        f'<th scope="col"{" class=n" if number else ""}>{text}</th>'
+        for text, number in (
+            ("Job", False),
+            ("Waiting", True),
+            ("On the way", True),
+            ("Failed", True),
+            ("Held", True),
+            ("Last hour", True),
+            ("24 hours", True),
+            ("Last run", False),
+        )
+    )
+    return (
+        f'<table class="stack jobs"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+        '<p class="dim small">How many packages wait in D365 can\'t be asked without taking them. '
+        "Runs that found nothing are noted every quarter of an hour.</p>"
+    )
+
+
+# -- the list -------------------------------------------------------------------------------------
+
+
+def listing(place: Place, wanted: Filter, found: Listing, jobs: Iterable[str]) -> str:
+    """The files of a filter."""
+    body = [f"<h1>{_e(STATES[wanted.state])}</h1>", _filter(place, wanted, jobs)]
+    if found.rows:
+        body.append(_table(place, found.rows))
+    else:
+        body.append("<p>None" + (" among these." if found.next_token else ".") + "</p>")
+    shown = (
+        f"{len(found.rows):,} shown, {found.looked_at:,} looked at, in the order of their names."
+    )
+    body.append(f'<p class="dim small">{shown}</p>')
+    query = _query(wanted)
+    if wanted.token:
+        body.append(f'<p><a href="{place.link("files", **query)}">To the first page</a></p>')
+    if found.next_token:
+        more = place.link("files", **query, token=found.next_token)
+        body.append(f'<p><a rel="next" href="{more}">Next page</a></p>')
+    return _page(place, STATES[wanted.state], "files", "".join(body), refresh=not wanted.token)
+
+
+def _query(wanted: Filter) -> dict[str, str]:
+    return {
+        "state": wanted.state,
+        "job": wanted.job,
+        "name": wanted.name,
+        "since": str(wanted.since or ""),
+        "until": str(wanted.until or ""),
+    }
+
+
+def _filter(place: Place, wanted: Filter, jobs: Iterable[str]) -> str:
+    def options(values: Mapping[str, str], chosen: str) -> str:
+        return "".join(
+            f'<option value="{_e(value)}"{" selected" if value == chosen else ""}>{_e(text)}</option>'
+            for value, text in values.items()
+        )
+
+    names = {"": "All", **{name: name for name in jobs}}
+    if wanted.job and wanted.job not in names:
+        names[wanted.job] = wanted.job
+    return (
+        f'<form class="filter" method="get" action="{_e(place.root)}/files" aria-label="Filter">'
+        f'<div><label for="state">State</label><select id="state" name="state">'
+        f"{options(STATES, wanted.state)}</select></div>"
+        f'<div><label for="job">Job</label><select id="job" name="job">{options(names, wanted.job)}'
+        "</select></div>"
+        '<div><label for="name">Name</label><input id="name" name="name" type="search" '
+        f'value="{_e(wanted.name)}" aria-describedby="name-help"></div>'
+        '<div><label for="since">From (UTC)</label><input id="since" name="since" type="date" '
+        f'value="{_e(wanted.since or "")}"></div>'
+        '<div><label for="until">To (UTC)</label><input id="until" name="until" type="date" '
+        f'value="{_e(wanted.until or "")}"></div>'
+        f"{place.hidden()}<button>Show</button>"
+        '<p id="name-help" class="dim small">Name: a part of it; with a slash, the beginning of the path.</p>'
+        "</form>"
+    )
+
+
+def _table(place: Place, rows: Sequence[Row]) -> str:
+    lines = []
+    for row in rows:
+        link = place.link("file", **{"in": row.container, "name": row.name})
+        message = _e(row.message_id) or '<span class="dim">–</span>'
+        error = f"{_e(row.error)}" if row.error else ""
+        reason = (
+            f'<span class="dim">{_e(row.reason)}</span> ' if row.container == blobs.FAILED else ""
+        )
+        said = f"<span>{reason}{error}</span>" if reason or error else ""
+        lines.append(
+            f'<tr><td data-label="State">{_state(row.state)}</td>'
+            f'<th scope="row" class="name" data-label="Name"><a href="{link}">{_e(row.name)}</a></th>'
+            f'<td class="n" data-label="Size">{_size(row.size)}</td>'
+            f'<td data-label="Dropped">{_time(row.dropped)}</td>'
+            f'<td data-label="Changed">{_time(row.changed)}</td>'
+            f'<td class="n" data-label="Took">{_duration(row.seconds)}</td>'
+            f'<td class="name small" data-label="Message id"><span>{message}</span></td>'
+            f'<td class="error{"" if said else " none"}" data-label="Error">{said}</td></tr>'
+        )
+    head = "".join(
+        f'<th scope="col"{" class=n" if text in ("Size", "Took") else ""}>{text}</th>'
+        for text in (
+            "State",
+            "Name",
+            "Size",
+            "Dropped",
+            "Changed",
+            "Took",
+            "Message id",
+            "Error",
+        )
+    )
+    return f'<table class="stack"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+
+
+# -- one file -------------------------------------------------------------------------------------
+
+_ACTIONS: Final[Mapping[str, tuple[str, str, str]]] = {
+    "resend": (
+        "Send it again",
+        "The file goes back to imports as a new version and is sent to D365 once more, as it is.",
+        "Send it again",
+    ),
+    "receive": (
+        "D365 has it",
+        "You have found the file in D365. It is tracked under its message id until D365 says how it ended.",
+        "Mark it as received",
+    ),
+    "dismiss": (
+        "It is dealt with",
+        "The file stays where it is, marked as dismissed. It stops its job no longer.",
+        "Dismiss it",
+    ),
+    "refetch": (
+        "Hand it over again",
+        "The package is copied beside itself under a fresh name, for whoever picks packages up.",
+        "Copy it",
+    ),
+}
+
+
+def file(place: Place, found: Detail, by: str) -> str:
+    """One file: what is known of it, what D365 said, what can be done."""
+    row, record = found.row, found.file.record
+    body = [f"<h1>{_e(row.name)}</h1>", f"<p>{_state(row.state)} in {_e(row.container)}</p>"]
+    if row.error:
+        body.append(f'<p class="note bad">{_e(row.error)}</p>')
+    todo = found.report.get("todo") or TODO.get(row.reason)
+    if todo:
+        body.append(f"<p><strong>What to do:</strong> {_e(todo)}</p>")
+    if record.resolution:
+        body.append(
+            f'<p class="note">{_e(record.resolution)} by {_e(record.resolvedby)} on {_e(record.resolved)}: '
+            f"{_e(record.resolvedwhy)}"
+            + (
+                ". That was not finished: look in imports and in D365 for it before you send it once more."
+                if record.resolution == "resending"
+                else ""
+            )
+            + "</p>"
+        )
+    facts: dict[str, object] = {
+        "Job": row.job,
+        "Company": row.company,
+        "Reason": row.reason if row.container == blobs.FAILED else "",
+        "Dropped as": record.source,
+        "Size": _size(row.size),
+        "Dropped": row.dropped and clock.text(row.dropped),
+        "Taken": record.claimed,
+        "Sent": record.sent,
+        "Ended": record.ended,
+        "Took": _duration(row.seconds) if row.seconds is not None else "",
+        "External identifier": record.externalid,
+        "Message id": record.messageid,
+        "Status in D365": record.status,
+        "Attempts": record.attempts or "",
+        "Status checks": f"{record.checks}, the last {record.checked}" if record.checks else "",
+        "Next look": record.due,
+        "SHA-256": record.sha256 or found.file.theirs.get("sha256", ""),
+        **{key: value for key, value in sorted(found.file.theirs.items()) if key != "sha256"},
+    }
+    items = "".join(
+        f"<dt>{_e(key)}</dt><dd>{_e(value)}</dd>" for key, value in facts.items() if value
+    )
+    body.append(f"<dl>{items}</dl>")
+    if row.message_id:
+        link = place.link("d365", **{"in": row.container, "name": row.name})
+        body.append(f'<p><a href="{link}">Execution summary in D365</a></p>')
+    if actions := replaying.possible(found.file):
+        body.append("<h2>What you can do</h2>")
+        body += [_action(place, found, name, by) for name in actions]
+    body += _said_by_d365(found.report)
+    if done_before := found.report.get("resolutions"):
+        lines = "".join(
+            f"<li>{_e(each.get('at'))} {_e(each.get('did'))} by {_e(each.get('by'))}: "
+            f"{_e(each.get('why'))}</li>"
+            for each in done_before
+            if isinstance(each, dict)
+        )
+        body.append(f"<h2>What was done</h2><ul>{lines}</ul>")
+    return _page(place, row.name.rsplit("/", 1)[-1], "file", "".join(body))
+
+
+def _action(place: Place, found: Detail, name: str, by: str) -> str:
+    title, text, button = _ACTIONS[name]
+    warning = ""
+    if name == "resend" and found.row.state == "held":
+        warning = (
+            '<p class="note">Nobody knows yet whether D365 has this file. Look under Manage messages for the '
+            f"external identifier {_e(found.row.external_id)} first: sent twice, it is posted twice.</p>"
+        )
+    message_id = (
+        f'<div><label for="{name}-message">Message id in D365 (GUID)</label>'
+        f'<input type="text" id="{name}-message" name="message_id" required autocomplete="off"></div>'
+        if name == "receive"
+        else ""
+    )
+    hidden = {
+        "do": name,
+        "in": found.row.container,
+        "name": found.row.name,
+        "etag": found.row.etag,
+    }
+    fields = "".join(
+        f'<input type="hidden" name="{key}" value="{_e(value)}">' for key, value in hidden.items()
+    )
+    return (
+        f"<details><summary>{_e(title)}</summary><p>{_e(text)}</p>{warning}"
+        f'<form method="post" action="{place.link("act")}">{fields}{message_id}'
+        f'<div><label for="{name}-by">Who you are</label><input type="text" id="{name}-by" name="by" '
+        f'required maxlength="100" autocomplete="name" value="{_e(by)}"{" readonly" if by else ""}></div>'
+        f'<div><label for="{name}-why">Why</label><input type="text" id="{name}-why" name="why" '
+        'required maxlength="300" autocomplete="off"></div>'
+        f'<label class="check"><input type="checkbox" name="confirm" value="yes" required>'
+        "Yes, I have looked at the file and in D365</label>"
+        f"<button>{_e(button)}</button></form></details>"
+    )
+
+
+def _said_by_d365(report: Mapping[str, Any]) -> list[str]:
+    said = report.get("d365")
+    if not isinstance(said, dict) or not said:
+        return []
+    parts = ["<h2>What D365 says</h2>"]
+    errors = said.get("errors")
+    if isinstance(errors, list) and errors:
+        parts.append("<ul>" + "".join(f"<li>{_e(error)}</li>" for error in errors[:50]) + "</ul>")
+    if said.get("executionId"):
+        parts.append(f"<p>Execution id: {_e(said['executionId'])}</p>")
+    if said.get("log"):
+        parts.append(f"<pre>{_e(str(said['log'])[:10_000])}</pre>")
+    return parts
+
+
+# -- the rest -------------------------------------------------------------------------------------
+
+
+def message(place: Place, title: str, text: str) -> str:
+    """A page that says one thing, such as why something was not done."""
+    return _page(
+        place,
+        title,
+        "message",
+        f'<h1>{_e(title)}</h1><p class="note bad" role="alert">{_e(text)}</p>',
+    )
+
+
+_DONE: Final[Mapping[str, tuple[str, str]]] = {
+    "resend": ("It goes to D365 again, as a new version of", "processing"),
+    "receive": ("It is tracked under its message id:", "processing"),
+    "dismiss": ("Dismissed:", "failed"),
+    "refetch": ("The package lies there once more, as", "exported"),
+}
+
+
+def done(place: Place, do: str, name: str) -> str:
+    """What came of a form."""
+    text, state = _DONE.get(do, ("Done:", "failed"))
+    links = "".join(
+        f'<li><a href="{place.link("files", state=each)}">{_e(STATES[each])}</a></li>'
+        for each in dict.fromkeys((state, "succeeded", "failed"))
+    )
+    said = f'<p class="note done" role="status">{_e(text)} {_e(name)}</p><ul>{links}</ul>'
+    return _page(place, "Done", "done", f"<h1>Done</h1>{said}")

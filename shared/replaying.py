@@ -1,0 +1,256 @@
+"""What a person does about a file: send it again, say that D365 has it, dismiss it, fetch an export again.
+
+Each needs the ETag of what the person looked at, so that nothing is done to a file that has gone on since, and
+nothing twice by two clicks: the first changes the ETag. Who, when and why stand in the file's metadata, in the
+error report beside it, and in the log.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final, Literal
+from urllib.parse import quote
+
+from shared import blobs, clock, importing, operating
+from shared.blobs import File, Record
+from shared.bridge import Bridge
+from shared.d365 import MessageId
+from shared.errors import D365Error, Rejected
+from shared.telemetry import redact, report
+
+Resolution = Literal["resending", "received", "dismissed"]
+
+_GUID: Final = re.compile(r"\{?([0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})\}?")
+
+
+class NotDone(ValueError):
+    """What was asked was not done, and nothing was changed. The text says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a person asks for: which version of which file, by whom and why."""
+
+    name: str
+    etag: str
+    by: str
+    why: str
+    message_id: str = ""
+    """Of `receive`: the message id that D365 shows."""
+
+
+def resend(bridge: Bridge, order: Order) -> str:
+    """Put a failed or held file back into `imports` as a new version, so that it is sent again: its path there.
+
+    Raises `NotDone`.
+    """
+    file = _failed(bridge, order)
+    source = file.record.source
+    if not source:
+        raise NotDone(f"{file.name} does not say where it was dropped: drop it by hand")
+    if blobs.find(bridge.account, blobs.IMPORTS, source):
+        raise NotDone(
+            f"imports/{source} is there: a newer file of that name waits. Wait until it is taken"
+        )
+    # I1 for people: the intent changes the ETag first, so of two who ask, one goes on.
+    marked = _mark(bridge, file, order, "resending")
+    told = {
+        **file.theirs,
+        "replayof": _header(file.name),
+        "replayedby": _header(order.by),
+        "replayedwhy": _header(order.why),
+        "replayed": clock.text(clock.now()),
+    }
+    if not blobs.put_back(bridge.account, marked, told):
+        blobs.update(bridge.account, marked, file.record)
+        raise NotDone(f"imports/{source} came in just now: wait until it is taken, and look again")
+    _note(bridge, file, order, "resent")
+    report(
+        "file.resent",
+        job=file.record.job,
+        file=file.name,
+        source=source,
+        by=redact(order.by),
+        why=redact(order.why),
+    )
+    return source
+
+
+def receive(bridge: Bridge, order: Order) -> None:
+    """Mark a held file as received by D365 under a message id, and track it to its end.
+
+    D365 is asked first whether it knows the id, and whether it is of this file. Raises `NotDone`.
+    """
+    file = _failed(bridge, order)
+    if file.record.state != "held":
+        raise NotDone(f"{file.name} is not held: D365 has surely not taken it, or has ended it")
+    found = _GUID.fullmatch(order.message_id.strip().strip("\"'"))
+    if not found:
+        raise NotDone("the message id must be the GUID that D365 shows under Manage messages")
+    message_id = MessageId(found[1])
+    _verify(bridge, file, message_id)
+    marked = _mark(bridge, file, order, "received")
+    now = clock.now()
+    record = replace(
+        marked.record,
+        state="sent",
+        messageid=message_id,
+        sent=file.record.sent or clock.text(now),
+        ended="",
+        reason="",
+        checks=0,
+        due=clock.text(now),
+    )
+    blobs.move(bridge.account, marked, blobs.PROCESSING, record)
+    _note(bridge, file, order, "received")
+    report(
+        "file.received",
+        job=record.job,
+        file=file.name,
+        messageId=message_id,
+        by=redact(order.by),
+        why=redact(order.why),
+    )
+    tracked = blobs.find(bridge.account, blobs.PROCESSING, file.name)
+    if tracked:
+        importing.look_again(bridge, tracked, timedelta(0))
+
+
+def _verify(bridge: Bridge, file: File, message_id: MessageId) -> None:
+    """Raises `NotDone` unless D365 knows the message, and says nothing against its being this file."""
+    try:
+        bridge.d365.message_status(message_id)
+    except Rejected as error:
+        raise NotDone(f"D365 does not know that message id ({error})") from error
+    except D365Error as error:
+        raise NotDone(f"D365 can't be asked about that message id now ({error})") from error
+    job = bridge.settings.jobs.import_job(file.record.job)
+    if job is None:
+        return
+    try:
+        state = bridge.d365.job_status(job.activity_id, message_id).get("DataJobStatus")
+    except D365Error:
+        return  # not every message has one
+    external_id = state.get("ExternalIdentifier") if isinstance(state, dict) else None
+    if external_id and external_id != file.record.externalid:
+        raise NotDone(
+            f"that message is of another file: D365 has it as {external_id!r}, this one was sent as "
+            f"{file.record.externalid!r}"
+        )
+
+
+def dismiss(bridge: Bridge, order: Order) -> None:
+    """Say that a failed or held file is dealt with: it stays where it is, and stops its job no longer.
+
+    Raises `NotDone`.
+    """
+    file = _failed(bridge, order)
+    _mark(bridge, file, order, "dismissed")
+    _note(bridge, file, order, "dismissed")
+    report(
+        "file.dismissed",
+        job=file.record.job,
+        file=file.name,
+        by=redact(order.by),
+        why=redact(order.why),
+    )
+
+
+def refetch(bridge: Bridge, order: Order) -> str:
+    """Copy a package that was exported before to a fresh name beside it: that name. Raises `NotDone`.
+
+    From our own blob: D365 gives a package that was acknowledged no second time.
+    """
+    file = _looked_at(bridge, blobs.EXPORTS, order)
+    if file.name.count("/") != 1 or not file.name.endswith(".zip"):
+        raise NotDone(f"{file.name} is no package")
+    now = clock.now()
+    fresh = f"{file.name.removesuffix('.zip')}.again-{now:%Y%m%dT%H%M%SZ}.zip"
+    told = {
+        **file.theirs,
+        "copyof": _header(file.name),
+        "copiedby": _header(order.by),
+        "copiedwhy": _header(order.why),
+        "copied": clock.text(now),
+    }
+    if not blobs.copy_fresh(bridge.account, file, fresh, told):
+        raise NotDone(f"{fresh} is there already, or {file.name} has just changed: look again")
+    report(
+        "package.copied",
+        job=file.record.job,
+        blob=fresh,
+        source=file.name,
+        by=redact(order.by),
+        why=redact(order.why),
+    )
+    return fresh
+
+
+ACTIONS: Final[Mapping[str, Callable[[Bridge, Order], str | None]]] = {
+    "resend": resend,
+    "receive": receive,
+    "dismiss": dismiss,
+    "refetch": refetch,
+}
+
+
+def possible(file: File) -> list[str]:
+    """Which of `ACTIONS` can be done to a file."""
+    if file.container == blobs.EXPORTS:
+        return ["refetch"] if file.name.count("/") == 1 and file.name.endswith(".zip") else []
+    if file.container != blobs.FAILED:
+        return []
+    held = ["receive"] if file.record.state == "held" else []
+    return ["resend", *held, *([] if file.record.resolution == "dismissed" else ["dismiss"])]
+
+
+def _failed(bridge: Bridge, order: Order) -> File:
+    return _looked_at(bridge, blobs.FAILED, order)
+
+
+def _looked_at(bridge: Bridge, container: str, order: Order) -> File:
+    """The file, if it is still the version that the person looked at. Raises `NotDone`."""
+    if not order.by.strip() or not order.why.strip():
+        raise NotDone("say who you are and why: both are kept with the file")
+    file = blobs.find(bridge.account, container, order.name)
+    if file is None:
+        raise NotDone(f"{container}/{order.name} is not there any more")
+    if file.etag.strip('"') != order.etag.strip().strip('"'):
+        raise NotDone(f"{order.name} has changed since you looked at it: look again")
+    return file
+
+
+def _mark(bridge: Bridge, file: File, order: Order, resolution: Resolution) -> File:
+    record: Record = replace(
+        file.record,
+        resolution=resolution,
+        resolvedby=redact(order.by),
+        resolved=clock.text(clock.now()),
+        resolvedwhy=redact(order.why),
+        # A file that is put back stops its job until it is gone; the others need not.
+        stopsjob=file.record.stopsjob if resolution == "resending" else "",
+    )
+    try:
+        return blobs.update(bridge.account, file, record)
+    except blobs.Lost as error:
+        raise NotDone(f"{file.name} was changed by somebody else just now: look again") from error
+
+
+def _note(bridge: Bridge, file: File, order: Order, what: str) -> None:
+    """Say in the report beside the file what was done about it. The report stays when the file goes."""
+    found = operating.report_of(bridge, file)
+    done = {
+        "did": what,
+        "at": clock.text(clock.now()),
+        "by": redact(order.by),
+        "why": redact(order.why),
+    }
+    found["resolutions"] = [*found.get("resolutions", []), done]
+    text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    blobs.write_report(bridge.account, file.name, text)
+
+
+def _header(text: str) -> str:
+    return quote(redact(text)[:500], safe=" /(){}+,=@:")

@@ -1,0 +1,289 @@
+"""The page and its JSON, through the worker library, between Azurite and the simulator."""
+
+import contextlib
+import json
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from azure.core.exceptions import ResourceNotFoundError
+
+from local.hosting import RunningHost
+from local.samples import VENDORS, Part, package
+from local.simulator import Simulator
+from shared.blobs import EXPORTS, FAILED, IMPORTS, SUCCEEDED, DataAccount
+from shared.journal import JOURNAL
+from tests.conftest import EXPORT_ID, contents, drop
+from tests.e2e.conftest import until
+
+BAD = b"1;2;REJECT"
+OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
+
+
+class Page:
+    """The page as a browser asks for it."""
+
+    def __init__(self, host: RunningHost) -> None:
+        self.root = f"{host.url}/api/operate"
+        self.host = host
+
+    def get(self, view: str = "", **query: str) -> requests.Response:
+        return requests.get(
+            f"{self.root}/{view}".rstrip("/"), query, timeout=60, allow_redirects=False
+        )
+
+    def json(self, view: str, **query: str) -> Any:
+        answer = self.get(f"api/{view}", **query)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def act(self, fields: dict[str, str], headers: dict[str, str] = OWN_PAGE) -> requests.Response:
+        url = f"{self.root}/act"
+        return requests.post(url, fields, headers=headers, timeout=60, allow_redirects=False)
+
+    def failed(self) -> Any:
+        """The one failed file, as soon as there is one."""
+        found = until(lambda: self.json("files", state="failed")["files"], self.host)
+        assert len(found) == 1
+        return found[0]
+
+
+@pytest.fixture
+def page(account: DataAccount, app: RunningHost) -> Page:
+    """The page, with an empty journal."""
+    with contextlib.suppress(ResourceNotFoundError):
+        journal = account.blobs.get_container_client(JOURNAL)
+        for found in journal.list_blobs():
+            journal.delete_blob(found.name)
+    return Page(app)
+
+
+def by(row: Any, action: str, **fields: str) -> dict[str, str]:
+    """A form about a file, filled in."""
+    given = {"do": action, "name": row["name"], "etag": row["etag"], "confirm": "yes"}
+    return {**given, "by": "Ada", "why": "account 999999 now exists", **fields}
+
+
+def test_a_rejected_file_is_seen_with_its_reason(
+    page: Page, account: DataAccount, d365: Simulator
+) -> None:
+    """In the list with D365's first error; on its own page with all of them and what to do."""
+    drop(account, "journals/USMF/<b>may.csv", BAD)
+    row = page.failed()
+    assert (row["state"], row["job"], row["reason"]) == ("failed", "journals", "not-imported")
+    assert d365.reject_errors[0] in row["error"]
+    assert row["message_id"] == d365.received[0].message_id
+    listed = page.get("files", state="failed").text
+    assert "&lt;b&gt;may" in listed
+    assert "<b>may" not in listed
+    whole = page.get("file", **{"in": FAILED, "name": row["name"]}).text
+    for text in (*d365.reject_errors, "What to do", d365.received[0].execution_id):
+        assert text in whole
+
+
+def test_a_failed_file_is_sent_again_by_a_person_who_is_recorded(
+    page: Page, account: DataAccount, d365: Simulator
+) -> None:
+    """Mended in D365, sent again, it succeeds; who and why stand with the file, its report and in the log."""
+    drop(account, "journals/USMF/may.csv", BAD)
+    row = page.failed()
+    d365.reject_text = b""
+    answer = page.act(by(row, "resend"))
+    assert answer.status_code == 303
+    until(lambda: contents(account, SUCCEEDED), page.host)
+    assert len(d365.received) == 2
+    (done,) = page.json("files", state="succeeded")["files"]
+    theirs = page.get("file", **{"in": SUCCEEDED, "name": done["name"]}).text
+    assert "account 999999 now exists" in theirs
+    assert "Ada" in theirs
+    ((name, report),) = contents(account, FAILED).items()
+    assert name.endswith(".error.json")
+    (resolution,) = json.loads(report)["resolutions"]
+    assert (resolution["did"], resolution["by"]) == ("resent", "Ada")
+    assert "file.resent" in page.host.output()
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"confirm": ""}, 400),
+        ({"etag": '"0x1"'}, 409),
+        ({"by": " "}, 409),
+        ({"why": ""}, 409),
+        ({"do": "erase"}, 400),
+        ({"name": "journals/other.csv"}, 409),
+    ],
+    ids=["not confirmed", "another version", "by nobody", "for no reason", "what?", "not there"],
+)
+def test_nothing_is_sent_again_by_accident(
+    page: Page, account: DataAccount, d365: Simulator, change: dict[str, str], status: int
+) -> None:
+    """Without each of these nothing changes."""
+    drop(account, "journals/USMF/may.csv", BAD)
+    row = page.failed()
+    before = contents(account, FAILED)
+    assert page.act(by(row, "resend", **change)).status_code == status
+    assert contents(account, FAILED) == before
+    assert page.failed()["etag"] == row["etag"]
+    assert len(d365.received) == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+    ],
+    ids=["no origin", "cross-site", "another origin", "an origin that hides"],
+)
+def test_a_form_from_elsewhere_does_nothing(
+    page: Page, account: DataAccount, d365: Simulator, headers: dict[str, str]
+) -> None:
+    """A page elsewhere can't make a signed-in person send a file."""
+    drop(account, "journals/USMF/may.csv", BAD)
+    row = page.failed()
+    assert page.act(by(row, "resend"), headers).status_code == 400
+    answer = requests.post(f"{page.root}/api/act", by(row, "resend"), timeout=60)
+    assert answer.status_code == 400
+    assert len(d365.received) == 1
+    assert page.failed()["etag"] == row["etag"]
+
+
+def test_a_held_file_is_marked_as_received_and_tracked_on(
+    page: Page, account: DataAccount, d365: Simulator
+) -> None:
+    """The answer was lost, a person finds the message in D365: no second enqueue, and it succeeds."""
+    d365.add_fault("enqueue", "reset-after")
+    drop(account, "journals/USMF/may.csv")
+    row = page.failed()
+    assert row["state"] == "held"
+    wrong = page.act(by(row, "receive", message_id="99999999-9999-4999-8999-999999999999"))
+    assert wrong.status_code == 409
+    assert "does not know that message id" in wrong.text
+    right = page.act(by(row, "receive", message_id=d365.received[0].message_id))
+    assert right.status_code == 303
+    until(lambda: contents(account, SUCCEEDED), page.host)
+    assert len(d365.received) == 1
+
+
+def test_a_held_file_is_not_given_the_message_of_another(
+    page: Page, account: DataAccount, d365: Simulator
+) -> None:
+    """D365 says of which file a message is."""
+    drop(account, "journals/USMF/april.csv")
+    until(lambda: contents(account, SUCCEEDED), page.host)
+    d365.add_fault("enqueue", "reset-after")
+    drop(account, "journals/USMF/may.csv")
+    answer = page.act(by(page.failed(), "receive", message_id=d365.received[0].message_id))
+    assert answer.status_code == 409
+    assert "another file" in answer.text
+
+
+def test_a_dismissed_file_stays_and_says_so(page: Page, account: DataAccount) -> None:
+    """It is not counted as failed any more."""
+    drop(account, "journals/USMF/may.csv", BAD)
+    row = page.failed()
+    assert page.act(by(row, "dismiss")).status_code == 303
+    assert page.failed()["state"] == "dismissed"
+    (journals,) = (job for job in page.json("jobs")["jobs"] if job["name"] == "journals")
+    assert journals["failed"] == 0
+
+
+def test_a_package_is_handed_over_again_under_a_fresh_name(
+    page: Page, account: DataAccount, d365: Simulator
+) -> None:
+    """The same bytes, beside the first, with who and why."""
+    offered = d365.add_package(EXPORT_ID, package("Vendors", [Part(VENDORS, 20)]))
+    page.host.invoke("export_packages")
+    (row,) = page.json("files", state="exported")["files"]
+    assert page.act(by(row, "refetch")).status_code == 303
+    found = contents(account, EXPORTS)
+    assert list(found.values()) == [b"".join(offered.chunks())] * 2
+    assert any(re.fullmatch(r"vendors/.*\.again-\d{8}T\d{6}Z\.zip", name) for name in found)
+
+
+def test_jobs_are_shown_with_queue_rate_and_last_run(
+    page: Page, account: DataAccount, d365: Simulator
+) -> None:
+    """From the containers and the journal."""
+    d365.add_package(EXPORT_ID, package("Vendors", [Part(VENDORS, 20)]))
+    page.host.invoke("export_packages")
+    drop(account, "journals/USMF/may.csv", BAD)
+    drop(account, "journals/USMF/june.csv")
+    until(lambda: len(contents(account, FAILED)) == 2 and contents(account, SUCCEEDED), page.host)
+
+    def jobs() -> Any:
+        return {job["name"]: job for job in page.json("jobs")["jobs"]}
+
+    until(lambda: jobs()["journals"]["ended"] == 2, page.host)
+    journals, vendors = jobs()["journals"], jobs()["vendors"]
+    assert (journals["failed"], journals["last_hour"], journals["waiting"]) == (1, 2, 0)
+    assert (vendors["ended"], vendors["last_text"]) == (1, "1 packages")
+    shown = page.get()
+    assert shown.status_code == 200
+    assert "Time from drop to end" in shown.text
+    policy = shown.headers["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert shown.headers["Cache-Control"] == "no-store"
+
+
+def test_the_summary_in_d365_is_asked_of_d365(
+    page: Page, account: DataAccount, d365: Simulator
+) -> None:
+    """The link leads to the page that D365 names, on D365's own host."""
+    drop(account, "journals/USMF/may.csv")
+    until(lambda: contents(account, SUCCEEDED), page.host)
+    (row,) = page.json("files", state="succeeded")["files"]
+    answer = page.get("d365", **{"in": SUCCEEDED, "name": row["name"]})
+    assert answer.status_code == 302
+    assert d365.received[0].execution_id in answer.headers["Location"]
+    assert urlsplit(answer.headers["Location"]).netloc == urlsplit(d365.base_url).netloc
+
+
+def test_links_carry_the_key_on_and_nothing_else_shows_it(page: Page) -> None:
+    """The host asks for the key with each request, so each link has it; a link elsewhere never gets it."""
+    shown = page.get("files", code="k3y&<")
+    assert shown.headers["Referrer-Policy"] == "same-origin"
+    for link in re.findall(r'href="(/[^"]*)"', shown.text):
+        assert "code=k3y%26%3C" in link
+    assert 'name="code" value="k3y&amp;&lt;"' in shown.text
+
+
+def test_nonsense_is_answered_in_words(page: Page) -> None:
+    """Never with a traceback."""
+    for view, query in (
+        ("files", {"state": "lost"}),
+        ("files", {"since": "yesterday"}),
+        ("file", {"in": "imports-failed", "name": "no/such.csv"}),
+        ("file", {"in": "azure-webjobs-secrets", "name": "x"}),
+        ("nowhere", {}),
+        ("d365", {}),
+    ):
+        answer = page.get(view, **query)
+        assert 400 <= answer.status_code < 500, view
+        assert "Traceback" not in answer.text
+
+
+def test_the_filters_find_and_leave_out(page: Page, account: DataAccount) -> None:
+    """By job, by a part of the name, by the beginning of the path, by day."""
+    page.host.deliver_events(False)
+    for name in ("journals/USMF/may.csv", "journals/DEMF/MAY.csv", "packages/june.zip"):
+        drop(account, name)
+
+    def names(**query: str) -> set[str]:
+        found = page.json("files", state="waiting", **query)["files"]
+        return {row["name"] for row in found}
+
+    assert len(names()) == 3
+    assert names(job="packages") == {"packages/june.zip"}
+    assert names(name="may") == {"journals/USMF/may.csv", "journals/DEMF/MAY.csv"}
+    assert names(job="journals", name="DEMF/") == {"journals/DEMF/MAY.csv"}
+    assert names(name="journals/US") == {"journals/USMF/may.csv"}
+    assert names(since="2026-01-01", until="2199-01-01") == names()
+    assert names(since="2199-01-01") == set()
+    assert set(contents(account, IMPORTS)) == names()
