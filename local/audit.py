@@ -88,7 +88,7 @@ class Findings:
 
 
 def read_blobs(connection_string: str) -> list[Blob]:
-    """Every blob of the five containers, each read to its end and hashed in pieces."""
+    """Every blob of every container, each read to its end and hashed in pieces."""
     found = []
     with BlobServiceClient.from_connection_string(connection_string) as service:
         for container in CONTAINERS:

@@ -10,7 +10,7 @@ from shared.blobs import CONTAINERS, STATUS_QUEUE
 
 
 def provision(connection_string: str) -> None:
-    """Makes what is missing of the five containers and the queue."""
+    """Makes what is missing of the containers and the queue."""
     with BlobServiceClient.from_connection_string(connection_string) as blobs:
         for name in CONTAINERS:
             with contextlib.suppress(ResourceExistsError):

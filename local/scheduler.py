@@ -13,11 +13,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NoReturn
-from xml.etree import ElementTree
-from xml.parsers import expat
+from typing import Any, Final
+from xml.etree.ElementTree import Element
 
-from shared import jobs
+from shared import jobs, plain_xml
+from shared.plain_xml import tag, text
 
 MAX_FILE: Final = 4 * 1024 * 1024
 """Bytes: thousands of jobs."""
@@ -84,53 +84,37 @@ def read(data: bytes) -> list[Job]:
     if len(data) > MAX_FILE:
         raise Unreadable(f"it is larger than {MAX_FILE} bytes: not the Scheduler's jobs")
     try:
-        # Without a document type there are no entities, so nothing outside is read and nothing grows.
-        looking = expat.ParserCreate()
-        looking.StartDoctypeDeclHandler = _refuse_doctype
-        looking.Parse(data, True)
-        root = ElementTree.fromstring(data)
-    except (expat.ExpatError, ElementTree.ParseError, LookupError, ValueError) as error:
-        raise Unreadable(f"it is not XML that can be read: {error}") from error
-    if _tag(root) != "job-scheduling-data":
-        raise Unreadable(f"it holds <{_tag(root)}>, not Quartz's <job-scheduling-data>")
+        root = plain_xml.parse(data)
+    except plain_xml.InvalidXml as error:
+        raise Unreadable(str(error)) from error
+    if tag(root) != "job-scheduling-data":
+        raise Unreadable(f"it holds <{tag(root)}>, not Quartz's <job-scheduling-data>")
     triggers: dict[tuple[str, str], list[str]] = {}
     for element in root.iter():
-        if _tag(element) in ("cron", "simple"):
-            key = (_text(element, "job-name"), _text(element, "job-group"))
+        if tag(element) in ("cron", "simple"):
+            key = (text(element, "job-name"), text(element, "job-group"))
             triggers.setdefault(key, []).append(_trigger(element))
-    return [_job(element, triggers) for element in root.iter() if _tag(element) == "job"]
+    return [_job(element, triggers) for element in root.iter() if tag(element) == "job"]
 
 
-def _refuse_doctype(*_: object) -> NoReturn:
-    raise Unreadable("it declares a document type, which the Scheduler never writes")
-
-
-def _job(element: ElementTree.Element, triggers: Mapping[tuple[str, str], list[str]]) -> Job:
-    type_ = _text(element, "job-type").split(",")[0].strip()
+def _job(element: Element, triggers: Mapping[tuple[str, str], list[str]]) -> Job:
+    type_ = text(element, "job-type").split(",")[0].strip()
     options = {
-        _text(entry, "key"): _text(entry, "value")
+        text(entry, "key"): text(entry, "value")
         for entry in element.iter()
-        if _tag(entry) == "entry"
+        if tag(entry) == "entry"
     }
-    name, group = _text(element, "name"), _text(element, "group")
+    name, group = text(element, "name"), text(element, "group")
     found = tuple(triggers.get((name, group), ()))
     return Job(type_.removeprefix(_NAMESPACE), name, group, options, found)
 
 
-def _trigger(element: ElementTree.Element) -> str:
-    if _tag(element) == "cron":
-        return f"cron {_text(element, 'cron-expression')}"
-    interval = _text(element, "repeat-interval")
+def _trigger(element: Element) -> str:
+    if tag(element) == "cron":
+        return f"cron {text(element, 'cron-expression')}"
+    interval = text(element, "repeat-interval")
     seconds = f"{int(interval) // 1000} seconds" if interval.isdecimal() else interval
     return f"every {seconds}"
-
-
-def _tag(element: ElementTree.Element) -> str:
-    return element.tag.rsplit("}", 1)[-1]
-
-
-def _text(element: ElementTree.Element, tag: str) -> str:
-    return next((each.text or "" for each in element if _tag(each) == tag), "").strip()
 
 
 # -- converting -----------------------------------------------------------------------------------
@@ -255,7 +239,7 @@ def _import(job: Job, taken: set[str], notes: list[str]) -> dict[str, Any]:
     taken |= {"ActivityId", "EntityName", "IsDataPackage", "Company", "IndefinitePause"}
     taken |= {"InputDir", "SearchPattern", "OrderBy", "ReverseOrder", "UploadInOrder"}
     taken |= {"DelayBetweenFiles", "MultiCompanyImport", "GetLegalEntityFromFilename"}
-    taken |= {"FilenameSeparator", "LegalEntityTokenPosition"}
+    taken |= {"FilenameSeparator", "LegalEntityTokenPosition", "PackageTemplate"}
     made: dict[str, Any] = {"activityId": job.option("ActivityId")}
     if job.option("EntityName") and not job.on("IsDataPackage"):
         made["entity"] = job.option("EntityName")
@@ -267,6 +251,11 @@ def _import(job: Job, taken: set[str], notes: list[str]) -> dict[str, Any]:
     pattern = job.option("SearchPattern")
     if pattern not in ("", "*", "*.*") and not (pattern == "*.zip" and "entity" not in made):
         made["pattern"] = pattern
+    if (template := job.option("PackageTemplate")) and not job.on("InputFilesArePackages"):
+        made["template"] = re.split(r"[\\/]", template)[-1]
+        notes.append(f"PackageTemplate ({template}): copy it into the container templates")
+    elif template:
+        notes.append("PackageTemplate: not taken, the files are packages already")
     _order(job, made, notes)
     if job.on("IndefinitePause"):
         made["enabled"] = False

@@ -34,7 +34,8 @@ IMPORTS: Final = "imports"
 PROCESSING: Final = "imports-processing"
 SUCCEEDED: Final = "imports-succeeded"
 FAILED: Final = "imports-failed"
-CONTAINERS: Final = (EXPORTS, IMPORTS, PROCESSING, SUCCEEDED, FAILED)
+TEMPLATES: Final = "templates"
+CONTAINERS: Final = (EXPORTS, IMPORTS, PROCESSING, SUCCEEDED, FAILED, TEMPLATES)
 
 STATUS_QUEUE: Final = "import-status"
 POISON_QUEUES: Final = ("import-status-poison", "webjobs-blobtrigger-poison")

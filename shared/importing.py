@@ -15,15 +15,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, timedelta
 from fnmatch import fnmatchcase
-from typing import Final
+from io import SEEK_END
+from tempfile import SpooledTemporaryFile
+from typing import IO, Final
 from uuid import uuid4
 
-from shared import blobs, clock, outcomes, transfer
+from azure.core.exceptions import ResourceModifiedError
+
+from shared import blobs, clock, outcomes, templates, transfer
 from shared.blobs import File, Record
 from shared.bridge import Bridge
 from shared.errors import D365Error, Rejected, Uncertain
 from shared.jobs import ImportJob, Jobs
 from shared.telemetry import report
+from shared.templates import InvalidTemplate
 
 GIVE_UP: Final = timedelta(days=1)
 """For so long a file that D365 does not take (busy, not reached, not accepting the app) is sent again."""
@@ -51,6 +56,10 @@ def import_file(bridge: Bridge, name: str) -> None:
 
     An event that is repeated, late, or of a file long gone changes nothing.
     """
+    if name.startswith(blobs.PROBE):
+        blobs.delete_probe(bridge.account, name)
+        report("probe.arrived", file=name)
+        return
     dropped = blobs.find(bridge.account, blobs.IMPORTS, name)
     if dropped is None:
         report("message.ignored", file=name, reason="it is not in imports any more")
@@ -95,7 +104,12 @@ def destination(jobs: Jobs, dropped: File) -> tuple[ImportJob, str]:
     company = _company(job, rest)
     if dropped.size == 0:
         raise Misplaced("empty-file", "the file is empty", job)
-    if job.entity is None and not is_package(rest[-1]):
+    if is_package(rest[-1]):
+        return job, company
+    if job.template and dropped.size > templates.LARGEST_FILE:
+        text = f"the file has {dropped.size} bytes, more than the {templates.LARGEST_FILE} that are wrapped"
+        raise Misplaced("too-large", text, job)
+    if not (job.entity or job.template):
         text = "the job has no entity, so it takes data packages (.zip) alone"
         raise Misplaced("no-entity", text, job)
     return job, company
@@ -172,6 +186,47 @@ def resume(bridge: Bridge, job: ImportJob, file: File) -> None:
 
 def send(bridge: Bridge, job: ImportJob, file: File) -> None:
     """Send a claimed file and record its message id. Raises `blobs.Lost` when another worker has it."""
+    if not job.template or is_package(file.name):
+        _send(bridge, job, file)
+        return
+    with SpooledTemporaryFile(max_size=transfer.BLOCK) as package:
+        # Before the intent is written: a template that is wrong leaves no doubt about the file.
+        try:
+            sha256 = _wrap(bridge, job.template, job, file, package)
+        except InvalidTemplate as error:
+            record = replace(file.record, attempts=file.record.attempts + 1)
+            _wait(bridge, job, replace(file, record=record), error)
+            return
+        _send(bridge, job, file, package, sha256)
+
+
+def _wrap(bridge: Bridge, template: str, job: ImportJob, file: File, package: IO[bytes]) -> str:
+    """Write the file's data package; the SHA-256 of the file. Raises `InvalidTemplate` and `blobs.Lost`."""
+    found = templates.fetch(bridge.account, template, job.entity)
+    digest = hashlib.sha256()
+
+    blob = bridge.account.blobs.get_blob_client(file.container, file.name)
+
+    def content() -> Iterator[bytes]:
+        for chunk in transfer.load(blob, file.etag, file.size):
+            digest.update(chunk)
+            yield chunk
+
+    try:
+        templates.wrap(found, content(), file.size, package)
+    except ResourceModifiedError as error:
+        raise blobs.Lost(file.name) from error
+    return digest.hexdigest()
+
+
+def _send(
+    bridge: Bridge,
+    job: ImportJob,
+    file: File,
+    package: IO[bytes] | None = None,
+    sha256: str = "",
+) -> None:
+    """Send a file, or the package in which it is; `sha256` is the file's where there is a package."""
     # I1: the intent is written down before the request, by one worker alone.
     now = clock.now()
     sending = blobs.update(
@@ -195,17 +250,22 @@ def send(bridge: Bridge, job: ImportJob, file: File) -> None:
 
     def body() -> Iterator[bytes]:
         nonlocal digest
+        if package:
+            package.seek(0)
+            yield from iter(lambda: package.read(transfer.BLOCK), b"")
+            return
         digest = hashlib.sha256()
         for chunk in transfer.load(blob, sending.etag, file.size):
             digest.update(chunk)
             yield chunk
 
+    length = package.seek(0, SEEK_END) if package else file.size
     try:
         message_id = bridge.d365.enqueue(
             job.activity_id,
             body,
-            file.size,
-            entity=None if is_package(file.name) else job.entity,
+            length,
+            entity=None if package or is_package(file.name) else job.entity,
             company=file.record.company or None,
             external_id=file.record.externalid,
         )
@@ -224,7 +284,7 @@ def send(bridge: Bridge, job: ImportJob, file: File) -> None:
         file=file.name,
         messageId=message_id,
         externalId=file.record.externalid,
-        bytes=file.size,
+        bytes=length,
     )
     now = clock.now()
     first = check_delay(0)
@@ -236,7 +296,7 @@ def send(bridge: Bridge, job: ImportJob, file: File) -> None:
             state="sent",
             messageid=message_id,
             sent=clock.text(now),
-            sha256=digest.hexdigest(),
+            sha256=sha256 or digest.hexdigest(),
             due=clock.text(now + first),
             reason="",
         ),
@@ -360,10 +420,11 @@ def _others_under_way(bridge: Bridge, job: ImportJob, mine: File) -> bool:
     )
 
 
-def _wait(bridge: Bridge, job: ImportJob, file: File, error: D365Error) -> None:
-    """D365 did not take the file now: try again later, until that has gone on for too long."""
+def _wait(bridge: Bridge, job: ImportJob, file: File, error: D365Error | InvalidTemplate) -> None:
+    """The file could not be sent now: try again later, until that has gone on for too long."""
     if clock.now() - clock.parse(file.record.claimed) > GIVE_UP:
-        reason = "uncertain" if isinstance(error, Uncertain) else "unavailable"
+        reasons = {Uncertain: "uncertain", InvalidTemplate: "no-template"}
+        reason = reasons.get(type(error), "unavailable")
         outcomes.fail(bridge.account, file, file.record, reason, str(error))
         return
     asked = getattr(error, "retry_after", None)

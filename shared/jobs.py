@@ -68,6 +68,17 @@ Pattern = Annotated[
 ]
 
 
+Template = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,122}\.[Zz][Ii][Pp]$(?!\n)",
+        description="A data-package template in the container templates, such as customers.zip: a bare file is "
+        "sent in it, as a data package. Where it has several entities, entity says whose file it is.",
+        extra={"mistake": "must be the name of a .zip in the container templates"},
+    ),
+]
+
+
 class CompanyFrom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where in a file's name its legal entity stands: in `GJ_USMF_may.csv` after `_`, position 2."""
 
@@ -107,6 +118,7 @@ class ImportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
         ),
     ] = None
     pattern: Pattern | None = None
+    template: Template | None = None
     ordered: Annotated[
         bool,
         Meta(description="One file at a time, in the order of orderBy."),

@@ -21,6 +21,9 @@ TODO: Final[Mapping[str, str]] = {
     "no-company": "Name the file so that its company stands where the job's companyFrom says; then drop it "
     "again.",
     "no-entity": "Give the job its entity in the jobs file, or drop a data package (.zip).",
+    "too-large": "Nothing was sent. Split the file, or drop it as a data package (.zip) made elsewhere.",
+    "no-template": "Nothing was imported. Put the job's template right in the container templates, then drop "
+    "the file again.",
     "empty-file": "Nothing was sent. Drop the file again with its content.",
     "refused": "Nothing was imported. Mend what D365 names, then drop the file again.",
     "unavailable": "Nothing was imported. See why D365 could not be reached or did not accept the app "

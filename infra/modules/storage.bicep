@@ -29,7 +29,7 @@ param deleteSucceededAfterDays int
 param private bool
 
 // shared/blobs.py: CONTAINERS
-var containers = ['exports', 'imports', 'imports-processing', 'imports-succeeded', 'imports-failed']
+var containers = ['exports', 'imports', 'imports-processing', 'imports-succeeded', 'imports-failed', 'templates']
 var importsContainer = 'imports'
 var succeededContainer = 'imports-succeeded'
 // Events that could not be delivered; the app does not touch it.

@@ -294,7 +294,8 @@ BROKEN: Final = (
             ("imports", "'imports', 'imports-p", "'imports-p"),
             ("imports-processing", "'imports-processing', ", ""),
             ("imports-succeeded", ", 'imports-succeeded', ", ", "),
-            ("imports-failed", ", 'imports-failed']", "]"),
+            ("imports-failed", ", 'imports-failed', ", ", "),
+            ("templates", ", 'templates']", "]"),
             ("dead-letters", "concat(containers, [deadLetterContainer])", "containers"),
         )
     ),

@@ -58,6 +58,7 @@ def test_jobs_of_the_package_api_are_left_out_with_what_to_do() -> None:
     assert "make a recurring data job" in text
     assert "'Customers migration'" in text
     assert '"companyFrom": {"separator": "_", "position": 2}' in text
+    assert '"template": "customers.zip"' in text
     assert '"name": "Trial-balance"' in text
 
 
