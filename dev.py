@@ -266,8 +266,7 @@ def lint(arguments: list[str]) -> int:
 
 def bench(arguments: list[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
-        names = sorted(p.stem for p in (ROOT / "tests/bench").glob("*.py") if p.stem[0] != "_")
-        stop("say which: dev.py bench " + (" | ".join(names) or "NAME (there are none yet)"))
+        return run_module("tests.bench", arguments)
     return run_module(f"tests.bench.{arguments[0]}", arguments[1:])
 
 
@@ -285,15 +284,16 @@ def module(name: str) -> Callable[[list[str]], int]:
 COMMANDS = {
     "demo": Command("[--keep]", "the main job end to end on this machine", module("local.demo")),
     "drop": Command("FILE JOB", "drop a file into a kept demo", module("local.drop"), False),
+    "operate": Command("COMMAND", "see, check and replay", module("local.operate"), False),
     "convert": Command(
         "FILE.xml…", "the Scheduler's jobs as jobs.json", module("local.scheduler"), False
     ),
     "host": Command("--settings FILE", "the app on your settings", module("local.host"), False),
     "test": Command("[PYTEST ARGS]", "ruff, mypy and pytest, or pytest with arguments", test),
     "lint": Command("[--fix]", "ruff and mypy alone", lint, False),
-    "bench": Command("NAME", "one of tests/bench", bench),
-    "faults": Command("", "what holds when things break", module("tests.faults")),
-    "soak": Command("--minutes N", "a long run under load", module("tests.soak")),
+    "bench": Command("[--quick]", "how fast, how small; or one: memory, zip_check", bench),
+    "faults": Command("[--every N]", "what holds when things break", module("tests.faults")),
+    "soak": Command("--minutes N", "random trouble for long", module("tests.soak")),
     "infra": Command("", "checks of infra/", module("tests.infra"), False),
     "setup": Command("", "make the environment and nothing else", setup),
 }

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, BytesIO, RawIOBase
+from itertools import islice
 from threading import BoundedSemaphore
 from typing import IO, Any, Final, override
 from uuid import uuid4
@@ -22,7 +23,7 @@ from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import BlobBlock, BlobClient, ContentSettings
 
-BLOCK: Final = 4 * 1024 * 1024
+BLOCK: Final = 8 * 1024 * 1024
 """Bytes. 50,000 blocks, the most that a blob may have, are then 195 GiB."""
 
 PARALLEL: Final = 4
@@ -186,9 +187,15 @@ def _fill(read: Callable[[int], bytes]) -> bytes:
     return b"".join(parts)
 
 
-def load(blob: BlobClient, etag: str, size: int) -> Iterator[bytes]:
+def load(
+    blob: BlobClient,
+    etag: str,
+    size: int,
+    watch: Callable[[bytes], object] = lambda _: None,
+) -> Iterator[bytes]:
     """The bytes of one version of a blob, block by block, read ahead in parallel.
 
+    `watch` sees every byte in order, on another thread; when the last block was taken it has seen all.
     Raises `azure.core.exceptions.ResourceModifiedError` when the blob is no longer that version.
     """
 
@@ -197,21 +204,30 @@ def load(blob: BlobClient, etag: str, size: int) -> Iterator[bytes]:
         part = blob.download_blob(
             offset, length, etag=etag, match_condition=MatchConditions.IfNotModified
         )
-        return part.readall()
+        # Its one chunk as it is: `readall` would copy it twice.
+        return b"".join(part.chunks())
 
     if size <= BLOCK:
         if size:
-            yield fetch(0)
+            block = fetch(0)
+            watch(block)
+            yield block
         return
-    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="fetch") as pool:
-        pending: deque[Future[bytes]] = deque()
+    offsets = iter(range(0, size, BLOCK))
+    with (
+        ThreadPoolExecutor(PARALLEL, thread_name_prefix="fetch") as pool,
+        ThreadPoolExecutor(1, thread_name_prefix="watch") as lane,
+    ):
+        pending = deque(pool.submit(fetch, offset) for offset in islice(offsets, PARALLEL + 1))
         try:
-            for offset in range(0, size, BLOCK):
-                pending.append(pool.submit(fetch, offset))
-                if len(pending) > PARALLEL:
-                    yield pending.popleft().result()
             while pending:
-                yield pending.popleft().result()
+                block = pending.popleft().result()
+                seen = lane.submit(watch, block)
+                yield block
+                del block
+                seen.result()
+                if (offset := next(offsets, None)) is not None:
+                    pending.append(pool.submit(fetch, offset))
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -1,0 +1,213 @@
+"""`dev.py bench [--quick] [--large] [--json FILE] [--write]`: how fast, how small, at what cost.
+
+Every figure is a ratio within one run on one machine, or a count at the wire; medians over rounds. `--write`
+puts the tables and plots into docs/performance.md.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import requests
+
+from local.samples import write_large_package
+from tests.bench import pages, tally
+
+ROOT = Path(__file__).resolve().parents[2]
+MIB = 1 << 20
+LATENCY = 0.1
+"""Seconds added to each request to D365, where many small ones are measured."""
+
+
+@contextmanager
+def servers(package: Path, packages: int = 1, latency: float = 0.0) -> Iterator[str]:
+    """D365 and storage on plain sockets, in a process of their own."""
+    command = ["--package", str(package), "--packages", str(packages), "--latency", str(latency)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.servers", *command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def run(name: str, url: str, *arguments: object) -> dict[str, Any]:
+    """One measurement, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.runs", name, url, *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+class Bench:
+    """Collects tables and figures."""
+
+    def __init__(self, folder: Path, *, quick: bool, large: bool) -> None:
+        self._folder, self._quick, self._large = folder, quick, large
+        self._rounds = 1 if quick else 5
+        self.figures: dict[str, float] = {}
+        self.tables: list[pages.Table] = []
+
+    def _package(self, mib: int) -> Path:
+        path = self._folder / f"{mib}.zip"
+        if not path.exists():
+            write_large_package(path, mib * MIB)
+        return path
+
+    def _show(self, table: pages.Table) -> None:
+        self.tables.append(table)
+        print(table.text(), flush=True)
+
+    # -- large packages -----------------------------------------------------------------------------
+
+    def large(self) -> None:
+        """One large package each way: ours, the limit, the naive script, the SDK alone."""
+        mib = 128 if self._quick else 1024
+        names = ("limit", "ours", "sdk", "naive")
+        for way in ("export", "import"):
+            found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+            for _ in range(self._rounds):
+                for name in names:  # in turn, so that a busy minute of the machine hits all alike
+                    with servers(self._package(mib)) as url:
+                        found[name].append(run(f"{way}_{name}", url))
+            ratios = {
+                name: [
+                    a["seconds"] / b["seconds"]
+                    for a, b in zip(found[name], found["ours"], strict=True)
+                ]
+                for name in names
+            }
+            self.figures[f"large_{way}_of_limit"] = median(ratios["limit"])
+            self.figures[f"large_{way}_of_naive"] = median(ratios["naive"])
+            rows = [
+                (
+                    name,
+                    f"{median(mib / r['seconds'] for r in found[name]):,.0f}",
+                    f"{1 / median(ratios[name]):.2f}",
+                    f"{median(r['peak'] for r in found[name]):,.0f}",
+                    f"{median(r['cpu'] for r in found[name]) * 1024 / mib:.1f}",
+                )
+                for name in names
+            ]
+            head = ("", "MiB/s", "times ours", "peak RSS, MiB", "CPU s per GiB")
+            self._show(pages.Table(f"Large {way}, {mib:,} MiB", head, rows, plot=1))
+            self.figures[f"{way}_peak_rss_mib_1gib"] = max(r["peak"] for r in found["ours"])
+            if self._large:
+                with servers(self._package(4096)) as url:
+                    peak = run(f"{way}_ours", url)["peak"]
+                self.figures[f"{way}_peak_rss_mib_4gib"] = peak
+                print(f"{way} of 4 GiB: peak RSS {peak:.0f} MiB\n", flush=True)
+
+    # -- many small ones ----------------------------------------------------------------------------
+
+    def small(self) -> None:
+        """Packages of 20 KiB, D365 answering after 100 ms."""
+        path = self._folder / "small.zip"
+        write_large_package(path, 20 << 10)
+        rows: list[tuple[str, ...]] = []
+        rates: dict[int, list[float]] = {1: [], 8: [], 16: []}
+        for _ in range(1 if self._quick else 3):
+            for at_once, each in rates.items():
+                count = (6 if self._quick else 15) if at_once == 1 else (80 if self._quick else 500)
+                with servers(path, count, LATENCY) as url:
+                    each.append(count / run("export_ours", url, at_once)["seconds"])
+        for at_once, each in rates.items():
+            ideal = at_once / (3 * LATENCY)
+            name = "one after the other" if at_once == 1 else f"{at_once} side by side"
+            rate = median(each)
+            rows.append(
+                (name, f"{rate:.1f}", f"{rate / ideal:.2f}", f"{rate / median(rates[1]):.1f}")
+            )
+        self.figures["small_of_ideal"] = median(rates[8]) / (8 / (3 * LATENCY))
+        self.figures["small_of_sequential"] = median(
+            a / b for a, b in zip(rates[16], rates[1], strict=True)
+        )
+        head = ("", "packages/s", "of the ideal", "times sequential")
+        self._show(pages.Table("Packages of 20 KiB at 100 ms a request", head, rows, plot=1))
+
+    def jobs(self) -> None:
+        """Many export jobs, one of them with a package."""
+        path = self._folder / "small.zip"
+        rows = []
+        for count in (1, 10, 100) if self._quick else (1, 10, 100, 500):
+            with servers(path, 1, LATENCY) as url:
+                seconds = run("jobs_ours", url, count)["seconds"]
+                asked = requests.get(f"{url}/counts", timeout=10).json()["d365 dequeue"]
+            rows.append((f"{count}", f"{seconds:.1f}", f"{asked}"))
+        head = ("jobs", "seconds a run", "dequeues")
+        self._show(pages.Table("Many jobs, nearly all empty, 8 side by side", head, rows))
+
+    # -- counts and cold start ----------------------------------------------------------------------
+
+    def counts(self) -> None:
+        """Requests for each package and each file, counted at the wire."""
+        files = 20 if self._quick else 1000
+        found = tally.count(files=files, packages=20 if self._quick else 100)
+        self.figures.update(found.figures)
+        for table in found.tables:
+            self._show(table)
+
+    def cold(self) -> None:
+        """The app indexed in the worker, against importing the bare SDKs."""
+        with servers(self._folder / "small.zip") as url:
+            times: Mapping[str, list[float]] = {"cold_bare": [], "cold_ours": []}
+            for _ in range(3 if self._quick else 9):
+                for name, each in times.items():
+                    each.append(run(name, url)["seconds"])
+        ratio = median(o / b for o, b in zip(times["cold_ours"], times["cold_bare"], strict=True))
+        self.figures["cold_import_of_bare"] = ratio
+        rows = [
+            ("bare SDKs", f"{median(times['cold_bare']):.2f}", "1.00"),
+            ("the app, indexed", f"{median(times['cold_ours']):.2f}", f"{ratio:.2f}"),
+        ]
+        self._show(pages.Table("Cold start", ("", "seconds", "of the bare SDKs"), rows))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser("dev.py bench", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a look, in under a minute")
+    parser.add_argument("--large", action="store_true", help="with packages of 4 GiB too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md")
+    parser.add_argument("--only", metavar="NAME", help="large, small, jobs, counts or cold")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bridge-bench-") as folder:
+        bench = Bench(Path(folder), quick=options.quick, large=options.large)
+        steps: dict[str, Callable[[], None]] = {
+            "large": bench.large,
+            "small": bench.small,
+            "jobs": bench.jobs,
+            "counts": bench.counts,
+            "cold": bench.cold,
+        }
+        write_large_package(Path(folder) / "small.zip", 20 << 10)
+        for name, step in steps.items():
+            if options.only in (None, name):
+                step()
+    for name, value in bench.figures.items():
+        print(f"{name:<42}{value:>10.2f}")
+    if options.json:
+        options.json.write_text(json.dumps(bench.figures, indent=2) + "\n", encoding="utf-8")
+    if options.write:
+        pages.write(bench.tables, bench.figures)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,382 @@
+"""What a benchmark measures, each in a process of its own: `python -m tests.bench.runs NAME URL [ARGUMENT]`.
+
+Prints one line of JSON: seconds, CPU seconds, peak RSS in MiB, and what the run has to say.
+"""
+
+import hashlib
+import json
+import os
+import queue
+import re
+import resource
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+BLOCK = 8 << 20
+PARALLEL = 4
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+EXPORT_ID = "11111111-1111-4111-8111-111111111111"
+IMPORT_ID = "22222222-2222-4222-8222-222222222222"
+
+
+def storage(url: str) -> str:
+    """The connection string of the storage that stands at a URL."""
+    account = "devstoreaccount1"
+    return (
+        f"DefaultEndpointsProtocol=http;AccountName={account};AccountKey={KEY};"
+        f"BlobEndpoint={url}/{account};QueueEndpoint={url}/{account};"
+    )
+
+
+# -- ours ---------------------------------------------------------------------------------------------
+
+
+def ours(url: str, exports: int = 1, at_once: int = 8) -> Any:
+    """The product between D365 and storage at a URL."""
+    from shared import blobs, jobs, settings
+    from shared.bridge import Bridge
+    from shared.d365 import D365
+    from shared.identity import new_credential
+
+    os.environ.update(IDENTITY_ENDPOINT=f"{url}/msi/token", IDENTITY_HEADER="x")
+    os.environ.update(DataStorage=storage(url), D365_URL=url, EXPORT_PARALLELISM=str(at_once))
+    ids = [EXPORT_ID, *(f"11111111-1111-4111-8111-{n:012}" for n in range(1, exports))]
+    raw = {
+        "exports": [{"name": f"job-{n}", "activityId": id_} for n, id_ in enumerate(ids)],
+        "imports": [{"name": "journals", "activityId": IMPORT_ID, "entity": "General journal"}],
+    }
+    os.environ["JOBS_FILE"] = "jobs.json"
+    found = settings.load()
+    object.__setattr__(found, "jobs", jobs.parse(json.dumps(raw).encode()))
+    bridge = Bridge(found, D365(url, new_credential), blobs.connect(found.storage))
+    bridge.d365.message_status("warm-up")  # type: ignore[arg-type]  # for the token and its imports
+    return bridge
+
+
+def export_ours(url: str, at_once: str = "8") -> dict[str, Any]:
+    """Until the queue is empty."""
+    from shared import exporting
+
+    bridge = ours(url, at_once=int(at_once))
+    totals = timed(lambda: exporting.export_packages(bridge))
+    assert totals["result"].failed == 0, totals
+    return totals | {"result": totals["result"].packages}
+
+
+def jobs_ours(url: str, count: str) -> dict[str, Any]:
+    """One run over so many jobs."""
+    from shared import exporting
+
+    bridge = ours(url, exports=int(count))
+    return timed(lambda: exporting.export_packages(bridge).packages)
+
+
+def import_ours(url: str) -> dict[str, Any]:
+    """One file, claimed, sent and noted."""
+    from shared import importing
+
+    bridge = ours(url)
+    return timed(lambda: importing.import_file(bridge, "journals/large.csv"))
+
+
+# -- what a user would otherwise write ----------------------------------------------------------------
+
+
+def blob(url: str) -> Any:
+    """A blob at a URL, by the SDK."""
+    from azure.storage.blob import BlobServiceClient
+
+    return BlobServiceClient.from_connection_string(storage(url)).get_blob_client("exports", "x")
+
+
+def export_naive(url: str) -> dict[str, Any]:
+    """The package in memory, then in storage."""
+    import requests
+
+    target = blob(url)
+
+    def run() -> None:
+        data = requests.get(f"{url}/api/connector/download/x/y", timeout=60).content
+        target.upload_blob(data, overwrite=True)
+
+    return timed(run)
+
+
+def export_sdk(url: str) -> dict[str, Any]:
+    """The SDK's own parallel upload of a stream."""
+    import requests
+
+    target = blob(url)
+
+    def run() -> None:
+        with requests.get(f"{url}/api/connector/download/x/y", stream=True, timeout=60) as response:
+            target.upload_blob(response.raw, max_concurrency=PARALLEL, overwrite=True)
+
+    return timed(run)
+
+
+def import_naive(url: str) -> dict[str, Any]:
+    """The file in memory, then in D365."""
+    import requests
+
+    source = blob(url)
+
+    def run() -> None:
+        data = source.download_blob().readall()
+        requests.post(f"{url}/api/connector/enqueue/x", data=data, timeout=60)
+
+    return timed(run)
+
+
+def import_sdk(url: str) -> dict[str, Any]:
+    """The SDK's own chunks, one after the other."""
+    import requests
+
+    source = blob(url)
+
+    class Sized:
+        def __init__(self, stream: Any) -> None:
+            self._stream = stream
+
+        def __len__(self) -> int:
+            return int(self._stream.size)
+
+        def __iter__(self) -> Iterator[bytes]:
+            return iter(self._stream.chunks())
+
+    def run() -> None:
+        stream = source.download_blob(max_concurrency=PARALLEL)
+        body: Any = Sized(stream)
+        requests.post(f"{url}/api/connector/enqueue/x", data=body, timeout=60)
+
+    return timed(run)
+
+
+# -- the limit ------------------------------------------------------------------------------------------
+
+
+class Wire:
+    """A bare connection."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._socket = socket.create_connection((parts.hostname or "", parts.port or 80))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._rest = b""
+
+    def ask(self, head: str, *bodies: Any) -> None:
+        self._socket.sendall(head.encode() + b"\r\n\r\n")
+        for body in bodies:
+            self._socket.sendall(body)
+
+    def head(self) -> int:
+        """Reads an answer's head; the length of its body."""
+        while b"\r\n\r\n" not in self._rest:
+            self._rest += self._socket.recv(1 << 16)
+        head, _, self._rest = self._rest.partition(b"\r\n\r\n")
+        found = re.search(rb"Content-Length: (\d+)", head)
+        return int(found[1]) if found else 0
+
+    def read_into(self, view: memoryview) -> None:
+        got = min(len(self._rest), len(view))
+        view[:got], self._rest = self._rest[:got], self._rest[got:]
+        while got < len(view):
+            got += self._socket.recv_into(view[got:])
+
+    def send(self, body: Any) -> None:
+        self._socket.sendall(body)
+
+
+def lanes(
+    *consumers: Callable[[Any], Any],
+) -> tuple[list[queue.Queue[Any]], list[threading.Thread]]:
+    """A thread for each consumer; each takes (view, done) from its queue until None."""
+
+    def run(see: Callable[[Any], Any], waiting: queue.Queue[Any]) -> None:
+        while (item := waiting.get()) is not None:
+            see(item[0])
+            item[1]()
+
+    queues: list[queue.Queue[Any]] = [queue.Queue() for _ in consumers]
+    threads = [
+        threading.Thread(target=run, args=pair) for pair in zip(consumers, queues, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    return queues, threads
+
+
+def export_limit(url: str) -> dict[str, Any]:
+    """The same bytes by bare sockets, in the same blocks, hashed and proven like ours."""
+    from shared.packages import PackageCheck
+
+    def run() -> None:
+        check, sha, md5 = PackageCheck(), hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        free: queue.Queue[bytearray] = queue.Queue()
+        for _ in range(PARALLEL + 2):
+            free.put(bytearray(BLOCK))
+        jobs: queue.Queue[Any] = queue.Queue()
+
+        def put() -> None:
+            wire = Wire(url)
+            while (item := jobs.get()) is not None:
+                view, done = item
+                wire.ask(
+                    f"PUT /x/exports/x?comp=block HTTP/1.1\r\nContent-Length: {len(view)}", view
+                )
+                wire.head()
+                done()
+
+        putters = [threading.Thread(target=put) for _ in range(PARALLEL)]
+        for thread in putters:
+            thread.start()
+        queues, threads = lanes(sha.update, md5.update, lambda view: check.feed(bytes(view)))
+        source = Wire(url)
+        source.ask("GET /api/connector/download/x/y HTTP/1.1")
+        left = source.head()
+        while left:
+            block = free.get()
+            view = memoryview(block)[: min(BLOCK, left)]
+            source.read_into(view)
+            left -= len(view)
+            pending, lock = [1 + len(queues)], threading.Lock()
+
+            def done(
+                pending: list[int] = pending,
+                lock: threading.Lock = lock,
+                block: bytearray = block,
+            ) -> None:
+                with lock:
+                    pending[0] -= 1
+                    if not pending[0]:
+                        free.put(block)
+
+            for waiting in (jobs, *queues):
+                waiting.put((view, done))
+        for waiting in queues:
+            waiting.put(None)
+        for _ in putters:
+            jobs.put(None)
+        for thread in (*threads, *putters):
+            thread.join()
+        check.finish()
+        last = Wire(url)
+        last.ask("PUT /x/exports/x?comp=blocklist HTTP/1.1\r\nContent-Length: 0")
+        last.head()
+
+    return timed(run)
+
+
+def import_limit(url: str) -> dict[str, Any]:
+    """The same bytes by bare sockets, read in the same blocks, hashed like ours."""
+
+    def run() -> None:
+        size = _size(url)
+        sha = hashlib.sha256()
+        offsets = list(range(0, size, BLOCK))
+        ready: list[queue.Queue[Any]] = [queue.Queue() for _ in range(PARALLEL)]
+        free: list[queue.Queue[bytearray]] = [queue.Queue() for _ in range(PARALLEL)]
+        for each in free:
+            each.put(bytearray(BLOCK))
+            each.put(bytearray(BLOCK))
+
+        def fetch(number: int) -> None:
+            wire = Wire(url)
+            for offset in offsets[number::PARALLEL]:
+                block = free[number].get()
+                view = memoryview(block)[: min(BLOCK, size - offset)]
+                last = offset + len(view) - 1
+                wire.ask(f"GET /x/exports/x HTTP/1.1\r\nx-ms-range: bytes={offset}-{last}")
+                wire.head()
+                wire.read_into(view)
+                ready[number].put((view, block))
+
+        threads = [threading.Thread(target=fetch, args=(n,)) for n in range(PARALLEL)]
+        for thread in threads:
+            thread.start()
+        (hashing,), hashers = lanes(sha.update)
+        target = Wire(url)
+        target.ask(f"POST /api/connector/enqueue/x HTTP/1.1\r\nContent-Length: {size}")
+        for number in range(len(offsets)):
+            lane = number % PARALLEL
+            view, block = ready[lane].get()
+            hashed = threading.Event()
+            hashing.put((view, hashed.set))
+            target.send(view)
+            hashed.wait()
+            free[lane].put(block)
+        hashing.put(None)
+        target.head()
+        for thread in (*threads, *hashers):
+            thread.join()
+
+    return timed(run)
+
+
+def _size(url: str) -> int:
+    wire = Wire(url)
+    wire.ask("HEAD /x/exports/x HTTP/1.1")
+    return wire.head()
+
+
+# -- cold start -----------------------------------------------------------------------------------------
+
+
+def cold_bare(_: str) -> dict[str, Any]:
+    """The SDKs that the functions need, imported."""
+    from importlib import import_module
+
+    import azure_functions_runtime  # noqa: F401 - the worker has it in any case
+
+    names = (
+        "azure.functions",
+        "azurefunctions.extensions.bindings.blob",
+        "azure.identity",
+        "azure.storage.blob",
+        "azure.storage.queue",
+        "requests",
+    )
+    return timed(lambda: len([import_module(name) for name in names]))
+
+
+def cold_ours(url: str) -> dict[str, Any]:
+    """The app, imported and indexed by the worker library."""
+    import azure_functions_runtime  # noqa: F401
+
+    from local.worker import Worker
+
+    os.environ.update(DataStorage=storage(url), D365_URL=url)
+    return timed(lambda: len(Worker(Path(__file__).resolve().parents[2]).functions))
+
+
+def timed(run: Callable[[], Any]) -> dict[str, Any]:
+    """Seconds, CPU seconds and what it gives."""
+    before, started = time.process_time(), time.perf_counter()
+    result = run()
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "cpu": time.process_time() - before, "result": result}
+
+
+def peak_mib() -> float:
+    """The peak RSS of this process since it began to be this program."""
+    try:
+        with Path("/proc/self/status").open(encoding="ascii") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
+    except OSError:
+        unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+if __name__ == "__main__":
+    import logging
+
+    logging.disable(logging.CRITICAL)
+    found = globals()[sys.argv[1]](*sys.argv[2:])
+    print(json.dumps(found | {"peak": peak_mib()}), flush=True)
+    os._exit(0)

@@ -1,0 +1,151 @@
+"""Requests counted at the wire: of a package's export and a file's import, on Azurite and the simulator."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from unittest import mock
+
+from urllib3.connectionpool import HTTPConnectionPool
+
+from local.azurite import running_azurite
+from local.provisioning import provision
+from local.samples import VENDORS, Part, package
+from local.simulator import identity_settings, running_simulator
+from shared import blobs, clock, exporting, importing, jobs, settings, tracking
+from shared.bridge import Bridge
+from shared.d365 import D365
+from shared.identity import new_credential
+from tests.bench.pages import Table
+
+EXPORT_ID = "11111111-1111-4111-8111-111111111111"
+IMPORT_ID = "22222222-2222-4222-8222-222222222222"
+JOBS = {
+    "exports": [{"name": "vendors", "activityId": EXPORT_ID}],
+    "imports": [{"name": "journals", "activityId": IMPORT_ID, "entity": "General journal"}],
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was counted."""
+
+    figures: dict[str, float]
+    tables: list[Table]
+
+
+@contextmanager
+def counted() -> Iterator[Counter[str]]:
+    """Every request of this process, by kind."""
+    found: Counter[str] = Counter()
+    urlopen = HTTPConnectionPool.urlopen
+
+    def count(pool: Any, method: str, url: str, *args: Any, **kw: Any) -> Any:
+        found[_kind(method, url)] += 1
+        return urlopen(pool, method, url, *args, **kw)
+
+    with mock.patch.object(HTTPConnectionPool, "urlopen", count):
+        yield found
+
+
+def _kind(method: str, url: str) -> str:
+    if "/msi/" in url:
+        return "token"
+    if "/api/connector/" in url:
+        return "D365 " + url.split("/api/connector/")[1].split("/", maxsplit=1)[0]
+    if "/data/" in url:
+        return "D365 GetMessageStatus"
+    comp = re.search(r"comp=(\w+)", url)
+    place = "queue" if "/messages" in url else "blob"
+    return f"storage {place} {method}" + (f" {comp[1]}" if comp else "")
+
+
+def count(files: int, packages: int) -> Found:
+    """Export so many packages and import so many files, each with one status check that ends it."""
+    with running_azurite() as azurite, running_simulator() as d365:
+        provision(azurite.connection_string)
+        d365.statuses = ("Processed",)
+        d365.add_import_job(IMPORT_ID)
+        account = blobs.connect(settings.Storage(azurite.connection_string, None, None, None))
+        found = settings.Settings(
+            d365.base_url,
+            settings.Storage("", None, None, None),
+            jobs.parse(json.dumps(JOBS).encode()),
+            settings.EXPORT_PARALLELISM,
+            timedelta(minutes=30),
+        )
+        with mock.patch.dict("os.environ", identity_settings(d365)):
+            bridge = Bridge(found, D365(d365.base_url, new_credential), account)
+            data = package("Vendors", [Part(VENDORS, 30)])
+            for _ in range(packages):
+                d365.add_package(EXPORT_ID, data)
+            with counted() as exports:
+                exporting.export_packages(bridge)
+            empty = sum(r.operation == "dequeue" and r.status == 204 for r in d365.requests)
+            exports["D365 dequeue"] -= empty
+            imports = _import(bridge, files)
+    return _found(exports, empty, packages, imports, files)
+
+
+def _import(bridge: Bridge, files: int) -> dict[str, Counter[str]]:
+    for number in range(files):
+        blob = bridge.account.blobs.get_blob_client(blobs.IMPORTS, f"journals/{number:05}.csv")
+        blob.upload_blob(f"1;{number}".encode())
+    with counted() as sending:
+        for number in range(files):
+            importing.import_file(bridge, f"journals/{number:05}.csv")
+    with (
+        counted() as checking,
+        mock.patch.object(clock, "now", return_value=datetime.now(UTC) + timedelta(hours=1)),
+    ):
+        for file in list(blobs.listed(bridge.account, blobs.PROCESSING)):
+            tracking.check_status(bridge, {"file": file.name, "etag": file.etag})
+    assert sum(1 for _ in blobs.listed(bridge.account, blobs.SUCCEEDED)) == files
+    return {"sending": sending, "checking": checking}
+
+
+def _found(
+    exports: Counter[str],
+    empty: int,
+    packages: int,
+    imports: dict[str, Counter[str]],
+    files: int,
+) -> Found:
+    each = {kind: n / packages for kind, n in exports.items() if kind != "token"}
+    writes = sum(n for kind, n in each.items() if kind.startswith("storage"))
+    asked = sum(n for kind, n in each.items() if kind.startswith("D365"))
+    export = Table(
+        "Requests for each exported package",
+        ("request", "each"),
+        [
+            *((kind, f"{n:.2f}") for kind, n in sorted(each.items())),
+            ("D365 dequeue that finds the queue empty, each run", f"{empty}"),
+        ],
+    )
+    rows = [
+        (
+            kind,
+            f"{imports['sending'][kind] / files:.2f}",
+            f"{imports['checking'][kind] / files:.2f}",
+        )
+        for kind in sorted(imports["sending"] | imports["checking"])
+        if "GET list" not in kind and kind != "token"
+    ]
+    table = Table(
+        f"Requests for each of {files:,} imported files", ("request", "send", "last check"), rows
+    )
+    total = imports["sending"] + imports["checking"]
+    transactions = sum(
+        n for kind, n in total.items() if kind.startswith("storage") and "list" not in kind
+    )
+    figures = {
+        "d365_requests_per_package": asked,
+        "storage_writes_per_package": writes,
+        "d365_requests_per_file_without_checks": total["D365 enqueue"] / files,
+        "storage_transactions_per_file": transactions / files,
+    }
+    return Found(figures, [export, table])
