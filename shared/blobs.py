@@ -127,7 +127,11 @@ def connect(storage: Storage) -> DataAccount:
     if storage.connection_string:
         return DataAccount(
             BlobServiceClient.from_connection_string(
-                storage.connection_string, max_single_get_size=transfer.BLOCK, retry_policy=retry
+                storage.connection_string,
+                max_single_get_size=transfer.BLOCK,
+                max_chunk_get_size=transfer.BLOCK,
+                connection_data_block_size=transfer.BLOCK,
+                retry_policy=retry,
             ),
             QueueServiceClient.from_connection_string(
                 storage.connection_string, retry_policy=retry
@@ -139,6 +143,8 @@ def connect(storage: Storage) -> DataAccount:
             str(storage.blob_service_uri),
             credential=token,
             max_single_get_size=transfer.BLOCK,
+            max_chunk_get_size=transfer.BLOCK,
+            connection_data_block_size=transfer.BLOCK,
             retry_policy=retry,
         ),
         QueueServiceClient(str(storage.queue_service_uri), credential=token, retry_policy=retry),
