@@ -8,12 +8,14 @@ follows from the file's path and ETag: of all who try, one creates it (I1).
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import PurePosixPath
 from typing import Final, Literal
 from urllib.parse import quote, unquote
+from uuid import uuid4
 
 from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
@@ -98,12 +100,12 @@ class Record:
     ended: str = ""
     reason: str = ""
     sha256: str = ""
-
     resolution: str = ""
     """What a person did about it (`replaying.Resolution`), with who, when and why."""
     resolvedby: str = ""
     resolved: str = ""
     resolvedwhy: str = ""
+
 
 @dataclass(frozen=True)
 class File:
@@ -182,11 +184,6 @@ def stamped(path: str, modified: datetime, etag: str) -> str:
     return cut + stamp + suffix
 
 
-def external_id(name: str) -> str:
-    """What D365 shows for a file: its stamped file name in ASCII, at most 128 characters."""
-    stem, stamp, *suffix = name.rsplit("/", 1)[-1].rsplit(".", 2)
-    tail = ".".join([stamp, *(quote(s, safe=" ") for s in suffix)])
-    return f"{quote(stem, safe=' ()+,=@~')[: 127 - len(tail)]}.{tail}"
 _STAMP: Final = re.compile(r"\.(\d{8}T\d{6}Z)-[0-9a-f]{8}(?:\.[^./]*)?$")
 
 
@@ -199,6 +196,40 @@ def dropped_at(name: str) -> datetime | None:
         return None
 
 
+def unstamped(name: str) -> str:
+    """A stamped name as the file was dropped, as far as it was not cut; other names as they are."""
+    found = _STAMP.search(name)
+    return (
+        name[: found.start()] + name[found.start() + len(".20261123T204138Z-1a2b3c4d") :]
+        if found
+        else name
+    )
+
+
+def external_id(name: str) -> str:
+    """What D365 shows for a file: its stamped file name in ASCII, at most 128 characters."""
+    stem, stamp, *suffix = name.rsplit("/", 1)[-1].rsplit(".", 2)
+    tail = ".".join([stamp, *(quote(s, safe=" ") for s in suffix)])
+    return f"{quote(stem, safe=' ()+,=@~')[: 127 - len(tail)]}.{tail}"
+
+
+ERROR_KEYS: Final = ".error.keys/"
+"""Between a failed file's name and an entity's: D365's file of the keys of its failed records."""
+
+PROBE: Final = ".check-"
+"""What `checking` writes into the containers begins so; no flow takes it for a file."""
+
+
+def new_probe() -> str:
+    """A name for a probe."""
+    return f"{PROBE}{uuid4()}"
+
+
+def is_file(name: str, metadata: dict[str, str] | None) -> bool:
+    """Whether a blob is a file: no error report or keys, no probe, and no folder of a hierarchical namespace,
+    which is listed as an empty blob with a mark."""
+    other = name.endswith(".error.json") or ERROR_KEYS in name or name.startswith(PROBE)
+    return not other and "hdi_isfolder" not in (metadata or {})
 
 
 # -- metadata -------------------------------------------------------------------------------------
@@ -274,16 +305,10 @@ def listed(account: DataAccount, container: str, prefix: str = "") -> Iterator[F
         name_starts_with=prefix or None, include=["metadata"]
     )
     for found in blobs:
-        # A folder of a hierarchical namespace is listed as an empty blob with this mark.
-        if not found.name.endswith(".error.json") and "hdi_isfolder" not in (found.metadata or {}):
+        if is_file(found.name, found.metadata):
             yield _file(container, found.name, found)
 
 
-def _file(container: str, name: str, found: BlobProperties) -> File:
-    record, theirs = from_metadata(found.metadata)
-    if container == IMPORTS:  # what people say there is theirs alone
-        record, theirs = Record(), dict(found.metadata or {})
-    etag = found.etag if found.etag.startswith('"') else f'"{found.etag}"'
 def page(
     account: DataAccount, container: str, prefix: str, size: int, token: str = ""
 ) -> tuple[list[File], str]:
@@ -297,11 +322,16 @@ def page(
     found = [
         _file(container, each.name, each)
         for each in next(pages, ())
-        if not each.name.endswith(".error.json") and "hdi_isfolder" not in (each.metadata or {})
+        if is_file(each.name, each.metadata)
     ]
     return found, str(getattr(pages, "continuation_token", None) or "")
 
 
+def _file(container: str, name: str, found: BlobProperties) -> File:
+    record, theirs = from_metadata(found.metadata)
+    if container == IMPORTS:  # what people say there is theirs alone
+        record, theirs = Record(), dict(found.metadata or {})
+    etag = found.etag if found.etag.startswith('"') else f'"{found.etag}"'
     copy_status = str(found.copy.status or "success")
     return File(container, name, etag, found.size, found.last_modified, record, copy_status, theirs)
 
@@ -469,10 +499,12 @@ def _delete(account: DataAccount, file: File) -> None:
             raise
 
 
-def write_report(account: DataAccount, name: str, text: str) -> None:
-    """Write `{name}.error.json` beside a failed file; the newest one stands."""
-    blob = account.blobs.get_blob_client(FAILED, f"{name}.error.json")
-    blob.upload_blob(text.encode(), overwrite=True)
+def delete_probe(account: DataAccount, name: str) -> None:
+    """Delete a probe from `imports`: the sign that its event has come."""
+    with suppress(ResourceNotFoundError):  # the check has given up waiting
+        account.blobs.get_blob_client(IMPORTS, name).delete_blob()
+
+
 def put_back(account: DataAccount, file: File, theirs: dict[str, str]) -> bool:
     """Move a file back to where it was dropped, as a new version; False, and nothing done, where a file lies
     there. What it carries from now on is `theirs` alone."""
@@ -489,3 +521,7 @@ def copy_fresh(account: DataAccount, file: File, name: str, theirs: dict[str, st
     return bool(_copy(account, replace(file, theirs=theirs), file.container, name, record))
 
 
+def write_report(account: DataAccount, name: str, text: str) -> None:
+    """Write `{name}.error.json` beside a failed file; the newest one stands."""
+    blob = account.blobs.get_blob_client(FAILED, f"{name}.error.json")
+    blob.upload_blob(text.encode(), overwrite=True)
