@@ -129,6 +129,8 @@ class Host:
     def __init__(self, settings: Path, log: Path, narrator: Narrator) -> None:
         self._log = log
         self._narrator = narrator
+        self.url = ""
+        """Where its HTTP triggers are, once it is up."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "local.host", "--settings", str(settings)],
             cwd=ROOT,
@@ -148,6 +150,9 @@ class Host:
             for line in self._process.stdout:
                 log.write(line)
                 log.flush()
+                if line.startswith('{"url"'):
+                    self.url = str(json.loads(line)["url"])
+                    continue
                 self._narrator.hear(line)
 
     def check(self) -> None:
@@ -236,7 +241,7 @@ def _audit(simulator: Simulator, connection_string: str, offers: list[story.Offe
     return audit(connection_string, packages, drops, received)
 
 
-def _keep(directory: Path, connection_string: str, host: Host) -> None:
+def _keep(directory: Path, connection_string: str, host: Host, simulator: Simulator) -> None:
     jobs = ", ".join(job["name"] for job in story.JOBS["imports"])
     print(
         f"""
@@ -245,6 +250,8 @@ It goes on running. Drop a file into a job ({jobs}):
   or, with Azure Storage Explorer, into imports/JOB/ of
   {connection_string}
 A file that holds {story.REJECTED.decode()} is rejected by D365. Watch the lines here.
+  the page      {host.url}/api/operate   (or: python3 dev.py operate --help)
+  D365          {simulator.base_url}/control/... (docs/operations.md has what to try)
   app settings  {directory / "local.settings.json"}
   host's log    {directory / "host.log"}
 Ctrl-C stops everything and removes it.
@@ -291,9 +298,9 @@ def run(*, keep: bool) -> bool:
         good = print_result(findings, failures, len(story.files()))
         if keep:
             jobs = [str(job["name"]) for job in story.JOBS["imports"]]
-            stack.enter_context(noted(azurite.connection_string, jobs))
+            stack.enter_context(noted(azurite.connection_string, jobs, settings))
             with contextlib.suppress(KeyboardInterrupt):
-                _keep(directory, azurite.connection_string, host)
+                _keep(directory, azurite.connection_string, host, simulator)
         return good
 
 

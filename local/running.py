@@ -21,6 +21,8 @@ class RunningDemo:
     """The process's time of creation: with the id, it names the process for good."""
     connection_string: str
     jobs: list[str]
+    settings: str
+    """The app settings' file."""
 
     def lives(self) -> bool:
         try:
@@ -30,7 +32,7 @@ class RunningDemo:
 
 
 @contextlib.contextmanager
-def noted(connection_string: str, jobs: list[str]) -> Iterator[None]:
+def noted(connection_string: str, jobs: list[str], settings: Path) -> Iterator[None]:
     """Notes the demo of this process while it runs."""
     pid = os.getpid()
     note = _FOLDER / f"{pid}.json"
@@ -40,6 +42,7 @@ def noted(connection_string: str, jobs: list[str]) -> Iterator[None]:
         "created": psutil.Process(pid).create_time(),
         "connection_string": connection_string,
         "jobs": jobs,
+        "settings": str(settings),
     }
     note.write_text(json.dumps(content), encoding="utf-8")
     try:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from azure.core.exceptions import AzureError, HttpResponseError
 
-from shared import operating, pages, replaying
+from shared import checking, operating, pages, replaying
 from shared.bridge import Bridge, bridge
 from shared.errors import D365Error
 from shared.operating import Filter
@@ -100,6 +100,8 @@ def _view(place: Place, asked: Asked) -> Answer:
                 text = f"{query.get('in')}/{query.get('name')} is not there any more."
                 return _html(pages.message(place, "It has gone on", text), 404)
             return _html(pages.file(place, found, _signed_in(asked.headers)))
+        case "check":
+            return _html(pages.check(place, list(checking.check(at))))
         case "done":
             return _html(pages.done(place, query.get("do", ""), query.get("name", "")))
         case "d365":
@@ -192,6 +194,10 @@ def _api(asked: Asked) -> object:
                 "report": detail.report,
                 "can": replaying.possible(detail.file),
             }
+        case "check":
+            lines = list(checking.check(at))
+            wrong = any(line.verdict == "wrong" for line in lines)
+            return {"ok": not wrong, "lines": [asdict(line) for line in lines]}
         case _:
             raise BadRequest("there are jobs, files, file, check and act")
 

@@ -67,6 +67,8 @@ class Row:
     """waiting, claimed, sending, sent, succeeded, failed, held, dismissed, or exported."""
     container: str
     name: str
+    path: str
+    """The name as it was dropped."""
     job: str
     company: str
     size: int
@@ -196,6 +198,7 @@ def row(file: File, error: str = "") -> Row:
         state=state_of(file),
         container=file.container,
         name=file.name,
+        path=record.source or blobs.unstamped(file.name),
         job=job,
         company=record.company,
         size=file.size,
@@ -332,7 +335,8 @@ def _said(entry: Entry) -> str:
         case "export.failed":
             return f"failed: {fields.get('error')}"
         case "export.finished":
-            text = f"{fields.get('packages')} packages"
+            number = fields.get("packages")
+            text = "1 package" if number == 1 else f"{number} packages"
             return text + (f", {fields['failed']} failed" if fields.get("failed") else "")
         case _:
             reason = fields.get("reason")

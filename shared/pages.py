@@ -6,7 +6,7 @@ the viewer came with, since the host asks for it each time; no other secret is e
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from html import escape
@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from shared import blobs, clock, operating, plots, replaying
+from shared.checking import Line, Verdict
 from shared.operating import Detail, Filter, Job, Listing, Overview, Row
 from shared.outcomes import TODO
 
@@ -98,7 +99,11 @@ def _page(place: Place, title: str, here: str, body: str, *, refresh: bool = Fal
     meta, switch = "", ""
     if refresh and place.refresh:
         meta = f'<meta http-equiv="refresh" content="{REFRESH}">'
-        switch = f" · loads anew every {REFRESH} s"
+        off = replace(place, refresh=False)
+        switch = f' · loads anew every {REFRESH} s (<a href="{off.link(here)}">stop</a>)'
+    elif refresh:
+        on = replace(place, refresh=True)
+        switch = f' · <a href="{on.link(here)}">load anew every {REFRESH} s</a>'
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -115,6 +120,11 @@ def _time(moment: datetime | None) -> str:
     if moment is None:
         return '<span class="dim">–</span>'
     return f'<time datetime="{_e(clock.text(moment))}">{moment:%Y-%m-%d %H:%M:%S}Z</time>'
+
+
+def _when(text: str) -> str:
+    """A time of the metadata as text, or ""."""
+    return f"{clock.parse(text):%Y-%m-%d %H:%M:%S}Z" if text else ""
 
 
 def _duration(seconds: float | None) -> str:
@@ -281,9 +291,10 @@ def _table(place: Place, rows: Sequence[Row]) -> str:
             f'<span class="dim">{_e(row.reason)}</span> ' if row.container == blobs.FAILED else ""
         )
         said = f"<span>{reason}{error}</span>" if reason or error else ""
+        name = f'<a href="{link}" title="{_e(row.name)}">{_e(row.path)}</a>'
         lines.append(
             f'<tr><td data-label="State">{_state(row.state)}</td>'
-            f'<th scope="row" class="name" data-label="Name"><a href="{link}">{_e(row.name)}</a></th>'
+            f'<th scope="row" class="name" data-label="Name">{name}</th>'
             f'<td class="n" data-label="Size">{_size(row.size)}</td>'
             f'<td data-label="Dropped">{_time(row.dropped)}</td>'
             f'<td data-label="Changed">{_time(row.changed)}</td>'
@@ -344,7 +355,7 @@ def file(place: Place, found: Detail, by: str) -> str:
         body.append(f"<p><strong>What to do:</strong> {_e(todo)}</p>")
     if record.resolution:
         body.append(
-            f'<p class="note">{_e(record.resolution)} by {_e(record.resolvedby)} on {_e(record.resolved)}: '
+            f'<p class="note">{_e(record.resolution)} by {_e(record.resolvedby)} on {_when(record.resolved)}: '
             f"{_e(record.resolvedwhy)}"
             + (
                 ". That was not finished: look in imports and in D365 for it before you send it once more."
@@ -359,17 +370,19 @@ def file(place: Place, found: Detail, by: str) -> str:
         "Reason": row.reason if row.container == blobs.FAILED else "",
         "Dropped as": record.source,
         "Size": _size(row.size),
-        "Dropped": row.dropped and clock.text(row.dropped),
-        "Taken": record.claimed,
-        "Sent": record.sent,
-        "Ended": record.ended,
+        "Dropped": row.dropped and _when(clock.text(row.dropped)),
+        "Taken": _when(record.claimed),
+        "Sent": _when(record.sent),
+        "Ended": _when(record.ended),
         "Took": _duration(row.seconds) if row.seconds is not None else "",
         "External identifier": record.externalid,
         "Message id": record.messageid,
         "Status in D365": record.status,
         "Attempts": record.attempts or "",
-        "Status checks": f"{record.checks}, the last {record.checked}" if record.checks else "",
-        "Next look": record.due,
+        "Status checks": f"{record.checks}, the last {_when(record.checked)}"
+        if record.checks
+        else "",
+        "Next look": _when(record.due),
         "SHA-256": record.sha256 or found.file.theirs.get("sha256", ""),
         **{key: value for key, value in sorted(found.file.theirs.items()) if key != "sha256"},
     }
@@ -476,3 +489,31 @@ def done(place: Place, do: str, name: str) -> str:
     )
     said = f'<p class="note done" role="status">{_e(text)} {_e(name)}</p><ul>{links}</ul>'
     return _page(place, "Done", "done", f"<h1>Done</h1>{said}")
+
+
+def check(place: Place, lines: Sequence[Line]) -> str:
+    """What the check found."""
+    wrong = sum(line.verdict == "wrong" for line in lines)
+    unsure = sum(line.verdict == "can't tell" for line in lines)
+    said = f"{wrong} wrong" if wrong else "Nothing is wrong"
+    said += f", {unsure} can't be told yet" if unsure else ""
+    rows = "".join(
+        f'<tr><td data-label="Verdict"><span class="state {_e(_VERDICTS[line.verdict])}">'
+        f"{_e(line.verdict)}</span></td>"
+        f'<th scope="row" data-label="What">{_e(line.what)}</th>'
+        f'<td class="wide" data-label="Finding"><span>{_e(line.text)}</span></td></tr>'
+        for line in lines
+    )
+    head = "".join(f'<th scope="col">{text}</th>' for text in ("Verdict", "What", "Finding"))
+    style = "bad" if wrong else "done"
+    return _page(
+        place,
+        "Check",
+        "check",
+        f'<h1>Will it work?</h1><p class="note {style}" role="status">{said}.</p>'
+        f'<table class="stack"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        f'<p><a href="{place.link("check")}">Check again</a></p>',
+    )
+
+
+_VERDICTS: Final[Mapping[Verdict, str]] = {"ok": "ok", "wrong": "wrong", "can't tell": "unsure"}

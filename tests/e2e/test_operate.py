@@ -8,15 +8,15 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from azure.core.exceptions import ResourceNotFoundError
+from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 
 from local.hosting import RunningHost
 from local.samples import VENDORS, Part, package
 from local.simulator import Simulator
-from shared.blobs import EXPORTS, FAILED, IMPORTS, SUCCEEDED, DataAccount
+from shared.blobs import CONTAINERS, EXPORTS, FAILED, IMPORTS, STATUS_QUEUE, SUCCEEDED, DataAccount
 from shared.journal import JOURNAL
 from tests.conftest import EXPORT_ID, contents, drop
-from tests.e2e.conftest import until
+from tests.e2e.conftest import Start, until
 
 BAD = b"1;2;REJECT"
 OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
@@ -222,7 +222,7 @@ def test_jobs_are_shown_with_queue_rate_and_last_run(
     until(lambda: jobs()["journals"]["ended"] == 2, page.host)
     journals, vendors = jobs()["journals"], jobs()["vendors"]
     assert (journals["failed"], journals["last_hour"], journals["waiting"]) == (1, 2, 0)
-    assert (vendors["ended"], vendors["last_text"]) == (1, "1 packages")
+    assert (vendors["ended"], vendors["last_text"]) == (1, "1 package")
     shown = page.get()
     assert shown.status_code == 200
     assert "Time from drop to end" in shown.text
@@ -287,3 +287,88 @@ def test_the_filters_find_and_leave_out(page: Page, account: DataAccount) -> Non
     assert names(since="2026-01-01", until="2199-01-01") == names()
     assert names(since="2199-01-01") == set()
     assert set(contents(account, IMPORTS)) == names()
+
+
+def verdicts(page: Page) -> dict[str, tuple[str, str]]:
+    """What the check says of each thing."""
+    lines = page.json("check")["lines"]
+    return {line["what"]: (line["verdict"], line["text"]) for line in lines}
+
+
+def test_the_check_of_a_sound_set_up_finds_nothing_wrong(
+    page: Page, account: DataAccount, d365: Simulator
+) -> None:
+    """Every thing is tried, the probe's event comes, nothing is taken or left behind, nothing was sent."""
+    found = verdicts(page)
+    assert not [each for each in found.items() if each[1][0] == "wrong"]
+    assert found["event of a dropped file"][0] == "ok"
+    assert found["import job journals"][0] == "can't tell"
+    assert found["export job vendors"][0] == "can't tell"
+    page.host.invoke("export_packages")
+    assert verdicts(page)["export job vendors"][0] == "ok"
+    for container in CONTAINERS:
+        assert not contents(account, container)
+    assert account.queue(STATUS_QUEUE).get_queue_properties().approximate_message_count == 0
+    assert not d365.received
+    assert d365.count("dequeue") == 1
+    assert "Will it work?" in page.get("check").text
+
+
+def test_the_check_tells_401_from_403_and_both_from_silence(page: Page, d365: Simulator) -> None:
+    """Each with the step to take."""
+    page.host.deliver_events(False)
+    d365.registered = False
+    verdict, text = verdicts(page)["D365"]
+    assert (verdict, "Microsoft Entra applications" in text) == ("wrong", True)
+    d365.registered = True
+    d365.add_fault("message_status", "answer", status=401, times=-1)
+    verdict, text = verdicts(page)["D365"]
+    assert (verdict, "D365_URL is this environment's own address" in text) == ("wrong", True)
+    d365.faults.clear()
+    d365.add_fault("message_status", "answer", status=302, times=-1)
+    assert "sign-in page" in verdicts(page)["D365"][1]
+
+
+def test_the_check_says_that_no_token_can_be_had(start: Start) -> None:
+    """The identity endpoint refuses."""
+    with start(IDENTITY_HEADER="another") as app:
+        app.deliver_events(False)
+        found = verdicts(Page(app))
+    assert found["token"][0] == "wrong"
+    assert "managed identity" in found["token"][1]
+
+
+def test_the_check_misses_a_container_an_event_and_sees_poison(
+    page: Page, account: DataAccount
+) -> None:
+    """What each means stands beside it, and the probe that found no event is gone."""
+    page.host.deliver_events(False)
+    poison = account.queue("import-status-poison")
+    with contextlib.suppress(ResourceExistsError):
+        poison.create_queue()
+    poison.send_message("{}")
+    account.blobs.delete_container(SUCCEEDED)
+    try:
+        found = verdicts(page)
+    finally:
+        until(lambda: _made(account, SUCCEEDED), page.host)
+    assert found[f"container {SUCCEEDED}"][0] == "wrong"
+    assert "It is missing" in found[f"container {SUCCEEDED}"][1]
+    assert found["poison queues"][0] == "wrong"
+    assert found["event of a dropped file"][0] == "wrong"
+    assert "reconcile" in found["event of a dropped file"][1]
+    assert not contents(account, IMPORTS)
+
+
+def _made(account: DataAccount, container: str) -> bool:
+    with contextlib.suppress(ResourceExistsError):
+        account.blobs.create_container(container)
+    return True
+
+
+def test_an_export_that_fails_is_told_by_the_check(page: Page, d365: Simulator) -> None:
+    """A wrong activity id shows with the first run."""
+    d365.export_jobs.clear()
+    page.host.invoke("export_packages")
+    verdict, text = verdicts(page)["export job vendors"]
+    assert (verdict, "404" in text) == ("wrong", True)

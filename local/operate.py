@@ -1,0 +1,219 @@
+"""`dev.py operate COMMAND`: see, check and replay from the command line; the same as the app's page.
+
+It reads the app settings from a file (--settings, the form of local.settings.json), or those of the
+demo that is running, and works on storage and D365 itself, as you: in Azure with the roles of your
+own sign-in (az login). So check says what you may do; the page /api/operate/check says what the app
+may do.
+
+Whatever changes something shows the file first and asks. For scripts: --yes with the --etag that
+list --json gave, so that nothing is done to a file that has gone on since.
+"""
+
+import argparse
+import getpass
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from azure.core.exceptions import AzureError
+
+from local.running import running_demos
+from shared import blobs, checking, clock, journal, operating, plots, replaying
+from shared.bridge import Bridge, bridge
+from shared.errors import D365Error
+from shared.jobs import InvalidJobs
+from shared.operating import Filter, Row
+from shared.replaying import NotDone, Order
+from shared.settings import InvalidSettings
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "dev.py operate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="docs/operations.md says what to do for each reason code and each alert.",
+    )
+    parser.add_argument(
+        "--settings",
+        type=Path,
+        metavar="FILE",
+        help="app settings; left out: those of the running demo, or local.settings.json",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    check = commands.add_parser("check", help="will it work? exit code 1 where something is wrong")
+    check.add_argument(
+        "--wait", type=float, default=60, metavar="SECONDS", help="for the probe's event (60)"
+    )
+    check.add_argument("--json", action="store_true")
+
+    listing = commands.add_parser("list", help="files by state, job, name and day")
+    listing.add_argument("state", nargs="?", default="failed", choices=list(operating.STATES))
+    listing.add_argument("--job", default="")
+    listing.add_argument(
+        "--name", default="", help="a part of the path; with a slash, the beginning of it"
+    )
+    listing.add_argument("--since", type=date.fromisoformat, metavar="YYYY-MM-DD", help="in UTC")
+    listing.add_argument("--until", type=date.fromisoformat, metavar="YYYY-MM-DD", help="in UTC")
+    listing.add_argument("--all", action="store_true", help="every page, not the first alone")
+    listing.add_argument("--json", action="store_true", help="one JSON object a line")
+
+    show = commands.add_parser("show", help="one file with its error report")
+    show.add_argument("name", help="its path, or a part of it that no other has")
+    show.add_argument("--state", default="failed", choices=list(operating.STATES))
+
+    for name, text in (
+        ("replay", "send a failed or held file again, as it is"),
+        ("release", "release a held file: send it, or mark it as received by D365"),
+        ("dismiss", "a failed or held file is dealt with: it stops its job no longer"),
+        ("refetch", "copy a package that was exported before to a fresh name"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("name", help="its path, or a part of it that no other has")
+        command.add_argument("--why", required=True, help="kept with the file")
+        command.add_argument("--by", default=getpass.getuser(), help="who (your user name)")
+        command.add_argument("--etag", help="do it only to this version")
+        command.add_argument("--yes", action="store_true", help="do not ask; needs --etag")
+        if name == "release":
+            way = command.add_mutually_exclusive_group(required=True)
+            way.add_argument("--send", action="store_true", help="D365 has it not: send it")
+            way.add_argument("--received", metavar="MESSAGE_ID", help="D365 has it, as this")
+    return parser
+
+
+def _load(file: Path | None) -> None:
+    """Put the app settings where the app reads them."""
+    demos = running_demos()
+    if file is None:
+        file = Path(demos[0].settings) if len(demos) == 1 else Path("local.settings.json")
+    if len(demos) > 1 and not file.is_file():
+        sys.exit("Several demos are running: name one's settings with --settings FILE.")
+    try:
+        values = json.loads(file.read_text(encoding="utf-8-sig"))["Values"]
+    except OSError as error:
+        sys.exit(f"{file} can't be read ({error.strerror}): name the app settings with --settings")
+    except (ValueError, KeyError, TypeError):
+        sys.exit(f'{file} must be a JSON object with "Values", as local.settings.sample.json')
+    os.environ.update({name: str(value) for name, value in values.items()})
+
+
+def _check(at: Bridge, arguments: argparse.Namespace) -> int:
+    wrong = 0
+    for line in checking.check(at, arguments.wait):
+        wrong += line.verdict == "wrong"
+        if arguments.json:
+            print(json.dumps(asdict(line), ensure_ascii=False), flush=True)
+        else:
+            print(f"{line.verdict:<11}{line.what}\n           {line.text}", flush=True)
+    return 1 if wrong else 0
+
+
+def _list(at: Bridge, arguments: argparse.Namespace) -> int:
+    given = (arguments.job, arguments.name, arguments.since, arguments.until)
+    token = ""
+    while True:
+        found = operating.files(at, Filter(arguments.state, *given, token))
+        for row in found.rows:
+            print(json.dumps(asdict(row), default=_plain) if arguments.json else _line(row))
+        token = found.next_token
+        if not token:
+            return 0
+        if not arguments.all:
+            print("There are more: --all lists every one.", file=sys.stderr)
+            return 0
+
+
+def _line(row: Row) -> str:
+    took = plots.duration(row.seconds) if row.seconds is not None else ""
+    text = f"{row.state:<10} {clock.text(row.changed)} {took:>8}  {row.name}"
+    reason = f"\n           {row.reason}: {row.error}" if row.error and row.reason else ""
+    return text + (f"\n           message {row.message_id}" if row.message_id else "") + reason
+
+
+def _find(at: Bridge, state: str, name: str) -> Row:
+    """The one file that a name, or a part of one, means."""
+    found = operating.detail(at, operating.STATES[state], name)
+    if found:
+        return found.row
+    rows = operating.files(at, Filter(state, name=name)).rows
+    if len(rows) == 1:
+        return rows[0]
+    if not rows:
+        sys.exit(f"No file in {operating.STATES[state]} is named so: {name}")
+    names = "\n  ".join(row.name for row in rows[:20])
+    sys.exit(f"{len(rows)} files have that in their names; say which:\n  {names}")
+
+
+def _show(at: Bridge, arguments: argparse.Namespace) -> int:
+    row = _find(at, arguments.state, arguments.name)
+    found = operating.detail(at, row.container, row.name)
+    if found is None:
+        sys.exit(f"{row.name} has just gone on")
+    whole = {**asdict(found.row), "record": asdict(found.file.record), "report": found.report}
+    print(json.dumps(whole, indent=2, ensure_ascii=False, default=_plain))
+    return 0
+
+
+def _act(at: Bridge, arguments: argparse.Namespace) -> int:
+    if arguments.yes and not arguments.etag:
+        sys.exit("--yes needs --etag: list --json gives the ETag of the version that you mean.")
+    command = arguments.command
+    row = _find(at, "exported" if command == "refetch" else "failed", arguments.name)
+    received = getattr(arguments, "received", None)
+    action = {"replay": "resend", "release": "receive" if received else "resend"}.get(
+        command, command
+    )
+    if command == "release" and row.state != "held":
+        sys.exit(f"{row.name} is not held: replay sends it again.")
+    if not arguments.yes:
+        print(_line(row))
+        if row.state == "held" and action == "resend":
+            print(
+                "Nobody knows yet whether D365 has this file. Look under Manage messages for the external\n"
+                f"identifier {row.external_id} first: sent twice, it is posted twice."
+            )
+        try:
+            said = input(f"{command} this file? Type yes: ")
+        except EOFError:
+            said = ""
+        if said.strip() != "yes":
+            sys.exit("Nothing was done.")
+    order = Order(row.name, arguments.etag or row.etag, arguments.by, arguments.why, received or "")
+    became = replaying.ACTIONS[action](at, order)
+    where = f"{blobs.EXPORTS if command == 'refetch' else blobs.IMPORTS}/{became}"
+    print(f"Done: {where}" if became else f"Done: {row.name}")
+    return 0
+
+
+def _plain(value: object) -> Any:
+    return value.isoformat() if isinstance(value, (datetime, date)) else str(value)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command: its exit code."""
+    options = _parser().parse_args(arguments)
+    _load(options.settings)
+    logging.getLogger("bridge").setLevel(logging.CRITICAL)  # what it says is said here
+    logging.getLogger("azure").setLevel(logging.CRITICAL)
+    try:
+        at = bridge()
+        journal.keep(at.account)
+        commands = {"check": _check, "list": _list, "show": _show}
+        return commands.get(options.command, _act)(at, options)
+    except (InvalidSettings, InvalidJobs) as error:
+        sys.exit(f"wrong      {error}")
+    except NotDone as error:
+        sys.exit(f"Not done: {error}.")
+    except (AzureError, D365Error) as error:
+        sys.exit(f"That did not work: {error}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

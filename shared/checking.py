@@ -1,0 +1,271 @@
+"""Will it work? Each thing that a file or a package needs, tried before the first one comes.
+
+It tries what the app does, with what changes nothing: no message is taken from D365, nothing is sent there,
+and what is written into storage is a probe, which every flow passes by. What can't be told without taking a
+message is said to be so, with what the journal knows of it.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+from uuid import uuid4
+
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
+
+from shared import blobs, clock, journal
+from shared.bridge import Bridge
+from shared.d365 import MessageId
+from shared.errors import D365Error, Denied, Rejected
+from shared.identity import new_credential
+from shared.jobs import ExportJob, ImportJob
+from shared.journal import Recent
+from shared.settings import EXPORT_SCHEDULE, schedule
+from shared.telemetry import redact
+
+Verdict = Literal["ok", "wrong", "can't tell"]
+
+EVENT_SECONDS: Final = 20.0
+"""For so long the page waits for the probe's event. Event Grid takes seconds, an app that sleeps longer."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing: whether it is well, and if not, what is wrong and how to mend it."""
+
+    what: str
+    verdict: Verdict
+    text: str
+
+
+def check(bridge: Bridge, event_seconds: float = EVENT_SECONDS) -> Iterator[Line]:
+    """Try everything, one line at a time. Raises nothing that storage or D365 can cause."""
+    yield _jobs(bridge)
+    yield _token(bridge)
+    answers = _d365(bridge)
+    yield answers
+    recent = _recent(bridge)
+    for job in bridge.settings.jobs.imports:
+        yield _import_job(bridge, job, recent, asks=answers.verdict != "wrong")
+    for export in bridge.settings.jobs.exports:
+        yield _export_job(export, recent)
+    for name in (*blobs.CONTAINERS, journal.JOURNAL):
+        if name != blobs.IMPORTS:
+            yield _tried(f"container {name}", lambda name=name: _container(bridge, name))  # type: ignore[misc]
+    yield _tried(f"queue {blobs.STATUS_QUEUE}", lambda: _queue(bridge))
+    yield _tried("poison queues", lambda: _poison(bridge))
+    yield _tried("event of a dropped file", lambda: _event(bridge, event_seconds))
+
+
+# -- the jobs file and D365 -----------------------------------------------------------------------
+
+
+def _jobs(bridge: Bridge) -> Line:
+    jobs = bridge.settings.jobs
+    if not jobs.imports and not jobs.exports:
+        return Line("jobs file", "wrong", "It names no job, so nothing runs: add one to jobs.json.")
+    paused = [job.name for job in jobs.imports if not job.enabled]
+    paused += [job.name for job in jobs.exports if not job.enabled]
+    text = f"{len(jobs.imports)} import jobs, {len(jobs.exports)} export jobs"
+    return Line(
+        "jobs file", "ok", text + (f"; paused: {', '.join(paused)}" if paused else "") + "."
+    )
+
+
+def _token(bridge: Bridge) -> Line:
+    url = bridge.settings.d365_url
+    try:
+        new_credential().get_token(f"{url}/.default")
+    except AzureError as error:
+        why = redact(" ".join(str(error).split())[:500])
+        todo = (
+            "In Azure: is the managed identity assigned to the app, and AZURE_CLIENT_ID its client id? "
+            "With a client secret: has it run out?"
+        )
+        return Line("token", "wrong", f"No token for {url} could be had: {why} {todo}")
+    return Line("token", "ok", f"The identity gets one for {url}.")
+
+
+def _d365(bridge: Bridge) -> Line:
+    """Asks for the status of a message that there is not: the answer says who we are to D365."""
+    what = "D365"
+    try:
+        bridge.d365.message_status(MessageId(str(uuid4())))
+    except Denied as error:
+        who = {401: "It does not accept the token", 403: "It does not know the application"}
+        return Line(what, "wrong", f"{who.get(error.status or 0, 'Denied')}: {error}")
+    except Rejected as error:
+        if error.status is not None and 300 <= error.status < 400:
+            return Line(what, "wrong", str(error))
+    except D365Error as error:
+        if error.status is None:
+            return Line(what, "wrong", f"{error}. Is D365_URL right, and may the app go out to it?")
+        text = f"It answers, but with trouble: {error}. Try again in some minutes."
+        return Line(what, "can't tell", text)
+    return Line(what, "ok", "It answers, and knows the application.")
+
+
+def _recent(bridge: Bridge) -> Recent:
+    try:
+        return journal.recent(bridge.account)
+    except AzureError:
+        return Recent(clock.now(), [], complete=False)
+
+
+def _import_job(bridge: Bridge, job: ImportJob, recent: Recent, *, asks: bool) -> Line:
+    """D365 is asked for a message of the job that there is not: that much is refused or not."""
+    what = f"import job {job.name}"
+    took = [
+        entry
+        for entry in recent.entries
+        if entry.event.startswith("file.") and entry.fields.get("job") == job.name
+    ]
+    for entry in reversed(took):
+        if entry.fields.get("messageId"):
+            return Line(what, "ok", f"D365 took a file of it, known since {clock.text(entry.at)}.")
+        if entry.fields.get("reason") == "refused":
+            text = (
+                f"D365 refused its last file at {clock.text(entry.at)}: {entry.fields.get('error')}"
+            )
+            return Line(what, "wrong", text)
+    if not asks:
+        return Line(what, "can't tell", "D365 can't be asked: see above.")
+    try:
+        bridge.d365.job_status(job.activity_id, MessageId(str(uuid4())))
+    except Denied as error:
+        text = f"{error}. Allow the application in this job's authorisation policy."
+        return Line(what, "wrong", text)
+    except D365Error as error:
+        said = f"D365 says {error.status or 'nothing'}"
+    else:
+        said = "D365 answers"
+    return Line(
+        what,
+        "can't tell",
+        f"{said} to a question about it, and does not refuse the application; whether {job.activity_id} is "
+        "an import job of its own, only a first file can show. Compare it with the ID on Manage scheduled "
+        "data jobs.",
+    )
+
+
+def _export_job(job: ExportJob, recent: Recent) -> Line:
+    """Known from the runs alone: the only question that D365 takes about it takes a message."""
+    what = f"export job {job.name}"
+    runs = [
+        entry
+        for entry in recent.entries
+        if entry.event.startswith("export.") and entry.fields.get("job") == job.name
+    ]
+    if not job.enabled:
+        return Line(what, "can't tell", "It is paused, so it is not asked for.")
+    if not runs:
+        when = schedule("EXPORT_SCHEDULE", EXPORT_SCHEDULE)
+        text = (
+            f"No run is known yet. The app asks on the schedule {when}: look again after the next."
+        )
+        return Line(what, "can't tell", text)
+    last = runs[-1]
+    if last.event == "export.failed":
+        text = f"Its run at {clock.text(last.at)} failed: {last.fields.get('error')}"
+        return Line(what, "wrong", text)
+    return Line(what, "ok", f"D365 answered its run at {clock.text(last.at)}.")
+
+
+# -- storage --------------------------------------------------------------------------------------
+
+
+def _tried(what: str, step: Callable[[], tuple[Verdict, str]]) -> Line:
+    try:
+        return Line(what, *step())
+    except HttpResponseError as error:
+        return Line(what, "wrong", _storage_says(error))
+    except AzureError as error:
+        why = " ".join(str(error).split())[:300]
+        text = f"Not reached: {redact(why)}. Is the service URI right, and may the app go there?"
+        return Line(what, "wrong", text)
+
+
+def _storage_says(error: HttpResponseError) -> str:
+    code = str(getattr(error, "error_code", None) or error.reason)
+    said = f"Storage answered {error.status_code} ({code}). "
+    match code:
+        case "ContainerNotFound" | "QueueNotFound":
+            return said + "It is missing: deploy infra/ again, or make it by hand."
+        case "AuthorizationPermissionMismatch" | "InsufficientAccountPermissions":
+            return (
+                said
+                + "The identity lacks a role on the data account: Storage Blob Data Contributor for "
+                "containers, Storage Queue Data Contributor for queues. A new role takes minutes to count."
+            )
+        case "AuthorizationFailure":
+            return said + "The account's firewall does not admit the app, or the role is missing."
+    return said + "See docs/deploy.md, and try again."
+
+
+def _container(bridge: Bridge, name: str) -> tuple[Verdict, str]:
+    """Write, read and delete a probe, which lies in no job's folder."""
+    container = bridge.account.blobs.get_container_client(name)
+    if name == journal.JOURNAL and not container.exists():
+        return "ok", "The app makes it with its first line."
+    probe = blobs.new_probe()
+    container.upload_blob(probe, b"probe")
+    try:
+        read = container.download_blob(probe).readall()
+    finally:
+        container.delete_blob(probe)
+    next(iter(container.list_blobs(results_per_page=1)), None)
+    return (
+        ("ok", "Written, read, listed, deleted.")
+        if read == b"probe"
+        else ("wrong", "It reads otherwise.")
+    )
+
+
+def _queue(bridge: Bridge) -> tuple[Verdict, str]:
+    """Put and delete a message that names no file, and is hidden for as long as it lives."""
+    queue = bridge.account.queue(blobs.STATUS_QUEUE)
+    queue.peek_messages()
+    message = queue.send_message(json.dumps({"file": ""}), visibility_timeout=60, time_to_live=61)
+    queue.delete_message(message)
+    waiting = queue.get_queue_properties().approximate_message_count
+    return "ok", f"Put, peeked, deleted. About {waiting} messages wait or are hidden there."
+
+
+def _poison(bridge: Bridge) -> tuple[Verdict, str]:
+    found = {}
+    for name in blobs.POISON_QUEUES:
+        try:
+            count = bridge.account.queue(name).get_queue_properties().approximate_message_count
+        except ResourceNotFoundError:
+            continue  # the host makes it when it first gives something up
+        if count:
+            found[name] = count
+    if found:
+        text = ", ".join(f"{count} in {name}" for name, count in found.items())
+        return "wrong", f"Messages were given up: {text}. reconcile reports each as poison.found."
+    return "ok", "Nothing was given up."
+
+
+def _event(bridge: Bridge, seconds: float) -> tuple[Verdict, str]:
+    """Drop a probe, which the app deletes when its event comes."""
+    container = bridge.account.blobs.get_container_client(blobs.IMPORTS)
+    for stale in container.list_blobs(name_starts_with=blobs.PROBE):
+        container.delete_blob(stale.name)
+    probe = blobs.new_probe()
+    blob = container.get_blob_client(probe)
+    blob.upload_blob(b"probe")
+    started = clock.monotonic()
+    while clock.monotonic() - started < seconds:
+        if not blob.exists():
+            return "ok", f"It came after {clock.monotonic() - started:.1f} s."
+        clock.sleep(0.25)
+    try:
+        blob.delete_blob()
+    except ResourceNotFoundError:
+        return "ok", f"It came after {clock.monotonic() - started:.1f} s."
+    return (
+        "wrong",
+        f"None came within {seconds:.0f} s. If the app was asleep, try once more; else see that the event "
+        "subscription on the data account is there and its last deliveries went well (docs/deploy.md). Files "
+        "are taken all the same, by reconcile, only later.",
+    )
