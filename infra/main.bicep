@@ -69,6 +69,11 @@ param coolSucceededAfterDays int = 30
 @minValue(0)
 param deleteSucceededAfterDays int = 0
 
+@description('Days for which the journal is kept, in which the operating page shows what happened.')
+@minValue(2)
+@maxValue(365)
+param keepJournalDays int = 30
+
 @description('Days for which telemetry is kept.')
 @minValue(30)
 @maxValue(730)
@@ -134,6 +139,7 @@ module storage 'modules/storage.bicep' = {
     keepDeletedDays: keepDeletedDays
     coolSucceededAfterDays: coolSucceededAfterDays
     deleteSucceededAfterDays: deleteSucceededAfterDays
+    keepJournalDays: keepJournalDays
     private: privateNetwork
   }
 }

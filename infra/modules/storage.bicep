@@ -25,6 +25,9 @@ param coolSucceededAfterDays int
 @description('Days after which succeeded files are deleted; 0 for never.')
 param deleteSucceededAfterDays int
 
+@description('Days for which the journal of the operating page is kept.')
+param keepJournalDays int
+
 @description('Reachable by private endpoints only.')
 param private bool
 
@@ -32,6 +35,8 @@ param private bool
 var containers = ['exports', 'imports', 'imports-processing', 'imports-succeeded', 'imports-failed', 'templates']
 var importsContainer = 'imports'
 var succeededContainer = 'imports-succeeded'
+// shared/journal.py: JOURNAL
+var journalContainer = 'journal'
 // Events that could not be delivered; the app does not touch it.
 var deadLetterContainer = 'dead-letters'
 // shared/blobs.py: STATUS_QUEUE. The host makes the poison queues when it first needs them.
@@ -92,7 +97,7 @@ resource dataBlobs 'Microsoft.Storage/storageAccounts/blobServices@2025-01-01' =
 }
 
 resource dataContainers 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' = [
-  for container in concat(containers, [deadLetterContainer]): {
+  for container in concat(containers, [journalContainer, deadLetterContainer]): {
     parent: dataBlobs
     name: container
   }
@@ -115,7 +120,7 @@ var formerVersions = {
   enabled: true
   type: 'Lifecycle'
   definition: {
-    filters: { blobTypes: ['blockBlob'] }
+    filters: { blobTypes: ['blockBlob', 'appendBlob'] }
     actions: { version: { delete: { daysAfterCreationGreaterThan: keepDeletedDays } } }
   }
 }
@@ -135,14 +140,26 @@ var succeededFiles = {
   }
 }
 
+// A blob an hour, to which lines are added; each hour may go on its own.
+var journal = {
+  name: 'journal'
+  enabled: true
+  type: 'Lifecycle'
+  definition: {
+    filters: { blobTypes: ['appendBlob'], prefixMatch: ['${journalContainer}/'] }
+    actions: { baseBlob: { delete: { daysAfterModificationGreaterThan: keepJournalDays } } }
+  }
+}
+
 // A move leaves the file behind as a former version of where it was: those go after a while, or each file would
 // be paid for four times. An account with a hierarchical namespace keeps no versions.
 var rules = concat(
+  [journal],
   hierarchicalNamespace ? [] : [formerVersions],
   coolSucceededAfterDays > 0 || deleteSucceededAfterDays > 0 ? [succeededFiles] : []
 )
 
-resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2025-01-01' = if (!empty(rules)) {
+resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2025-01-01' = {
   parent: data
   name: 'default'
   properties: { policy: { rules: rules } }

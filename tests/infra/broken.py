@@ -296,7 +296,8 @@ BROKEN: Final = (
             ("imports-succeeded", ", 'imports-succeeded', ", ", "),
             ("imports-failed", ", 'imports-failed', ", ", "),
             ("templates", ", 'templates']", "]"),
-            ("dead-letters", "concat(containers, [deadLetterContainer])", "containers"),
+            ("journal", "[journalContainer, deadLetterContainer]", "[deadLetterContainer]"),
+            ("dead-letters", "[journalContainer, deadLetterContainer]", "[journalContainer]"),
         )
     ),
     Broken(
@@ -313,6 +314,7 @@ BROKEN: Final = (
         "['import-status']",
         "['imports-status']",
     ),
+    Broken("containers_and_queues", "the journal grows for ever", STORAGE, "  [journal],\n", ""),
     Broken(
         "connections",
         "check_status: DataStorage__queueServiceUri is None",

@@ -13,7 +13,7 @@ from typing import Any, Final
 import azure.functions as func
 
 import functions
-from shared import blobs, settings
+from shared import blobs, journal, settings
 from tests.infra import bicep
 from tests.infra.variants import ROOT, account, at, variants, whole
 
@@ -160,14 +160,14 @@ NOT_OURS: Final = {"dead-letters": "Event Grid writes it, people read it"}
 
 
 def containers_and_queues(infra: Path) -> Iterator[str]:
-    """The data account has the containers and the queue that the code uses, and no others."""
+    """The data account has the containers and the queue that the code uses, no others, and cuts the journal."""
     for variant in variants(infra):
         of = variant.data_account
         for kind, made, used in (
             (
                 "container",
                 variant.in_account("blobServices/containers", of),
-                {*blobs.CONTAINERS, *NOT_OURS},
+                {*blobs.CONTAINERS, journal.JOURNAL, *NOT_OURS},
             ),
             ("queue", variant.in_account("queueServices/queues", of), {blobs.STATUS_QUEUE}),
         ):
@@ -175,6 +175,11 @@ def containers_and_queues(infra: Path) -> Iterator[str]:
                 yield f"{variant.name}: {kind} {name} is used and not made"
             for name in sorted(made - used):
                 yield f"{variant.name}: {kind} {name} is made and not used"
+        policy = variant.the("Microsoft.Storage/storageAccounts/managementPolicies").body
+        rules = at(policy, "properties.policy.rules") or []
+        cut = [at(rule, "definition.filters.prefixMatch") for rule in rules]
+        if [f"{journal.JOURNAL}/"] not in cut:
+            yield f"{variant.name}: the journal grows for ever"
 
 
 def connections(infra: Path) -> Iterator[str]:

@@ -44,6 +44,8 @@ CALLS: Final[dict[str, frozenset[str]]] = {
         "send_message": {MESSAGE_ADD},
         "receive_messages": {MESSAGE_PROCESS},
         "delete_message": {MESSAGE_PROCESS},
+        "peek_messages": {MESSAGE_READ},
+        "get_queue_properties": {"queues/read"},
         # no request
         "close": set(),
         "from_connection_string": set(),
