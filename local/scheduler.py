@@ -149,6 +149,7 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     "ExecutionJobPresent": "always: every file is asked after until it ends",
     "DelayBetweenStatusCheck": "not needed: checks back off from seconds to five minutes",
     "StatusCheckInterval": "not needed: checks back off from seconds to five minutes",
+    "GetImportTargetErrorKeysFile": "it is errorKeys of the job whose files the monitor asks after",
     "GetExecutionErrors": "always: D365's errors stand in {file}.error.json",
     "Interval": "not needed: D365 is asked as seldom as it wants (Retry-After)",
     "RetryCount": _RETRIES,
@@ -195,18 +196,19 @@ def convert(found: Sequence[Job]) -> Result:
         if job.kind in _MONITORS:
             _monitor(job, found, result)
         elif job.kind in _IMPORTS + _EXPORTS:
-            _convert(job, result)
+            monitors = [m for m in found if m.kind in _MONITORS and job in _watched(m, found)]
+            _convert(job, any(m.on("GetImportTargetErrorKeysFile") for m in monitors), result)
         else:
             _leave_out(job, result, [f"its type {job.kind or 'none'!r} is none of the Scheduler's"])
     _say_shared_folders(found, result)
     return result
 
 
-def _convert(job: Job, result: Result) -> None:
+def _convert(job: Job, error_keys: bool, result: Result) -> None:
     notes: list[str] = []
     taken: set[str] = set()
     made = (_import if job.kind in _IMPORTS else _export)(job, taken, notes)
-    made = {"name": _name(job, result), **made}
+    made = {"name": _name(job, result), **made, **({"errorKeys": True} if error_keys else {})}
     if made["name"] != job.name:
         notes.insert(
             0, f"named {made['name']}: a name has letters, digits and hyphens, and is unique"
@@ -364,21 +366,30 @@ def _package_api(job: Job, made: Mapping[str, Any], kind: str) -> Iterator[str]:
     yield json.dumps({**made, "activityId": "…"}, ensure_ascii=False)
 
 
+def _watched(job: Job, found: Sequence[Job]) -> list[Job]:
+    """The jobs whose files a monitor asks after."""
+
+    def files(each: Job) -> tuple[str, str]:
+        return each.option("UploadSuccessDir"), each.option("ActivityId")
+
+    return [
+        each for each in found if each.kind == _MONITORS[job.kind] and files(each) == files(job)
+    ]
+
+
 def _monitor(job: Job, found: Sequence[Job], result: Result) -> None:
     """A monitor has no counterpart of its own: the bridge asks after every file that it sends."""
-    kind = _MONITORS[job.kind]
-    watched = [
-        each
-        for each in found
-        if each.kind == kind
-        and (each.option("UploadSuccessDir"), each.option("ActivityId"))
-        == (job.option("UploadSuccessDir"), job.option("ActivityId"))
-    ]
+    watched = _watched(job, found)
     of = f"of {watched[0]}" if watched else "of no job here"
     result.notes.append(
         f"{job}: monitor {of}; needs no job, every file is asked after until it ends"
     )
-    result.notes += [f"  {note}" for note in _rest(job, {"ActivityId", "IndefinitePause"})]
+    if job.option("PackageTemplate"):
+        result.notes.append(
+            "  PackageTemplate: it is template of the job whose files it asks after"
+        )
+    taken = {"ActivityId", "IndefinitePause", "PackageTemplate"}
+    result.notes += [f"  {note}" for note in _rest(job, taken)]
 
 
 def _leave_out(job: Job, result: Result, why: Sequence[str]) -> None:

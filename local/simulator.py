@@ -157,6 +157,9 @@ class Simulator:
         self.statuses: tuple[str, ...] = (*RUNNING, "Processed")
         self.reject_text = b"REJECT"
         self.reject_errors = ["The journal does not balance.", "Account 999999 does not exist."]
+        self.keys_polls = 1
+        """So often the URL of an error keys file is asked for in vain."""
+        self.keys_location = "{base}/keys/{execution}/{entity}?sv=2026-01-01&sig=S3cretS1gnature"
         self.tokens: dict[str, tuple[str, float]] = {}
         self.token_seconds = 3600.0
 
@@ -240,7 +243,9 @@ class Simulator:
         with contextlib.suppress(_Gone):
             if fault and await self._instead(exchange, fault):
                 return
-            if operation != "token" and not await self._admit(exchange, authorized):
+            if operation not in ("token", "error_keys") and not await self._admit(
+                exchange, authorized
+            ):
                 return
             if serve_it is None:
                 await exchange.error(404, f"No resource was found for {scope['path']}")
@@ -251,6 +256,9 @@ class Simulator:
         path = unquote(exchange.scope["path"])
         if path == "/msi/token":
             return "token", "", self._token
+        if path.startswith("/keys/"):
+            exchange.rest = path.split("/")[2]
+            return "error_keys", "", self._error_keys
         match = re.fullmatch(r"/api/connector/(\w+)/\{?([0-9A-Fa-f-]+)\}?(?:/(.+))?", path)
         routes: dict[str, tuple[str, str, _Serve]] = {
             "dequeue": ("GET", "dequeue", self._dequeue),
@@ -496,6 +504,14 @@ class Simulator:
             received = self._by(lambda r: wanted in (r.execution_id, r.message_id))
             errors = received.errors if received else []
             await exchange.value(self.base_url, json.dumps(errors))
+        elif exchange.rest == "GenerateImportTargetErrorKeysFile":
+            received = self._by(lambda r: r.execution_id == said.get("executionId"))
+            await exchange.value(self.base_url, bool(received and received.errors))
+        elif exchange.rest == "GetImportTargetErrorKeysFileUrl":
+            execution, entity = quote(str(said["executionId"])), quote(str(said["entityName"]))
+            url = self.keys_location.format(base=self.base_url, execution=execution, entity=entity)
+            await exchange.value(self.base_url, "" if self.keys_polls else url)
+            self.keys_polls = max(0, self.keys_polls - 1)
         elif exchange.rest == "GetExecutionSummaryPageUrl":
             page = f"{self.base_url}/?cmp=DAT&executionId={quote(str(said.get('executionId')))}"
             await exchange.value(self.base_url, page)
@@ -536,6 +552,13 @@ class Simulator:
             ],
         }
         await exchange.answer(200, json.dumps(found).encode(), {"Content-Type": "application/json"})
+
+    async def _error_keys(self, exchange: "_Exchange", _: str) -> None:
+        """A file in D365's own storage, which takes a signature and no token."""
+        if "sig=" not in exchange.scope["query_string"].decode():
+            await exchange.answer(403, b"<Error><Code>AuthenticationFailed</Code></Error>")
+            return
+        await exchange.answer(200, f"LINENUMBER\r\n17 of {exchange.rest}\r\n".encode())
 
     def _by(self, test: Callable[[Received], bool]) -> Received | None:
         return next((received for received in self.received if test(received)), None)
@@ -669,7 +692,7 @@ class _Exchange:
         }
         await self.answer(status, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
-    async def value(self, base: str, value: str) -> None:
+    async def value(self, base: str, value: str | bool) -> None:
         body = {"@odata.context": f"{base}/data/$metadata#Edm.String", "value": value}
         await self.answer(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
 

@@ -50,6 +50,9 @@ ATTEMPTS: Final = 4
 LONGEST_WAIT: Final = 30.0
 """Seconds. A longer wait is not spent inside a run: the error says when to come back."""
 
+KEYS_WAITS: Final = (1, 2, 4, 8, 8, 8)
+"""Seconds to wait while D365 makes a file of error keys."""
+
 _ANSWER_LIMIT: Final = 16 * 1024 * 1024
 _IDLE_LIMIT: Final = 30.0
 _GUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
@@ -124,7 +127,12 @@ class D365:
     @contextmanager
     def download(self, message: DequeuedMessage) -> Iterator[Download]:
         """Open a package's download. Raises `D365Error`, also while it is read."""
-        url, ours = self._download_url(message.download_location)
+        with self._fetch(message.download_location) as download:
+            yield download
+
+    @contextmanager
+    def _fetch(self, location: str) -> Iterator[Download]:
+        url, ours = self._download_url(location)
         with self._open("download", "GET", url, authorize=ours) as response:
             if response.status != 200:
                 answer = _Answer(response.status, _drain("download", response))
@@ -215,6 +223,27 @@ class D365:
         if (urlsplit(url).hostname or "").lower() != self._host:
             raise Rejected("GetExecutionSummaryPageUrl", f"D365 gave a page elsewhere: {url}")
         return url
+
+    @contextmanager
+    def error_keys(self, execution_id: str, entity: str) -> Iterator[Download | None]:
+        """The keys of an entity's records that did not come from staging into their table; None for none.
+
+        Microsoft Learn, "Data management package REST API": GenerateImportTargetErrorKeysFile says whether
+        there are any, GetImportTargetErrorKeysFileUrl gives the file's URL once it is made (a shared access
+        signature on another host: our token does not go there). Raises `D365Error`.
+        """
+        arguments = {"executionId": execution_id, "entityName": entity}
+        if _text_value(self._action("GenerateImportTargetErrorKeysFile", arguments)) != "true":
+            yield None
+            return
+        for wait in KEYS_WAITS:
+            url = _text_value(self._action("GetImportTargetErrorKeysFileUrl", arguments)).strip()
+            if url not in ("", "null"):
+                with self._fetch(url) as download:
+                    yield download
+                return
+            clock.sleep(wait)
+        raise Unavailable("error keys", f"D365 has not made the file in {sum(KEYS_WAITS)} seconds")
 
     def _action(self, name: str, arguments: Mapping[str, str]) -> "_Answer":
         return self._call(name, "POST", _ODATA + name, json.dumps(arguments).encode())

@@ -206,14 +206,9 @@ def _wrap(bridge: Bridge, template: str, job: ImportJob, file: File, package: IO
     digest = hashlib.sha256()
 
     blob = bridge.account.blobs.get_blob_client(file.container, file.name)
-
-    def content() -> Iterator[bytes]:
-        for chunk in transfer.load(blob, file.etag, file.size):
-            digest.update(chunk)
-            yield chunk
-
+    content = transfer.load(blob, file.etag, file.size, digest.update)
     try:
-        templates.wrap(found, content(), file.size, package)
+        templates.wrap(found, content, file.size, package)
     except ResourceModifiedError as error:
         raise blobs.Lost(file.name) from error
     return digest.hexdigest()
@@ -255,9 +250,7 @@ def _send(
             yield from iter(lambda: package.read(transfer.BLOCK), b"")
             return
         digest = hashlib.sha256()
-        for chunk in transfer.load(blob, sending.etag, file.size):
-            digest.update(chunk)
-            yield chunk
+        yield from transfer.load(blob, sending.etag, file.size, digest.update)
 
     length = package.seek(0, SEEK_END) if package else file.size
     try:

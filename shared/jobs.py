@@ -165,6 +165,12 @@ class ImportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
             extra={"mistake": "must be hold or resend"},
         ),
     ] = "hold"
+    error_keys: Annotated[
+        bool,
+        Meta(
+            description="Keep D365's file with the keys of the records that failed beside a failed file."
+        ),
+    ] = False
     enabled: Annotated[bool, Meta(description="false pauses the job; files wait.")] = True
 
     @property

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
-from shared import blobs, clock, importing, outcomes
+from shared import blobs, clock, failures, importing, outcomes
 from shared.blobs import File
 from shared.bridge import Bridge
 from shared.d365 import MessageId
@@ -109,8 +109,8 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
     if kind == "succeeded":
         outcomes.succeed(bridge.account, file, record)
     elif kind == "failed":
-        said = _what_d365_says(bridge, job, message_id)
-        text = f"D365 ended the import as {status}{_first_error(said)}"
+        said = failures.what_d365_says(bridge, job, file)
+        text = f"D365 ended the import as {status}{failures.first_error(said)}"
         outcomes.fail(bridge.account, file, record, "not-imported", text, said)
     elif now - clock.parse(record.sent) > GIVE_UP:
         text = f"no final status after {GIVE_UP.days} days; the last one is {status or 'none'}"
@@ -142,35 +142,3 @@ def meaning(status: str) -> str:
     key = status.strip().lower()
     kinds = {"running": RUNNING, "succeeded": SUCCEEDED, "failed": FAILED}
     return next((kind for kind, values in kinds.items() if key in values), "unknown")
-
-
-def _what_d365_says(bridge: Bridge, job: ImportJob | None, message_id: MessageId) -> dict[str, Any]:
-    """D365's own account of a failure: execution, log, counts for each entity, errors. Whatever can't be had
-    is left out with the reason, since the failure itself must be filed all the same."""
-    said: dict[str, Any] = {}
-    execution_id = ""
-    if job:
-        try:
-            found = bridge.d365.job_status(job.activity_id, message_id)
-            state = found.get("DataJobStatus")
-            state = state if isinstance(state, dict) else {}
-            execution_id = str(state.get("ExecutionIdentifier") or "")
-            said["executionId"] = execution_id
-            said["jobState"] = state.get("DataJobState")
-            said["log"] = found.get("ExecutionLog")
-            said["entities"] = found.get("ExecutionDetail")
-        except D365Error as error:
-            said["jobStatusUnavailable"] = str(error)
-    try:
-        # The Scheduler passes the message id where it knows no execution id.
-        said["errors"] = bridge.d365.execution_errors(execution_id or message_id)
-    except D365Error as error:
-        said["errorsUnavailable"] = str(error)
-    return said
-
-
-def _first_error(said: Mapping[str, Any]) -> str:
-    errors = said.get("errors")
-    if isinstance(errors, list) and errors:
-        return f": {errors[0]}" + (f" (and {len(errors) - 1} more)" if len(errors) > 1 else "")
-    return ""

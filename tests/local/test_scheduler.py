@@ -59,6 +59,7 @@ def test_jobs_of_the_package_api_are_left_out_with_what_to_do() -> None:
     assert "'Customers migration'" in text
     assert '"companyFrom": {"separator": "_", "position": 2}' in text
     assert '"template": "customers.zip"' in text
+    assert '"errorKeys": true' in text
     assert '"name": "Trial-balance"' in text
 
 
@@ -144,7 +145,13 @@ _KEYS = sorted(
     | {"SearchPattern", "OrderBy", "ReverseOrder", "UploadInOrder", "DelayBetweenFiles"}
     | {"UnzipPackage", "DeletePackage", "IndefinitePause", "DataProject", "PackageTemplate"}
     | {"MultiCompanyImport", "GetLegalEntityFromFilename", "FilenameSeparator"}
-    | {"LegalEntityTokenPosition", "InputFilesArePackages", "Unheard", "DownloadSuccessDir"}
+    | {
+        "LegalEntityTokenPosition",
+        "InputFilesArePackages",
+        "GetImportTargetErrorKeysFile",
+        "Unheard",
+        "DownloadSuccessDir",
+    }
 )
 _texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=12)
 _values = st.sampled_from(["True", "False", "3", ACTIVITY, "*.csv", "Size", "*.*"]) | _texts

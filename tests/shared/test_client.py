@@ -213,6 +213,25 @@ def test_the_token_goes_to_d365_alone(bridge: Bridge, elsewhere: tuple[str, Else
     assert "authorization" not in headers
 
 
+def test_error_keys_are_fetched_without_the_token(
+    bridge: Bridge, d365: Simulator, elsewhere: tuple[str, Elsewhere]
+) -> None:
+    """A1: they lie in D365's own storage, under a signature; its URL is asked for until there is one."""
+    url, server = elsewhere
+    message_id = send(bridge)
+    (received,) = d365.received
+    with bridge.d365.error_keys(received.execution_id, "General journal") as download:
+        assert download is None
+    received.errors = ["Bad."]
+    d365.keys_location, d365.keys_polls = url + "/keys?sv=1&sig=secret", 2
+    with bridge.d365.error_keys(received.execution_id, "General journal") as download:
+        assert download
+        assert download.read(1 << 20) == PACKAGE
+    (headers,) = server.headers
+    assert "authorization" not in headers
+    assert message_id
+
+
 @pytest.mark.parametrize(
     "location", ["http://elsewhere.example/x", "file:///etc/passwd", "ftp://x/y"]
 )

@@ -125,7 +125,7 @@ def test_a_file_that_d365_does_not_take_now_keeps_its_place(
 
 
 def test_workers_side_by_side_keep_the_order(
-    bridge: Bridge, d365: Simulator, account: DataAccount
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
 ) -> None:
     """Eight workers, each with an event of its own, on a slow D365: never two at once, none out of order."""
     bridge = ordered(d365, account)
@@ -147,6 +147,7 @@ def test_workers_side_by_side_keep_the_order(
         thread.join()
     assert len(d365.received) <= 1
     for _ in range(20):
+        later(timedelta(seconds=5))  # so long at most one waits that met another
         work_queue(bridge)
         reconciling.reconcile(bridge)
     assert [f"journals/{each}" for each in arrived(d365)] == names
