@@ -212,6 +212,22 @@ def make_emulator() -> None:
             stamp.write_text(wanted, encoding="utf-8")
 
 
+def make_browser() -> None:
+    """Installs Chromium with apt where no browser for the tests of the page is found, as root only."""
+    from local.chromium import find_chromium
+
+    if find_chromium() or not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return
+    if shutil.which("apt-get"):
+        say("Installing Chromium for the tests of the page (apt-get)")
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        packages = ["chromium", "fonts-dejavu-core"]
+        for words in (["update", "-qq"], ["install", "-qq", "--no-install-recommends", *packages]):
+            command = ["apt-get", "-y", *words]
+            # Without it those tests fail and say what to do; the others must run all the same.
+            subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
+
+
 # --- The commands -----------------------------------------------------------------------------
 
 
@@ -254,6 +270,7 @@ def setup(_: list[str]) -> int:
 def test(arguments: list[str]) -> int:
     if arguments:
         return run_steps([["pytest", *arguments]])
+    make_browser()
     # Most of a test is waiting, so more run side by side than there are cores.
     return run_steps([*checks(), ["pytest", "-n", "4"]])
 

@@ -1,0 +1,267 @@
+"""The operator's page in a real browser: by clicks and keys, without JavaScript, in light, dark and on a phone.
+
+`SCREENSHOTS=folder` keeps what the browser showed.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from local.chromium import find_chromium
+from local.hosting import ROOT, RunningHost
+from local.samples import VENDORS, package
+from local.samples import Part as Entity
+from local.simulator import Simulator
+from shared.blobs import FAILED, SUCCEEDED, DataAccount
+from tests.conftest import EXPORT_ID, contents, drop
+from tests.e2e.conftest import until
+
+ARGUMENTS: Final = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PHONE: Final = {"width": 390, "height": 844}
+DESK: Final = {"width": 1200, "height": 900}
+BAD: Final = b"1;2;REJECT"
+
+type Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    found = find_chromium()
+    if not found:
+        pytest.fail(
+            "no Chromium was found: install it (Debian: apt-get install chromium), or name a Chromium, "
+            "Chrome or Edge in CHROMIUM"
+        )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, app: RunningHost) -> Iterator[Open]:
+    """Opens a view; keywords are of the browser's context. A complaint of the browser fails the test."""
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+
+    def opened(view: str = "", **options: Any) -> Page:
+        options = {"viewport": DESK, "java_script_enabled": False, **options}
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda said: complaints.append(said.text))
+        page.goto(f"{app.url}/api/operate{'/' if view else ''}{view}")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    # That a refusal is answered with 409 is no news.
+    assert not [text for text in complaints if "Failed to load resource" not in text]
+
+
+def keep(page: Page, name: str) -> None:
+    """Keep what the browser shows, where somebody wants to look at it."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def failed(account: DataAccount, host: RunningHost, files: int = 1) -> None:
+    """Wait until so many files have failed."""
+    until(lambda: len(contents(account, FAILED)) == 2 * files, host)
+
+
+def test_a_person_sees_a_file_fail_mends_it_and_sees_it_succeed(
+    open_page: Open, account: DataAccount, d365: Simulator, app: RunningHost
+) -> None:
+    """From the first page to the file, by clicks alone; nothing is sent before the box is ticked."""
+    drop(account, "journals/USMF/may.csv", BAD)
+    failed(account, app)
+    page = open_page()
+    page.get_by_role("row", name=re.compile("journals")).get_by_role("link", name="1").click()
+    expect(page.get_by_text(d365.reject_errors[0])).to_be_visible()
+    page.get_by_role("link", name="journals/USMF/may.csv").click()
+    expect(page.get_by_text("What to do:")).to_be_visible()
+    expect(page.get_by_text(d365.reject_errors[1]).first).to_be_visible()
+    d365.reject_text = b""
+    page.get_by_text("Send it again").first.click()
+    form = page.locator("form").filter(has=page.get_by_role("button", name="Send it again"))
+    form.get_by_label("Who you are").fill("Ada")
+    form.get_by_label("Why").fill("the journal balances now")
+    form.get_by_role("button").click()
+    expect(page.get_by_role("heading", name="Done")).not_to_be_visible()
+    assert len(d365.received) == 1
+    form.get_by_role("checkbox").check()
+    form.get_by_role("button").click()
+    expect(page.get_by_role("status")).to_contain_text("journals/USMF/may.csv")
+    until(lambda: contents(account, SUCCEEDED), app)
+    page.get_by_role("link", name="Succeeded").click()
+    page.get_by_role("link", name="journals/USMF/may.csv").click()
+    expect(page.get_by_text("the journal balances now")).to_be_visible()
+    assert len(d365.received) == 2
+
+
+def test_a_held_file_is_released_by_its_message_id(
+    open_page: Open, account: DataAccount, d365: Simulator, app: RunningHost
+) -> None:
+    """A wrong id is refused in words; the right one sees it through, with one enqueue."""
+    d365.add_fault("enqueue", "reset-after")
+    drop(account, "journals/USMF/may.csv")
+    failed(account, app)
+
+    def release(message_id: str) -> Page:
+        page = open_page("files?state=held")
+        page.get_by_role("link", name="journals/USMF/may.csv").click()
+        page.get_by_text("D365 has it", exact=True).click()
+        form = page.locator("form").filter(has=page.get_by_label("Message id in D365"))
+        form.get_by_label("Message id in D365").fill(message_id)
+        form.get_by_label("Who you are").fill("Ada")
+        form.get_by_label("Why").fill("found under Manage messages")
+        form.get_by_role("checkbox").check()
+        form.get_by_role("button").click()
+        return page
+
+    refused = release("99999999-9999-4999-8999-999999999999")
+    expect(refused.get_by_role("alert")).to_contain_text("does not know that message id")
+    done = release(d365.received[0].message_id)
+    expect(done.get_by_role("status")).to_be_visible()
+    until(lambda: contents(account, SUCCEEDED), app)
+    assert len(d365.received) == 1
+
+
+def test_a_file_that_went_on_is_not_touched_by_an_old_page(
+    open_page: Open, account: DataAccount, d365: Simulator, app: RunningHost
+) -> None:
+    """Two people look at the same file; the second one's form does nothing, and says why."""
+    drop(account, "journals/USMF/may.csv", BAD)
+    failed(account, app)
+    pages = [open_page("files"), open_page("files")]
+    for page in pages:
+        page.get_by_role("link", name="journals/USMF/may.csv").click()
+        page.get_by_text("It is dealt with").click()
+        form = page.locator("form").filter(has=page.get_by_role("button", name="Dismiss it"))
+        form.get_by_label("Who you are").fill("Ada")
+        form.get_by_label("Why").fill("corrected by hand")
+        form.get_by_role("checkbox").check()
+    for page in pages:
+        page.get_by_role("button", name="Dismiss it").click()
+    expect(pages[0].get_by_role("status")).to_contain_text("Dismissed")
+    expect(pages[1].get_by_role("alert")).to_contain_text("has changed since you looked at it")
+
+
+def test_the_keyboard_reaches_everything(
+    open_page: Open, account: DataAccount, app: RunningHost
+) -> None:
+    """Skip link first, then the navigation; a form opens with Enter and is filled by Tab."""
+    drop(account, "journals/USMF/may.csv", BAD)
+    failed(account, app)
+    page = open_page("files")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="To the content")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Jobs")).to_be_focused()
+    page.get_by_role("link", name="journals/USMF/may.csv").focus()
+    page.keyboard.press("Enter")
+    summary = page.locator("summary", has_text="Send it again")
+    summary.focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.locator("#resend-by")).to_be_focused()
+    outline = summary.evaluate("e => { e.focus(); return getComputedStyle(e).outlineStyle }")
+    assert outline == "solid"
+
+
+@pytest.fixture
+def full(account: DataAccount, d365: Simulator, app: RunningHost) -> RunningHost:
+    """The app with something of everything."""
+    d365.add_package(EXPORT_ID, package("Vendors", [Entity(VENDORS, 20)]))
+    app.invoke("export_packages")
+    d365.add_fault("enqueue", "reset-after")
+    drop(account, "journals/USMF/a held one.csv")
+    failed(account, app)
+    drop(account, f"journals/USMF/{'long ' * 30}Ünïcode 日本.csv", BAD)
+    drop(account, "journals/USMF/june.csv")
+    failed(account, app, 2)
+    until(lambda: contents(account, SUCCEEDED), app)
+    app.deliver_events(False)
+    drop(account, "packages/waits.zip")
+    return app
+
+
+VIEWS: Final = ("", "files", "files?state=exported", "files?state=waiting", "check")
+
+
+@pytest.mark.parametrize("look", ["light", "dark", "phone"])
+def test_axe_finds_nothing_that_keeps_people_out(
+    open_page: Open, full: RunningHost, look: str
+) -> None:
+    """Labels, contrast, structure, names, language: every view, every form open; nothing wider than a phone."""
+    assert full.alive()
+    looks: dict[str, dict[str, Any]] = {
+        "light": {"color_scheme": "light"},
+        "dark": {"color_scheme": "dark"},
+        "phone": {"viewport": PHONE},
+    }
+    axe = (ROOT / "node_modules/axe-core/axe.min.js").read_text(encoding="utf-8")
+    page = open_page(**looks[look], java_script_enabled=True, bypass_csp=True)
+    root = page.url
+
+    def look_at(name: str) -> None:
+        keep(page, f"{look}-{name}")
+        page.evaluate(axe)
+        # The viewer can stop the page from loading anew (WCAG 2.2.1), which axe can't see.
+        rules = "axe.run({rules: {'meta-refresh': {enabled: false}}})"
+        found = page.evaluate(rules)["violations"]
+        wrong = [(each["id"], [node["html"] for node in each["nodes"]][:3]) for each in found]
+        assert not wrong, name
+        wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0, f"{name} is {wide} px too wide"
+
+    for view in VIEWS:
+        page.goto(f"{root}/{view}".rstrip("/"))
+        look_at(re.sub(r"\W+", "-", view) or "jobs")
+    page.goto(f"{root}/files?state=held")
+    page.get_by_role("link", name="a held one").click()
+    for summary in page.locator("summary").all():
+        summary.click()
+    look_at("held")
+    page.goto(f"{root}/files")
+    page.get_by_role("link", name="Ünïcode").click()
+    look_at("failed")
+
+
+def test_dark_is_dark_and_light_is_light(open_page: Open) -> None:
+    """As the viewer's system says."""
+
+    def brightness(scheme: str) -> int:
+        page = open_page(color_scheme=scheme)
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return sum(map(int, re.findall(r"\d+", colour)[:3]))
+
+    assert brightness("dark") < 100
+    assert brightness("light") > 600
+
+
+def test_it_loads_anew_unless_that_is_switched_off(open_page: Open) -> None:
+    """Without JavaScript; each link keeps the viewer's choice."""
+    page = open_page()
+    assert page.locator('meta[http-equiv="refresh"]').count() == 1
+    page.get_by_role("link", name="stop").click()
+    assert page.locator('meta[http-equiv="refresh"]').count() == 0
+    page.get_by_role("link", name="Files").click()
+    assert page.locator('meta[http-equiv="refresh"]').count() == 0
+    page.get_by_role("link", name="load anew").click()
+    assert page.locator('meta[http-equiv="refresh"]').count() == 1
