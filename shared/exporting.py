@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from mimetypes import guess_type
@@ -102,13 +103,17 @@ class _Run:
 
     def _another_turn(self, queue: _Queue) -> None:
         queue.turns += 1
-        self._pool.submit(self._turn, queue)
+        self._submit(queue)
+
+    def _submit(self, queue: _Queue) -> None:
+        # With its context: the worker knows by it which invocation a log line belongs to.
+        self._pool.submit(copy_context().run, self._turn, queue)
 
     def _turn(self, queue: _Queue) -> None:
         try:
             if message := self._take(queue):
                 self._serve(queue, message)
-                self._pool.submit(self._turn, queue)  # the next one, behind the turns of the others
+                self._submit(queue)  # the next one, behind the turns of the others
                 return
         except Exception as error:  # noqa: BLE001 - whatever it is, the run must come to its end
             self._fail(queue, error)

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
@@ -350,3 +351,18 @@ def test_what_nobody_expected_ends_the_job_and_not_the_run(
     monkeypatch.setattr(exporting, "_store", lambda *_: 1 / 0)
     assert exporting.export_packages(bridge) == Totals(0, 1)
     assert events("export.failed")[0]["error"] == "division by zero"
+
+
+def test_what_is_reported_belongs_to_its_invocation(
+    bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker knows by the context which invocation a log line is of: the run's threads carry it."""
+    invocation: ContextVar[str] = ContextVar("invocation")
+    invocation.set("this one")
+    seen: list[str | None] = []
+    monkeypatch.setattr(exporting, "report", lambda *_, **__: seen.append(invocation.get(None)))
+    for _ in range(3):
+        d365.add_package(EXPORT_ID, SMALL)
+    exporting.export_packages(bridge)
+    assert len(seen) == 7
+    assert set(seen) == {"this one"}
