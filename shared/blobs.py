@@ -208,9 +208,13 @@ def unstamped(name: str) -> str:
 
 def external_id(name: str) -> str:
     """What D365 shows for a file: its stamped file name in ASCII, at most 128 characters."""
-    stem, stamp, *suffix = name.rsplit("/", 1)[-1].rsplit(".", 2)
-    tail = ".".join([stamp, *(quote(s, safe=" ") for s in suffix)])
-    return f"{quote(stem, safe=' ()+,=@~')[: 127 - len(tail)]}.{tail}"
+    file = name.rsplit("/", 1)[-1]
+    found = _STAMP.search(file)
+    stem, stamped_ = (file[: found.start()], found[0][1:]) if found else (file, "")
+    stamp, _, suffix = stamped_.partition(".")
+    suffix = quote(suffix, safe=" ")
+    tail = f".{stamp}" + f".{suffix}" * (0 < len(suffix) <= 32)
+    return quote(stem, safe=" ()+,=@~")[: 128 - len(tail)] + tail
 
 
 ERROR_KEYS: Final = ".error.keys/"
