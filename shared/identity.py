@@ -8,19 +8,22 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from azure.identity import DefaultAzureCredential
+    from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
 
 
-def new_credential(client_id: str | None = None) -> "DefaultAzureCredential":
-    """A credential with an empty token cache; `client_id` is a user-assigned managed identity's."""
-    from azure.identity import DefaultAzureCredential
+def new_credential(
+    client_id: str | None = None,
+) -> "DefaultAzureCredential | ManagedIdentityCredential":
+    """A credential with an empty token cache; `client_id` names a user-assigned managed identity, and then it
+    is that one, whatever else the environment holds (a client secret for D365, say)."""
+    from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
 
-    if client_id:
-        return DefaultAzureCredential(managed_identity_client_id=client_id)
-    return DefaultAzureCredential()
+    return ManagedIdentityCredential(client_id=client_id) if client_id else DefaultAzureCredential()
 
 
 @lru_cache(maxsize=4)
-def credential(client_id: str | None = None) -> "DefaultAzureCredential":
+def credential(
+    client_id: str | None = None,
+) -> "DefaultAzureCredential | ManagedIdentityCredential":
     """The process's shared credential, whose tokens are cached."""
     return new_credential(client_id)

@@ -54,7 +54,7 @@ def succeed(account: DataAccount, file: File, record: Record) -> None:
         file=file.name,
         messageId=record.messageid,
         status=record.status,
-        seconds=_seconds_since(record.claimed),
+        seconds=_seconds_since_drop(file.name),
     )
 
 
@@ -146,5 +146,6 @@ def _report(file: File, record: Record, error: str, d365: Mapping[str, Any] | No
     return json.dumps(found, indent=2, ensure_ascii=False, default=str) + "\n"
 
 
-def _seconds_since(text: str) -> float:
-    return round((clock.now() - clock.parse(text)).total_seconds(), 1) if text else 0.0
+def _seconds_since_drop(name: str) -> float:
+    dropped = blobs.dropped_at(name)
+    return round((clock.now() - dropped).total_seconds(), 1) if dropped else 0.0
