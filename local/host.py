@@ -32,7 +32,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
 from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
-from azure.identity import DefaultAzureCredential
+from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
 from azure.storage.blob import BlobServiceClient
 from azure.storage.queue import QueueClient, QueueServiceClient
 from croniter import croniter
@@ -105,9 +105,7 @@ def connect(connection: str) -> tuple[BlobServiceClient, QueueServiceClient]:
         raise AppFailed(f"the app setting {missing} is missing (or {connection})") from None
     client_id = os.environ.get(f"{connection}__clientId")
     credential = (
-        DefaultAzureCredential(managed_identity_client_id=client_id)
-        if client_id
-        else DefaultAzureCredential()
+        ManagedIdentityCredential(client_id=client_id) if client_id else DefaultAzureCredential()
     )
     return (
         BlobServiceClient(uris[0], credential=credential, retry_total=0),

@@ -8,6 +8,7 @@ all. Everything that it was asked and everything that it took is recorded, so th
 
 import argparse
 import asyncio
+import base64
 import contextlib
 import gzip
 import hashlib
@@ -20,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, quote, unquote
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from local.serving import reset, serve
 
@@ -584,8 +585,8 @@ class Simulator:
             await exchange.error(401, "The identity header is wrong.")
             return
         resource = parse_qs(exchange.scope["query_string"].decode()).get("resource", [""])[0]
-        token = f"token-{uuid4().hex}"
         expires = time.time() + self.token_seconds
+        token = _unsigned_jwt(resource, expires)
         self.tokens[token] = (resource.rstrip("/"), expires)
         found = {
             "access_token": token,
@@ -631,6 +632,21 @@ class Simulator:
         await exchange.answer(
             200, json.dumps(result).encode(), {"Content-Type": "application/json"}
         )
+
+
+def _unsigned_jwt(audience: str, expires: float) -> str:
+    """A token of Entra's form. Azurite reads its claims, and checks no signature."""
+    claims = {
+        "aud": audience.rstrip("/"),
+        "iss": f"https://sts.windows.net/{UUID(int=1)}/",
+        "iat": int(time.time()) - 60,
+        "nbf": int(time.time()) - 60,
+        "exp": int(expires),
+        "jti": uuid4().hex,
+    }
+    parts = [{"typ": "JWT", "alg": "RS256"}, claims]
+    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in parts]
+    return b".".join([*encoded, b"unsigned"]).decode()
 
 
 class _Gone(Exception):
