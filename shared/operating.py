@@ -1,7 +1,7 @@
 """What a person sees: the jobs, the files and packages with their states, one file whole. It changes nothing.
 
-Each view costs a few storage requests, however many files there are: a listing is one page of the container
-that is the state, in name order, and what happened lately comes from the journal.
+Each view costs a few storage requests, however many files there are: a listing is a page of the container that
+is the state, in name order, and what happened lately comes from the journal.
 """
 
 import json
@@ -37,7 +37,9 @@ ROWS: Final = 50
 """Files on a page."""
 
 LOOKED_AT: Final = 5000
-"""Files that a view with a filter reads (one request); what lies beyond is on its next page."""
+"""Blobs that a view with a filter reads at most, in `STEP`s; what lies beyond is on its next page."""
+
+STEP: Final = 500
 
 COUNTED: Final = 5000
 """Files of a container that the overview counts (one request)."""
@@ -149,13 +151,16 @@ def files(bridge: Bridge, wanted: Filter) -> Listing:
         prefix = part.lstrip("/") if part.lstrip("/").startswith(prefix) else prefix + part
         part = ""
     sifts = bool(part or wanted.since or wanted.until or wanted.state in ("held", "exported"))
-    found, token = blobs.page(
-        bridge.account, container, prefix, LOOKED_AT if sifts else ROWS, wanted.token
-    )
-    chosen = [each for each in found if _fits(each, wanted, part)]
-    with ThreadPoolExecutor(8) as pool:
-        rows = list(pool.map(partial(_row_with_error, bridge), chosen))
-    return Listing(rows, len(found), token)
+    rows: list[Row] = []
+    looked_at, token = 0, wanted.token
+    while True:
+        found, token = blobs.page(bridge.account, container, prefix, STEP if sifts else ROWS, token)
+        chosen = [each for each in found if _fits(each, wanted, part)]
+        with ThreadPoolExecutor(8) as pool:
+            rows += pool.map(partial(_row_with_error, bridge), chosen)
+        looked_at += len(found)
+        if not sifts or not token or len(rows) >= ROWS or looked_at >= LOOKED_AT:
+            return Listing(rows, looked_at, token)
 
 
 def _fits(file: File, wanted: Filter, part: str) -> bool:

@@ -8,10 +8,12 @@ error report beside it, and in the log.
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, Literal
 from urllib.parse import quote
+from uuid import uuid4
 
 from shared import blobs, clock, importing, operating
 from shared.blobs import File, Record
@@ -64,7 +66,8 @@ def resend(bridge: Bridge, order: Order) -> str:
         "replayed": clock.text(clock.now()),
     }
     if not blobs.put_back(bridge.account, marked, told):
-        blobs.update(bridge.account, marked, file.record)
+        with suppress(blobs.Lost):
+            blobs.update(bridge.account, marked, file.record)
         raise NotDone(f"imports/{source} came in just now: wait until it is taken, and look again")
     _note(bridge, file, order, "resent")
     report(
@@ -225,6 +228,7 @@ def _looked_at(bridge: Bridge, container: str, order: Order) -> File:
 def _mark(bridge: Bridge, file: File, order: Order, resolution: Resolution) -> File:
     record: Record = replace(
         file.record,
+        sender=uuid4().hex,  # two who say the same in the same second are still two
         resolution=resolution,
         resolvedby=redact(order.by),
         resolved=clock.text(clock.now()),

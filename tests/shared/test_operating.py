@@ -1,0 +1,148 @@
+"""What the page knows: paging that misses nothing, bounded requests, the journal's truth and its limits."""
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shared import blobs, clock, journal, operating, telemetry
+from shared.blobs import DataAccount
+from shared.bridge import Bridge
+from shared.journal import JOURNAL
+from shared.operating import Filter
+from tests.conftest import drop
+
+
+@pytest.fixture
+def noted(account: DataAccount) -> Iterator[DataAccount]:
+    """A data account that keeps a journal, and has none yet."""
+    if account.blobs.get_container_client(JOURNAL).exists():
+        for found in account.blobs.get_container_client(JOURNAL).list_blobs():
+            account.blobs.get_blob_client(JOURNAL, found.name).delete_blob()
+    journal.keep(account)
+    yield account
+    telemetry.listeners.clear()
+
+
+def test_pages_together_show_each_file_once(
+    bridge: Bridge, account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In name order, no page longer than asked for."""
+    monkeypatch.setattr(operating, "ROWS", 7)
+    names = [drop(account, f"journals/{number:03}.csv") for number in range(25)]
+    seen: list[str] = []
+    token = ""
+    while True:
+        found = operating.files(bridge, Filter("waiting", token=token))
+        assert len(found.rows) <= 7
+        seen += [row.name for row in found.rows]
+        token = found.next_token
+        if not token:
+            break
+    assert seen == names
+
+
+def test_a_filter_reads_no_more_than_its_limit(
+    bridge: Bridge, account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it looks for lies at the end: the view says how far it looked, and goes on from there."""
+    monkeypatch.setattr(operating, "STEP", 5)
+    monkeypatch.setattr(operating, "LOOKED_AT", 10)
+    for number in range(25):
+        drop(account, f"journals/{number:03}.csv")
+    drop(account, "journals/z.csv")
+    wanted = Filter("waiting", name="Z.CSV")
+    first = operating.files(bridge, wanted)
+    assert (first.rows, first.looked_at) == ([], 10)
+    second = operating.files(bridge, Filter("waiting", name="Z.CSV", token=first.next_token))
+    third = operating.files(bridge, Filter("waiting", name="Z.CSV", token=second.next_token))
+    assert [row.name for row in third.rows] == ["journals/z.csv"]
+    assert not third.next_token
+
+
+def test_a_date_is_a_whole_day(bridge: Bridge, account: DataAccount) -> None:
+    """Both ends included."""
+    drop(account, "journals/may.csv")
+    today = datetime.now(UTC).date()
+    yesterday = today - timedelta(days=1)
+
+    def count(**days: object) -> int:
+        return len(operating.files(bridge, Filter("waiting", **days)).rows)  # type: ignore[arg-type]
+
+    assert count(since=today, until=today) == 1
+    assert count(until=yesterday) == 0
+    assert count(since=yesterday, until=today) == 1
+
+
+def test_the_journal_keeps_what_many_write_at_once(noted: DataAccount) -> None:
+    """Sixteen threads, the container and the hour's blob not there yet: no line is lost, none is torn."""
+
+    def write(number: int) -> None:
+        for each in range(5):
+            telemetry.report(
+                "file.succeeded", job="j", file=f"{number}-{each}", messageId="", seconds=1
+            )
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = journal.recent(noted)
+    assert len({entry.fields["file"] for entry in found.entries}) == 80
+    assert found.complete
+
+
+def test_quiet_runs_are_noted_now_and_then(
+    noted: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that found nothing is written once in a quarter of an hour, one that did something always."""
+    moment = datetime.now(UTC) - timedelta(hours=2)
+
+    def run(minutes: int, packages: int = 0) -> None:
+        monkeypatch.setattr(clock, "now", lambda: moment + timedelta(minutes=minutes))
+        telemetry.report("export.finished", job="j", packages=packages, failed=0, seconds=0)
+
+    for minutes in range(0, 60, 5):
+        run(minutes)
+    run(57, packages=1)
+    monkeypatch.setattr(clock, "now", lambda: moment + timedelta(hours=1))
+    entries = journal.recent(noted).entries
+    assert [entry.fields["packages"] for entry in entries] == [0, 0, 0, 0, 1]
+
+
+def test_of_a_busy_hour_the_end_is_shown_and_that_is_said(
+    noted: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first line that is left is whole."""
+    monkeypatch.setattr(journal, "TAIL", 1000)
+    for number in range(30):
+        telemetry.report("file.succeeded", job="j", file=str(number), messageId="", seconds=1)
+    found = journal.recent(noted)
+    assert not found.complete
+    assert [entry.fields["file"] for entry in found.entries][-1] == "29"
+    assert 1 < len(found.entries) < 30
+
+
+def test_a_journal_that_can_t_be_written_stops_nothing(
+    noted: DataAccount, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A block blob stands where the hour's lines should go: the event is logged, and a warning."""
+    name = f"{clock.now():%Y/%m/%d/%H}.jsonl"
+    telemetry.report("file.succeeded", job="j", file="1", messageId="", seconds=1)
+    noted.blobs.get_blob_client(JOURNAL, name).delete_blob()
+    noted.blobs.get_blob_client(JOURNAL, name).upload_blob(b"something else")
+    telemetry.report("file.succeeded", job="j", file="2", messageId="", seconds=1)
+    assert "the journal lacks a line" in caplog.text
+    assert journal.recent(noted).entries == []
+
+
+def test_a_stamped_name_gives_back_its_path_and_time() -> None:
+    """Names with dots, without a suffix, and names that were never stamped."""
+    moment = datetime(2026, 5, 1, 12, 30, 5, tzinfo=UTC)
+    for path in ("j/USMF/may.csv", "j/may", "j/a.b.c.xml", "j/.hidden"):
+        name = blobs.stamped(path, moment, '"0x1"')
+        assert (blobs.unstamped(name), blobs.dropped_at(name)) == (path, moment)
+    assert blobs.unstamped("j/may.csv") == "j/may.csv"
+    assert blobs.dropped_at("j/may.99999999T999999Z-00000000.csv") is None

@@ -1,0 +1,212 @@
+"""What people do about files, in one process: two at once, a crash in the middle, a job that is stopped."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from threading import Barrier
+from typing import Any
+
+import pytest
+
+from local.simulator import Simulator
+from shared import blobs, importing, reconciling, replaying
+from shared.blobs import FAILED, IMPORTS, PROCESSING, SUCCEEDED, DataAccount
+from shared.bridge import Bridge
+from shared.replaying import NotDone, Order
+from tests.conftest import contents, drop, make_bridge, only, work_queue
+
+type Events = Callable[[str], list[dict[str, Any]]]
+
+
+def fail_one(bridge: Bridge, name: str = "journals/USMF/may.csv") -> blobs.File:
+    """A file that D365 has rejected."""
+    drop(bridge.account, name, b"1;2;REJECT")
+    importing.import_file(bridge, name)
+    work_queue(bridge)
+    return only(bridge.account, FAILED)
+
+
+def order(file: blobs.File, **changes: str) -> Order:
+    """What a person asks for, having looked at the file."""
+    asked = Order(file.name, file.etag, "Ada", "it balances now")
+    return replace(asked, **changes) if changes else asked
+
+
+def test_of_many_who_send_a_file_again_one_does(bridge: Bridge, d365: Simulator) -> None:
+    """Eight clicks at once on the same page: one new version, whatever the event does meanwhile."""
+    file = fail_one(bridge)
+    d365.reject_text = b""
+    together = Barrier(8)
+
+    def click(_: int) -> str:
+        together.wait()
+        try:
+            source = replaying.resend(bridge, order(file))
+        except NotDone as error:
+            return str(error)
+        importing.import_file(bridge, source)  # the event comes at once
+        return "sent"
+
+    with ThreadPoolExecutor(8) as pool:
+        said = list(pool.map(click, range(8)))
+    work_queue(bridge)
+    assert said.count("sent") == 1
+    assert len(d365.received) == 2
+    assert len(list(blobs.listed(bridge.account, SUCCEEDED))) == 1
+    assert not list(blobs.listed(bridge.account, FAILED))
+
+
+def test_a_crash_before_the_copy_leaves_the_file_with_its_mark(
+    bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is nowhere twice; the mark says that somebody began, and whoever looks anew may go on."""
+    file = fail_one(bridge)
+
+    def crash(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(blobs, "put_back", crash)
+        with pytest.raises(KeyboardInterrupt):
+            replaying.resend(bridge, order(file))
+    marked = only(bridge.account, FAILED)
+    assert (marked.record.resolution, marked.record.resolvedby) == ("resending", "Ada")
+    assert not contents(bridge.account, IMPORTS)
+    with pytest.raises(NotDone, match="changed since"):
+        replaying.resend(bridge, order(file))
+    replaying.resend(bridge, order(marked))
+    assert len(d365.received) == 1
+    assert len(contents(bridge.account, IMPORTS)) == 1
+
+
+def test_a_newer_file_of_that_name_is_not_overtaken(bridge: Bridge, account: DataAccount) -> None:
+    """What waits in imports stays as it is, and so does the failed file."""
+    file = fail_one(bridge)
+    drop(account, "journals/USMF/may.csv", b"newer")
+    with pytest.raises(NotDone, match="a newer file of that name waits"):
+        replaying.resend(bridge, order(file))
+    assert contents(account, IMPORTS) == {"journals/USMF/may.csv": b"newer"}
+    assert only(account, FAILED).etag == file.etag
+
+
+def test_a_newer_file_that_comes_in_between_wins(
+    bridge: Bridge, account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lands after the look and before the copy: the failed file is as it was, but for its ETag."""
+    file = fail_one(bridge)
+    update = blobs.update
+
+    def late(*args: Any) -> blobs.File:
+        if not contents(account, IMPORTS):
+            drop(account, "journals/USMF/may.csv", b"newer")
+        return update(*args)
+
+    monkeypatch.setattr(blobs, "update", late)
+    with pytest.raises(NotDone, match="came in just now"):
+        replaying.resend(bridge, order(file))
+    assert contents(account, IMPORTS) == {"journals/USMF/may.csv": b"newer"}
+    assert only(account, FAILED).record == file.record
+
+
+@pytest.fixture
+def stopped(bridge: Bridge, account: DataAccount, d365: Simulator) -> Bridge:
+    """An ordered job that a failed file holds up, with another file behind it."""
+    raw = {"ordered": True, "onFailure": "stop"}
+    stopping = make_bridge(d365, account, **raw)
+    drop(account, "journals/1.csv", b"REJECT")
+    drop(account, "journals/2.csv", b"good")
+    importing.import_file(stopping, "journals/1.csv")
+    work_queue(stopping)
+    assert [r.external_id.split(".")[0] for r in d365.received] == ["1"]
+    assert list(contents(account, IMPORTS)) == ["journals/2.csv"]
+    return stopping
+
+
+def test_a_stopped_job_goes_on_when_its_file_is_dismissed(
+    stopped: Bridge, account: DataAccount, d365: Simulator, later: Callable[[timedelta], None]
+) -> None:
+    """The file stays in imports-failed, and stops nothing any more."""
+    replaying.dismiss(stopped, order(only(account, FAILED)))
+    later(timedelta(minutes=6))
+    reconciling.reconcile(stopped)
+    work_queue(stopped)
+    assert [r.external_id.split(".")[0] for r in d365.received] == ["1", "2"]
+    left = only(account, FAILED).record
+    assert (left.resolution, left.resolvedwhy, left.stopsjob) == (
+        "dismissed",
+        "it balances now",
+        "",
+    )
+
+
+def test_a_stopped_job_sends_the_file_again_before_those_behind_it(
+    stopped: Bridge, account: DataAccount, d365: Simulator
+) -> None:
+    """In name order, as ever."""
+    d365.reject_text = b""
+    source = replaying.resend(stopped, order(only(account, FAILED)))
+    importing.import_file(stopped, source)
+    work_queue(stopped)
+    assert [r.external_id.split(".")[0] for r in d365.received] == ["1", "1", "2"]
+    assert len(list(blobs.listed(account, SUCCEEDED))) == 2
+
+
+def held(bridge: Bridge, d365: Simulator) -> blobs.File:
+    """A file of which nobody knows whether D365 has it."""
+    d365.add_fault("enqueue", "reset-after")
+    drop(bridge.account, "journals/USMF/may.csv")
+    importing.import_file(bridge, "journals/USMF/may.csv")
+    return only(bridge.account, FAILED)
+
+
+def test_a_received_file_is_tracked_to_its_end(
+    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events
+) -> None:
+    """Under the id that the person gives, in whatever form; who and why stay with it."""
+    file = held(bridge, d365)
+    message_id = d365.received[0].message_id
+    replaying.receive(bridge, order(file, message_id=f" {{{message_id.upper()}}} ".lower()))
+    tracked = only(account, PROCESSING).record
+    assert (tracked.state, tracked.messageid, tracked.due <= tracked.resolved) == (
+        "sent",
+        message_id,
+        True,
+    )
+    work_queue(bridge)
+    done = only(account, SUCCEEDED).record
+    assert (done.resolution, done.resolvedby) == ("received", "Ada")
+    assert events("file.received")[0]["by"] == "Ada"
+    assert len(d365.received) == 1
+
+
+def test_when_d365_can_t_be_asked_a_held_file_stays_held(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """Not knowing is no reason to believe."""
+    file = held(bridge, d365)
+    d365.add_fault("message_status", "answer", status=503, headers={"Retry-After": "99"}, times=-1)
+    asked = order(file, message_id=d365.received[0].message_id)
+    with pytest.raises(NotDone, match="can't be asked"):
+        replaying.receive(bridge, asked)
+    assert only(account, FAILED).etag == file.etag
+
+
+def test_a_failed_file_can_t_be_called_received(bridge: Bridge, d365: Simulator) -> None:
+    """D365 has told how it ended."""
+    file = fail_one(bridge)
+    with pytest.raises(NotDone, match="is not held"):
+        replaying.receive(bridge, order(file, message_id=d365.received[0].message_id))
+
+
+def test_secrets_in_a_reason_are_not_kept(
+    bridge: Bridge, account: DataAccount, events: Events
+) -> None:
+    """Somebody pastes a URL with its SAS."""
+    file = fail_one(bridge)
+    replaying.dismiss(bridge, order(file, why="see https://x/y?sv=1&sig=Zm9vYmFy"))
+    assert "Zm9vYmFy" not in json.dumps(events("file.dismissed"))
+    assert "Zm9vYmFy" not in only(account, FAILED).record.resolvedwhy
+    report = next(v for k, v in contents(account, FAILED).items() if k.endswith(".error.json"))
+    assert b"Zm9vYmFy" not in report
