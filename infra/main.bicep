@@ -99,9 +99,6 @@ param networkPrefix string = '10.20.0.0/24'
 @description('Client id of an app registration to use for D365 in place of the managed identity, or empty.')
 param d365ClientId string = ''
 
-@description('Object id of that registration\'s service principal (its enterprise application).')
-param d365ClientObjectId string = ''
-
 @description('Its client secret; kept in Key Vault.')
 @secure()
 param d365ClientSecret string = ''
@@ -176,7 +173,6 @@ module topic 'modules/topic.bicep' = {
 module roles 'modules/roles.bicep' = {
   params: {
     appPrincipalId: identity.outputs.principalId
-    d365ClientObjectId: useClientSecret ? d365ClientObjectId : ''
     topicPrincipalId: topic.outputs.principalId
     hostAccountName: storage.outputs.hostAccountName
     dataAccountName: storage.outputs.dataAccountName

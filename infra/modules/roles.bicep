@@ -3,9 +3,6 @@
 @description('Principal id of the app\'s managed identity.')
 param appPrincipalId string
 
-@description('Object id of the service principal used for D365 in place of it, or empty.')
-param d365ClientObjectId string
-
 @description('Principal id of the system topic.')
 param topicPrincipalId string
 
@@ -87,37 +84,31 @@ resource hostTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-// The data account. Where an app registration stands in for the identity, azure-identity uses it for storage
-// too, while the host's triggers go on with the managed identity: then both need the roles.
-var dataUsers = empty(d365ClientObjectId) ? [appPrincipalId] : [appPrincipalId, d365ClientObjectId]
+// The data account: the managed identity, also where an app registration stands in for it with D365.
 
 // List, read, stage and commit blocks, copy, set metadata, delete (shared/blobs.py, shared/transfer.py). Not
 // Owner: nothing here sets owners or permissions, and the Event Grid form of the trigger keeps no receipts here.
-resource dataFiles 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
-  for principal in dataUsers: {
-    name: guid(data.id, principal, roleIds.blobContributor)
-    scope: data
-    properties: {
-      principalId: principal
-      principalType: 'ServicePrincipal'
-      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roleIds.blobContributor)
-    }
+resource dataFiles 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(data.id, appPrincipalId, roleIds.blobContributor)
+  scope: data
+  properties: {
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roleIds.blobContributor)
   }
-]
+}
 
 // Send, receive, delete (ours); prolong a message and make the poison queues (the host). The narrower Message
 // Processor and Message Sender together can neither prolong a message nor make a queue.
-resource dataMessages 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
-  for principal in dataUsers: {
-    name: guid(data.id, principal, roleIds.queueContributor)
-    scope: data
-    properties: {
-      principalId: principal
-      principalType: 'ServicePrincipal'
-      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roleIds.queueContributor)
-    }
+resource dataMessages 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(data.id, appPrincipalId, roleIds.queueContributor)
+  scope: data
+  properties: {
+    principalId: appPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roleIds.queueContributor)
   }
-]
+}
 
 // Telemetry: the component takes none without Entra (APPLICATIONINSIGHTS_AUTHENTICATION_STRING).
 resource telemetry 'Microsoft.Authorization/roleAssignments@2022-04-01' = {

@@ -416,11 +416,6 @@ BROKEN: Final = (
             ("Storage Blob Data Contributor is not needed", "scope: deadLetters", "scope: data"),
             ("on <the whole resource group: Monitoring Metrics", "  scope: insights\n", ""),
             ("dead-letters: no role allows blobs/write", "scope: deadLetters", "scope: host"),
-            (
-                "with every option: 22222222",
-                ": [appPrincipalId, d365ClientObjectId]",
-                ": [appPrincipalId]",
-            ),
         )
     ),
     Broken(

@@ -28,9 +28,7 @@ def permissions(infra: Path) -> Iterator[str]:
             (app, str(variant.the("Microsoft.Insights/components").id)): roles.TELEMETRY,
             (topic, f"{dead}/default/dead-letters>"): roles.DEAD_LETTERS,
         }
-        if own := variant.given.get("d365ClientObjectId"):
-            # azure-identity then uses the app registration for our own storage clients too.
-            needs[str(own), data] = ours
+        if variant.given.get("d365ClientSecret"):
             needs[app, str(variant.the("Microsoft.KeyVault/vaults").id)] = roles.SECRETS
         assigned = _assigned(variant)
         for who, where in needs.keys() | assigned.keys():

@@ -23,7 +23,6 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
     | {
         "privateNetwork": True,
         "d365ClientId": "11111111-1111-4111-8111-111111111111",
-        "d365ClientObjectId": "22222222-2222-4222-8222-222222222222",
         "d365ClientSecret": "secret",
         "deleteSucceededAfterDays": 365,
         "alertEmails": ["erp@example.org"],
