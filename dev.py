@@ -302,6 +302,9 @@ COMMANDS = {
     "demo": Command("[--keep]", "the main job end to end on this machine", module("local.demo")),
     "drop": Command("FILE JOB", "drop a file into a kept demo", module("local.drop"), False),
     "operate": Command("COMMAND", "see, check and replay", module("local.operate"), False),
+    "d365": Command(
+        "…", "do in a kept demo's D365 what a person does", module("local.d365"), False
+    ),
     "convert": Command(
         "FILE.xml…", "the Scheduler's jobs as jobs.json", module("local.scheduler"), False
     ),

@@ -241,7 +241,7 @@ def _audit(simulator: Simulator, connection_string: str, offers: list[story.Offe
     return audit(connection_string, packages, drops, received)
 
 
-def _keep(directory: Path, connection_string: str, host: Host, simulator: Simulator) -> None:
+def _keep(directory: Path, connection_string: str, host: Host) -> None:
     jobs = ", ".join(job["name"] for job in story.JOBS["imports"])
     print(
         f"""
@@ -250,8 +250,9 @@ It goes on running. Drop a file into a job ({jobs}):
   or, with Azure Storage Explorer, into imports/JOB/ of
   {connection_string}
 A file that holds {story.REJECTED.decode()} is rejected by D365. Watch the lines here.
-  the page      {host.url}/api/operate   (or: python3 dev.py operate --help)
-  D365          {simulator.base_url}/control/... (docs/operations.md has what to try)
+See it fail, mend it, send it again (docs/operations.md goes through it):
+  the page      {host.url}/api/operate
+  commands      python3 dev.py operate --help, python3 dev.py d365 --help
   app settings  {directory / "local.settings.json"}
   host's log    {directory / "host.log"}
 Ctrl-C stops everything and removes it.
@@ -298,9 +299,10 @@ def run(*, keep: bool) -> bool:
         good = print_result(findings, failures, len(story.files()))
         if keep:
             jobs = [str(job["name"]) for job in story.JOBS["imports"]]
-            stack.enter_context(noted(azurite.connection_string, jobs, settings))
+            note = noted(azurite.connection_string, jobs, settings, simulator.base_url)
+            stack.enter_context(note)
             with contextlib.suppress(KeyboardInterrupt):
-                _keep(directory, azurite.connection_string, host, simulator)
+                _keep(directory, azurite.connection_string, host)
         return good
 
 

@@ -23,6 +23,8 @@ class RunningDemo:
     jobs: list[str]
     settings: str
     """The app settings' file."""
+    d365: str
+    """The simulator's URL."""
 
     def lives(self) -> bool:
         try:
@@ -32,7 +34,7 @@ class RunningDemo:
 
 
 @contextlib.contextmanager
-def noted(connection_string: str, jobs: list[str], settings: Path) -> Iterator[None]:
+def noted(connection_string: str, jobs: list[str], settings: Path, d365: str) -> Iterator[None]:
     """Notes the demo of this process while it runs."""
     pid = os.getpid()
     note = _FOLDER / f"{pid}.json"
@@ -43,6 +45,7 @@ def noted(connection_string: str, jobs: list[str], settings: Path) -> Iterator[N
         "connection_string": connection_string,
         "jobs": jobs,
         "settings": str(settings),
+        "d365": d365,
     }
     note.write_text(json.dumps(content), encoding="utf-8")
     try:

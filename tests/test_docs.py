@@ -1,0 +1,52 @@
+"""The operator's guide against the code: whoever meets a code finds it there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import dev
+from shared.outcomes import TODO
+from shared.telemetry import EVENTS
+
+ROOT = Path(__file__).resolve().parents[1]
+OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+
+
+def rows(title: str) -> dict[str, list[str]]:
+    """The table of a section: code -> its other cells."""
+    section = OPERATIONS.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    found = re.findall(r"^\| \**`([^`]+)`\** \|(.*)\|$", section, re.MULTILINE)
+    return {code: [cell.strip() for cell in rest.split("|")] for code, rest in found}
+
+
+def test_every_reason_is_explained_and_none_that_is_gone() -> None:
+    """With what happened and what to do."""
+    found = rows("Reasons")
+    assert set(found) == set(TODO)
+    assert all(len(cells) == 2 and all(cells) for cells in found.values())
+
+
+def test_every_event_is_explained_and_none_that_is_gone() -> None:
+    """What it means, for each."""
+    found = rows("Alerts and events")
+    assert set(found) == set(EVENTS)
+    assert all(cells[0] for cells in found.values())
+
+
+def test_what_alerts_look_for_is_marked_and_says_what_to_do() -> None:
+    """Each event that a query of an alert names."""
+    queries = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "infra/queries").glob("alert-*.kql")
+    )
+    alerted = {event for event in EVENTS if f'"{event}"' in queries} - {"package.acknowledged"}
+    bold = set(re.findall(r"^\| \*\*`([^`]+)`\*\*", OPERATIONS, re.MULTILINE))
+    assert bold == alerted
+    assert all(rows("Alerts and events")[event][1] for event in alerted)
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_commands_in_the_docs_exist(page: Path) -> None:
+    """Each `dev.py NAME`."""
+    named = set(re.findall(r"dev\.py (\w+)", page.read_text(encoding="utf-8")))
+    assert named <= set(dev.COMMANDS)
