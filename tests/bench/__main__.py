@@ -6,6 +6,7 @@ puts the tables and plots into docs/performance.md.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,13 @@ from tests.bench import pages, tally
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
+DEPLOYED = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(64 * MIB),
+    "MALLOC_TRIM_THRESHOLD_": str(128 * MIB),
+}
+"""The allocator's settings in Azure (infra/modules/app.bicep); all that is compared has them."""
+
 LATENCY = 0.1
 """Seconds added to each request to D365, where many small ones are measured."""
 
@@ -48,6 +56,7 @@ def run(name: str, url: str, *arguments: object) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.runs", name, url, *map(str, arguments)],
         cwd=ROOT,
+        env={**os.environ, **DEPLOYED},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
