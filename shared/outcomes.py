@@ -93,7 +93,8 @@ def refuse(
         job=job.name if job else "",
         state="failed",
         source=dropped.name,
-        stopsjob="yes" if job and job.stops_on_failure else "",
+        # What does not match the pattern is none of the job's files.
+        stopsjob="yes" if job and job.stops_on_failure and reason != "no-match" else "",
         claimed=now,
         ended=now,
         reason=reason,

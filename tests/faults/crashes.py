@@ -36,6 +36,7 @@ class Flow:
     when_uncertain: str = "hold"
     statuses: tuple[str, ...] = ("Processed",)
     events: bool = True
+    template: bool = False
     only_after: str = ""
     """Points before the first request that holds this are those of another flow."""
 
@@ -82,6 +83,7 @@ FLOWS = (
     Flow("export", _packages, lambda host: _start(host, "export_packages")),
     Flow("import, hold", _file, _nothing),
     Flow("import, resend", _file, _nothing, when_uncertain="resend"),
+    Flow("import, template", _file, _nothing, template=True),
     Flow("status", _bad_file, _nothing, only_after="GetMessageStatus"),
     Flow("reconcile", _file, _reconcile, events=False),
 )
@@ -121,7 +123,7 @@ class Matrix:
         number = int(account.removeprefix("case"))
         place = self._folder / account
         connection = self._azurite.connection_string_of(account)
-        world = World(number, connection, d365, place, flow.when_uncertain)
+        world = World(number, connection, d365, place, flow.when_uncertain, template=flow.template)
         flow.begin(world)
         return world
 

@@ -1,6 +1,7 @@
 """One case of a fault: a storage account, jobs and a D365 of its own, and what must hold in it at the end."""
 
 import hashlib
+import io
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -9,15 +10,17 @@ from pathlib import Path
 from urllib.parse import unquote
 from uuid import UUID
 
+from local import samples
 from local.provisioning import provision
 from local.simulator import Package, Simulator, identity_settings
-from shared import blobs
+from shared import blobs, templates
 from shared.blobs import DataAccount
 from shared.settings import Storage
 
 FUNCTION_TIMEOUT = "00:00:04"
 """Short, so that what was left is soon overdue."""
 
+TEMPLATE = "vendors.zip"
 NEVER = "0 0 0 1 1 *"
 OFTEN = "* * * * * *"
 
@@ -32,6 +35,8 @@ class World:
     folder: Path
     when_uncertain: str = "hold"
     ordered: bool = False
+    template: bool = False
+    """Whether the import job sends its files in a package that a template makes."""
     account: DataAccount = field(init=False)
     dropped: dict[str, bytes] = field(default_factory=dict)
     packages: list[Package] = field(default_factory=list)
@@ -41,6 +46,9 @@ class World:
         self.account = blobs.connect(Storage(self.connection_string, None, None, None))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.joinpath("jobs.json").write_text(json.dumps(self._jobs()), encoding="utf-8")
+        if self.template:
+            place = self.account.blobs.get_blob_client(blobs.TEMPLATES, TEMPLATE)
+            place.upload_blob(samples.package("Vendors", [samples.Part(samples.VENDORS, 1)]))
         self.d365.add_import_job(self.activity_id(0))
         for kind in (1, 2):
             self.d365.add_export_job(self.activity_id(kind))
@@ -62,6 +70,11 @@ class World:
                     "entity": "General journal",
                     "whenUncertain": self.when_uncertain,
                     "ordered": self.ordered,
+                    **(
+                        {"entity": samples.VENDORS.name, "template": TEMPLATE}
+                        if self.template
+                        else {}
+                    ),
                 }
             ],
         }
@@ -93,6 +106,11 @@ class World:
 
     def received(self, data: bytes) -> int:
         """How often D365 took these bytes."""
+        if self.template:
+            wrapped = io.BytesIO()
+            template = templates.fetch(self.account, TEMPLATE, samples.VENDORS.name)
+            templates.wrap(template, [data], len(data), wrapped)
+            data = wrapped.getvalue()
         wanted = hashlib.sha256(data).hexdigest()
         return sum(r.sha256 == wanted for r in self.d365.received)
 

@@ -99,6 +99,23 @@ def test_a_failed_file_stops_its_job_until_it_is_gone(
     assert arrived(d365)[-1] == NAMES[2]
 
 
+def test_a_file_of_another_name_stops_nothing(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
+) -> None:
+    """It is none of the job's, neither while it may be renamed nor when it has failed."""
+    bridge = ordered(d365, account, onFailure="stop", pattern="*.csv")
+    drop(account, "journals/00 read me.txt")
+    drop_all(account)
+    for name in ("00 read me.txt", NAMES[1]):
+        importing.import_file(bridge, f"journals/{name}")
+    assert arrived(d365) == [NAMES[0]]
+    later(timedelta(hours=2))
+    reconciling.reconcile(bridge)
+    work_queue(bridge)
+    assert arrived(d365) == list(NAMES)
+    assert [file.record.reason for file in blobs.listed(account, blobs.FAILED)] == ["no-match"]
+
+
 def test_a_failure_from_before_the_job_was_ordered_stops_nothing(
     bridge: Bridge, d365: Simulator, account: DataAccount
 ) -> None:
