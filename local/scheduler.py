@@ -208,7 +208,11 @@ def _convert(job: Job, error_keys: bool, result: Result) -> None:
     notes: list[str] = []
     taken: set[str] = set()
     made = (_import if job.kind in _IMPORTS else _export)(job, taken, notes)
-    made = {"name": _name(job, result), **made, **({"errorKeys": True} if error_keys else {})}
+    if job.on("IndefinitePause"):
+        notes.append("IndefinitePause: it is paused in the Scheduler too")
+    keys = {"errorKeys": True} if error_keys else {}
+    # Paused: an export queue that two programs serve gives each of them some of the packages.
+    made = {"name": _name(job, result), **made, **keys, "enabled": False}
     if made["name"] != job.name:
         notes.insert(
             0, f"named {made['name']}: a name has letters, digits and hyphens, and is unique"
@@ -259,8 +263,6 @@ def _import(job: Job, taken: set[str], notes: list[str]) -> dict[str, Any]:
     elif template:
         notes.append("PackageTemplate: not taken, the files are packages already")
     _order(job, made, notes)
-    if job.on("IndefinitePause"):
-        made["enabled"] = False
     return made
 
 
@@ -339,8 +341,6 @@ def _export(job: Job, taken: set[str], notes: list[str]) -> dict[str, Any]:
             )
     if job.option("DelayBetweenFiles") not in ("", "0"):
         notes.append("DelayBetweenFiles: not needed, D365 says when it wants a pause (Retry-After)")
-    if job.on("IndefinitePause"):
-        made["enabled"] = False
     return made
 
 
@@ -450,17 +450,20 @@ def _say_shared_folders(found: Sequence[Job], result: Result) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0: all is converted; 1: a job was left out; 2: a file can't be read."""
+    """Exit code 0: all is converted; 1: a job was left out; 2: a file can't be read or written."""
     parser = argparse.ArgumentParser(
         "dev.py convert",
         description="Convert the Recurring Integrations Scheduler's Schedule.xml to a jobs.json on stdout; "
         "what has no place in it, and why, goes to stderr.",
-        epilog="Exit code 0: all jobs are converted; 1: some were left out; 2: a file can't be read.",
+        epilog="Exit code 0: all jobs are converted; 1: some are left out; 2: a file can't be read or written.",
     )
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE.xml")
-    files = parser.parse_args(arguments).files
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the jobs file there; never over another"
+    )
+    options = parser.parse_args(arguments)
     found: list[Job] = []
-    for path in files:
+    for path in options.files:
         try:
             with path.open("rb") as file:
                 found += read(file.read(MAX_FILE + 1))
@@ -468,11 +471,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{path}: {error}", file=sys.stderr)
             return 2
     result = convert(found)
-    sys.stdout.write(result.text)
-    counts = (
-        f"{len(result.exports)} exports, {len(result.imports)} imports, {result.left_out} left out"
+    try:
+        if options.out:  # a redirected stdout is UTF-16 in some shells of Windows
+            with options.out.open("x", encoding="utf-8", newline="\n") as out:
+                out.write(result.text)
+        else:
+            sys.stdout.write(result.text)
+    except FileExistsError:
+        print(f"{options.out} is there already: name another file", file=sys.stderr)
+        return 2
+    for line in result.notes:
+        print(line, file=sys.stderr)
+    print(
+        f"{len(result.exports)} exports, {len(result.imports)} imports, {result.left_out} left out; all are "
+        "paused (enabled: false) until you change over, job by job: docs/from-the-scheduler.md",
+        file=sys.stderr,
     )
-    print("\n".join([*result.notes, counts]), file=sys.stderr)
     return 1 if result.left_out else 0
 
 

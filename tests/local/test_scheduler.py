@@ -46,7 +46,9 @@ def test_a_schedule_of_recurring_jobs_becomes_a_jobs_file() -> None:
         "name": "Vendors",
         "activityId": "3f1c2a8e-6f0b-4a57-9d3e-0a5b7c1d2e02",
         "unzip": True,
+        "enabled": False,
     }
+    assert not any(each["enabled"] for each in result.imports)
     assert result.left_out == 0
 
 
@@ -140,6 +142,20 @@ def test_the_command_prints_the_file_and_what_was_left_out(
     assert capsys.readouterr().out == ""
 
 
+def test_the_file_is_written_and_none_is_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For shells whose redirection changes the encoding; jobs that are there already are not lost."""
+    out = tmp_path / "jobs.json"
+    arguments = [str(SAMPLES / "Schedule.xml"), "--out", str(out)]
+    assert scheduler.main(arguments) == 0
+    assert len(jobs.load(out).imports) == 2
+    out.write_text("{}")
+    assert scheduler.main(arguments) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert out.read_text() == "{}"
+
+
 _KEYS = sorted(
     {*scheduler.ELSEWHERE, "ActivityId", "EntityName", "IsDataPackage", "Company", "InputDir"}
     | {"SearchPattern", "OrderBy", "ReverseOrder", "UploadInOrder", "DelayBetweenFiles"}
@@ -218,7 +234,6 @@ FIELDS = {
     "FilenameSeparator": '"companyFrom"',
     "LegalEntityTokenPosition": '"companyFrom"',
     "UnzipPackage": '"unzip"',
-    "IndefinitePause": '"enabled": false',
 }
 """The field that tells of an option."""
 
