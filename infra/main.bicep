@@ -99,6 +99,9 @@ param networkPrefix string = '10.20.0.0/24'
 @description('Client id of an app registration to use for D365 in place of the managed identity, or empty.')
 param d365ClientId string = ''
 
+@description('The tenant of that registration, for a D365 in another tenant: it then needs no secret, and trusts the managed identity by a federated credential. Or empty.')
+param d365TenantId string = ''
+
 @description('Its client secret; kept in Key Vault.')
 @secure()
 param d365ClientSecret string = ''
@@ -108,7 +111,7 @@ var plain = take(toLower(replace(name, '-', '')), 7)
 var hostAccountName = '${plain}host${token}'
 var dataAccountName = '${plain}data${token}'
 var privateServices = ['blob', 'queue', 'table']
-var useClientSecret = !empty(d365ClientId)
+var useClientSecret = !empty(d365ClientId) && empty(d365TenantId)
 
 module identity 'modules/identity.bicep' = {
   params: {
@@ -208,6 +211,7 @@ module app 'modules/app.bicep' = {
     exportParallelism: exportParallelism
     reconcileSchedule: reconcileSchedule
     d365ClientId: d365ClientId
+    d365TenantId: d365TenantId
     d365SecretUri: useClientSecret ? vault!.outputs.secretUri : ''
   }
   // Before its first start, or the host fails with 403 and starts again only later.
@@ -254,7 +258,7 @@ module workbook 'modules/workbook.bicep' = {
   }
 }
 
-var clientId = !useClientSecret ? identity.outputs.clientId : d365ClientId
+var clientId = empty(d365ClientId) ? identity.outputs.clientId : d365ClientId
 
 @description('The function app.')
 output functionAppName string = app.outputs.name
@@ -267,6 +271,15 @@ output identityClientId string = clientId
 
 @description('Whether dropped files are taken up at once (by events) or by the reconcile timer alone.')
 output eventsSubscribed bool = createEventSubscription
+
+@description('For a D365 in another tenant: the federated credential that its app registration needs.')
+output federatedCredential object = empty(d365TenantId)
+  ? {}
+  : {
+      issuer: '${environment().authentication.loginEndpoint}${tenant().tenantId}/v2.0'
+      subject: identity.outputs.principalId
+      audience: 'api://AzureADTokenExchange'
+    }
 
 @description('What is left to do in D365, in its own words. docs/d365-setup.md says more.')
 output nextSteps array = [

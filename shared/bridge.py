@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Concatenate
 
 from azure.core.exceptions import HttpResponseError
 
 from shared import blobs, settings
 from shared.d365 import D365
-from shared.identity import new_credential
+from shared.identity import new_d365_credential
 from shared.telemetry import report
 
 
@@ -36,7 +36,8 @@ class StorageDenied(PermissionError):
 def bridge() -> Bridge:
     """The process's bridge. Raises `InvalidSettings` or `InvalidJobs`."""
     found = settings.load()
-    return Bridge(found, D365(found.d365_url, new_credential), blobs.connect(found.storage))
+    who = partial(new_d365_credential, found.registration)
+    return Bridge(found, D365(found.d365_url, who), blobs.connect(found.storage))
 
 
 def run[**P](

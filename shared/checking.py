@@ -17,7 +17,7 @@ from shared import blobs, clock, journal
 from shared.bridge import Bridge
 from shared.d365 import MessageId
 from shared.errors import D365Error, Denied, Rejected
-from shared.identity import new_credential
+from shared.identity import new_d365_credential
 from shared.jobs import ExportJob, ImportJob
 from shared.journal import Recent
 from shared.settings import EXPORT_SCHEDULE, schedule
@@ -75,7 +75,7 @@ def _jobs(bridge: Bridge) -> Line:
 def _token(bridge: Bridge) -> Line:
     url = bridge.settings.d365_url
     try:
-        new_credential().get_token(f"{url}/.default")
+        new_d365_credential(bridge.settings.registration).get_token(f"{url}/.default")
     except AzureError as error:
         why = redact(" ".join(str(error).split())[:500])
         todo = (

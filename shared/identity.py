@@ -5,10 +5,13 @@ secret or certificate in `AZURE_…` variables goes before it; on a developer's 
 """
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
     from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
+
+    from shared.settings import Registration
 
 
 def new_credential(
@@ -19,6 +22,25 @@ def new_credential(
     from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
 
     return ManagedIdentityCredential(client_id=client_id) if client_id else DefaultAzureCredential()
+
+
+def new_d365_credential(
+    registration: "Registration | None" = None, **options: Any
+) -> "TokenCredential":
+    """A credential for D365 with an empty token cache: the environment's own, or an app registration in D365's
+    tenant that trusts the managed identity (Microsoft Learn, "Configure an application to trust a managed
+    identity"). `options` are those of `azure-identity`."""
+    if registration is None:
+        return new_credential()
+    from azure.identity import ClientAssertionCredential, ManagedIdentityCredential
+
+    own = ManagedIdentityCredential(client_id=registration.identity or None)
+    return ClientAssertionCredential(
+        registration.tenant_id,
+        registration.client_id,
+        lambda: own.get_token("api://AzureADTokenExchange/.default").token,
+        **options,
+    )
 
 
 @lru_cache(maxsize=4)

@@ -43,6 +43,16 @@ class Storage:
 
 
 @dataclass(frozen=True)
+class Registration:
+    """An app registration in D365's tenant, where that is another than the managed identity's."""
+
+    tenant_id: str
+    client_id: str
+    identity: str
+    """The client id of the managed identity that it trusts."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that the app reads from its environment."""
 
@@ -54,6 +64,8 @@ class Settings:
     """So many messages of export queues are served at once, over all jobs."""
     function_timeout: timedelta
     """After this the host ends an invocation: no run may last longer, and a claim older than this is dead."""
+    registration: Registration | None = None
+    """Who we are to D365, where that is not the environment's own identity."""
 
 
 def schedule(name: str, default: str) -> str:
@@ -75,10 +87,21 @@ def load(environment: Mapping[str, str] = os.environ, app: Path | None = None) -
     parallelism = environment.get("EXPORT_PARALLELISM", "").strip() or str(EXPORT_PARALLELISM)
     if not parallelism.isdecimal() or not 1 <= int(parallelism) <= 52:
         mistakes.append(f"EXPORT_PARALLELISM: must be a number from 1 to 52, not {parallelism}")
+    registration = _registration(environment, mistakes)
     if mistakes:
         raise InvalidSettings("app settings:" + "".join(f"\n  - {mistake}" for mistake in mistakes))
     served = jobs.load(app / (environment.get("JOBS_FILE", "").strip() or "jobs.json"))
-    return Settings(url, storage, served, int(parallelism), timeout)
+    return Settings(url, storage, served, int(parallelism), timeout, registration)
+
+
+def _registration(environment: Mapping[str, str], mistakes: list[str]) -> Registration | None:
+    names = ("D365_TENANT_ID", "D365_CLIENT_ID")
+    tenant, client = (environment.get(name, "").strip() for name in names)
+    if bool(tenant) != bool(client):
+        mistakes.append("D365_TENANT_ID and D365_CLIENT_ID: set both, or neither")
+    if not tenant or not client:
+        return None
+    return Registration(tenant, client, environment.get("AZURE_CLIENT_ID", "").strip())
 
 
 def _d365_url(text: str, mistakes: list[str]) -> str:

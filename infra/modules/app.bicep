@@ -48,6 +48,9 @@ param reconcileSchedule string
 @description('Client id of an app registration to use for D365, or empty.')
 param d365ClientId string
 
+@description('The tenant of that registration, where it trusts the managed identity in place of a secret, or empty.')
+param d365TenantId string
+
 @description('Where Key Vault has its secret, or empty.')
 param d365SecretUri string
 
@@ -150,7 +153,9 @@ resource settings 'Microsoft.Web/sites/config@2024-11-01' = {
       DataStorage__clientId: identity.properties.clientId
 
       // For D365 (azure-identity): which managed identity, or the app registration in its place
-      AZURE_CLIENT_ID: empty(d365ClientId) ? identity.properties.clientId : d365ClientId
+      AZURE_CLIENT_ID: empty(d365SecretUri) ? identity.properties.clientId : d365ClientId
+      D365_TENANT_ID: d365TenantId
+      D365_CLIENT_ID: empty(d365TenantId) ? '' : d365ClientId
 
       // The Functions host's own
       AzureWebJobsStorage__blobServiceUri: host.properties.primaryEndpoints.blob

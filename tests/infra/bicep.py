@@ -534,7 +534,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "cidrSubnet": lambda _, prefix, bits, index: _subnet(prefix, bits, index),
     "concat": lambda _, *lists: [item for each in lists for item in each],
     "empty": lambda _, value: not value,
-    "environment": lambda _: {"suffixes": {"storage": "core.windows.net"}},
+    "environment": lambda _: {
+        "suffixes": {"storage": "core.windows.net"},
+        "authentication": {"loginEndpoint": "https://login.microsoftonline.com/"},
+    },
     "guid": lambda _, *parts: str(uuid.uuid5(uuid.NAMESPACE_URL, "-".join(map(str, parts)))),
     "length": lambda _, value: len(value),
     "loadTextContent": lambda scope, path: scope.load(path),

@@ -262,8 +262,8 @@ BROKEN: Final = (
         "identity_settings",
         "AZURE_CLIENT_ID is",
         APP,
-        "AZURE_CLIENT_ID: empty(d365ClientId) ? identity",
-        "AZURE_CLIENT_ID: empty(d365ClientId) ? host",
+        "AZURE_CLIENT_ID: empty(d365SecretUri) ? identity",
+        "AZURE_CLIENT_ID: empty(d365SecretUri) ? host",
     ),
     Broken(
         "identity_settings",

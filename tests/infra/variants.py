@@ -28,6 +28,10 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "alertEmails": ["erp@example.org"],
         "actionGroupId": GROUP,
     },
+    "for a D365 in another tenant": {
+        "d365ClientId": "11111111-1111-4111-8111-111111111111",
+        "d365TenantId": "44444444-4444-4444-8444-444444444444",
+    },
     "with a hierarchical namespace": {
         "hierarchicalNamespace": True,
         "coolSucceededAfterDays": 0,
