@@ -147,7 +147,9 @@ def test_a_form_from_elsewhere_does_nothing(
     drop(account, "journals/USMF/may.csv", BAD)
     row = page.failed()
     assert page.act(by(row, "resend"), headers).status_code == 400
-    answer = requests.post(f"{page.root}/api/act", by(row, "resend"), timeout=60)
+    # JSON as another site's form can send it: as plain text.
+    text, plain = json.dumps(by(row, "resend")), {"Content-Type": "text/plain"}
+    answer = requests.post(f"{page.root}/api/act", text, headers=plain, timeout=60)
     assert answer.status_code == 400
     assert len(d365.received) == 1
     assert page.failed()["etag"] == row["etag"]
@@ -372,3 +374,18 @@ def test_an_export_that_fails_is_told_by_the_check(page: Page, d365: Simulator) 
     page.host.invoke("export_packages")
     verdict, text = verdicts(page)["export job vendors"]
     assert (verdict, "404" in text) == ("wrong", True)
+
+
+def test_a_script_sends_a_file_again_by_json(
+    page: Page, account: DataAccount, d365: Simulator
+) -> None:
+    """The same rules, without a browser."""
+    drop(account, "journals/USMF/may.csv", BAD)
+    row = page.failed()
+    d365.reject_text = b""
+    answer = requests.post(f"{page.root}/api/act", json=by(row, "resend"), timeout=60)
+    assert answer.json() == {"did": "resend", "name": "journals/USMF/may.csv"}
+    again = requests.post(f"{page.root}/api/act", json=by(row, "resend"), timeout=60)
+    assert (again.status_code, "error" in again.json()) == (409, True)
+    until(lambda: contents(account, SUCCEEDED), page.host)
+    assert len(d365.received) == 2

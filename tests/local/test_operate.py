@@ -1,0 +1,131 @@
+"""`dev.py operate`: what a script and a person at a prompt get, and that neither does anything by accident."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from local.azurite import Azurite
+from local.hosting import ROOT
+from local.simulator import Simulator, identity_settings
+from shared import blobs, importing
+from shared.blobs import FAILED, IMPORTS, DataAccount
+from shared.bridge import Bridge
+from tests.conftest import JOBS, contents, drop, only, work_queue
+
+type Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(azurite: Azurite, d365: Simulator, account: DataAccount, tmp_path: Path) -> Run:
+    """Runs a command on the app settings of the tests; `said` is what is typed."""
+    (tmp_path / "jobs.json").write_text(json.dumps(JOBS))
+    values = {
+        "DataStorage": azurite.connection_string,
+        "D365_URL": d365.base_url,
+        "JOBS_FILE": str(tmp_path / "jobs.json"),
+        **identity_settings(d365),
+    }
+    settings = tmp_path / "local.settings.json"
+    settings.write_text(json.dumps({"Values": values}))
+
+    def command(*words: str, said: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "local.operate", "--settings", str(settings), *words],
+            cwd=ROOT,
+            input=said,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+            timeout=120,
+        )
+
+    return command
+
+
+@pytest.fixture
+def rejected(bridge: Bridge) -> blobs.File:
+    """A file that D365 has rejected."""
+    drop(bridge.account, "journals/USMF/may.csv", b"1;2;REJECT")
+    importing.import_file(bridge, "journals/USMF/may.csv")
+    work_queue(bridge)
+    return only(bridge.account, FAILED)
+
+
+def test_a_script_lists_and_sends_again_the_version_that_it_means(
+    run: Run, rejected: blobs.File, account: DataAccount
+) -> None:
+    """JSON lines in, an ETag back; with an old ETag nothing is done."""
+    (line,) = run("list", "--json").stdout.splitlines()
+    row = json.loads(line)
+    assert (row["name"], row["etag"], row["reason"]) == (
+        rejected.name,
+        rejected.etag,
+        "not-imported",
+    )
+    words = ("replay", row["name"], "--why", "it balances now", "--by", "Ada", "--yes")
+    assert "needs --etag" in run(*words).stderr
+    assert "changed since" in run(*words, "--etag", '"0x1"').stderr
+    assert not contents(account, IMPORTS)
+    done = run(*words, "--etag", row["etag"])
+    assert (done.returncode, done.stdout) == (0, "Done: imports/journals/USMF/may.csv\n")
+    dropped = only(account, IMPORTS)
+    assert dropped.theirs["replayedby"] == "Ada"
+
+
+def test_a_person_is_shown_the_file_and_asked(
+    run: Run, rejected: blobs.File, account: DataAccount
+) -> None:
+    """Anything but yes does nothing."""
+    for said in ("", "no\n", "y\n"):
+        answer = run("replay", "may", "--why", "x", said=said)
+        assert "The journal does not balance" in answer.stdout
+        assert (answer.returncode, "Nothing was done" in answer.stderr) == (1, True)
+    assert only(account, FAILED).etag == rejected.etag
+    assert run("dismiss", "may", "--why", "x", said="yes\n").returncode == 0
+    assert only(account, FAILED).record.resolution == "dismissed"
+
+
+def test_a_part_of_a_name_must_mean_one_file(run: Run, account: DataAccount) -> None:
+    """Both are named, so that the person can choose."""
+    for name in ("journals/a-may.csv", "journals/b-may.csv"):
+        drop(account, name)
+    answer = run("show", "may", "--state", "waiting")
+    assert answer.returncode == 1
+    assert "journals/a-may.csv" in answer.stderr
+    assert "journals/b-may.csv" in answer.stderr
+    shown = json.loads(run("show", "a-may", "--state", "waiting").stdout)
+    assert shown["size"] == 5
+
+
+def test_release_is_for_held_files_alone(run: Run, rejected: blobs.File) -> None:
+    """A failed one is replayed."""
+    assert rejected.record.state == "failed"
+    assert "is not held" in run("release", "may", "--send", "--why", "x").stderr
+
+
+def test_the_check_s_exit_code_says_whether_something_is_wrong(run: Run, d365: Simulator) -> None:
+    """No app runs here, so no event can come: that line alone is wrong."""
+    answer = run("check", "--wait", "0", "--json")
+    lines = {line["what"]: line for line in map(json.loads, answer.stdout.splitlines())}
+    wrong = [what for what, line in lines.items() if line["verdict"] == "wrong"]
+    assert (answer.returncode, wrong) == (1, ["event of a dropped file"])
+    d365.registered = False
+    assert "wrong      D365" in run("check", "--wait", "0").stdout
+
+
+def test_wrong_settings_are_told_without_a_traceback(run: Run, tmp_path: Path) -> None:
+    """Every mistake of the settings, of the jobs file, and a file that is not there."""
+    (tmp_path / "jobs.json").write_text('{"imports": [{"name": "a/b"}]}')
+    answer = run("list")
+    assert answer.returncode == 1
+    assert "imports[0].activityId: missing" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    (tmp_path / "local.settings.json").write_text('{"Values": {}}')
+    assert "D365_URL: missing" in run("list").stderr
+    (tmp_path / "local.settings.json").unlink()
+    assert "can't be read" in run("list").stderr
