@@ -65,6 +65,14 @@ def test_jobs_of_the_package_api_are_left_out_with_what_to_do() -> None:
     assert '"name": "Trial-balance"' in text
 
 
+def test_a_template_that_is_not_used_is_told() -> None:
+    """The files are packages already: the option does nothing, and the notes say so."""
+    job = upload(PackageTemplate="C:\\t.zip", InputFilesArePackages="True")
+    result = scheduler.convert([job])
+    assert "template" not in result.imports[0]
+    assert "  PackageTemplate: not taken, the files are packages already" in result.notes
+
+
 def test_no_secret_is_told() -> None:
     """Neither in the jobs file nor in the notes."""
     result = converted("Schedule.xml")
