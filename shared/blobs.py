@@ -40,6 +40,8 @@ TEMPLATES: Final = "templates"
 CONTAINERS: Final = (EXPORTS, IMPORTS, PROCESSING, SUCCEEDED, FAILED, TEMPLATES)
 
 STATUS_QUEUE: Final = "import-status"
+NOTIFICATIONS_QUEUE: Final = "notifications"
+QUEUES: Final = (STATUS_QUEUE, NOTIFICATIONS_QUEUE)
 POISON_QUEUES: Final = ("import-status-poison", "webjobs-blobtrigger-poison")
 """Where the host puts what it gave up: our queue's messages, and the blob trigger's events."""
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 from shared import blobs, clock
 from shared.blobs import DataAccount, File, Record
 from shared.jobs import ImportJob
+from shared.notifying import notify
 from shared.telemetry import redact, report
 
 TODO: Final[Mapping[str, str]] = {
@@ -79,7 +80,9 @@ def fail(
         reason=reason,
     )
     # The report first: a failed file never stands there without its reason.
-    blobs.write_report(account, file.name, _report(file, record, error, d365))
+    told = _report(file, record, error, d365)
+    blobs.write_report(account, file.name, _text(told))
+    notify(account, record, file.name, told)
     blobs.move(account, file, blobs.FAILED, record)
     announce(record, file.name, error)
 
@@ -100,7 +103,9 @@ def refuse(
         reason=reason,
     )
     name = blobs.stamped(dropped.name, dropped.modified, dropped.etag)
-    blobs.write_report(account, name, _report(replace(dropped, name=name), record, error, None))
+    told = _report(replace(dropped, name=name), record, error, None)
+    blobs.write_report(account, name, _text(told))
+    notify(account, record, name, told)
     if blobs.claim(account, dropped, record, blobs.FAILED):
         announce(record, name, error)
 
@@ -122,8 +127,10 @@ def announce(record: Record, name: str, error: str) -> None:
         )
 
 
-def _report(file: File, record: Record, error: str, d365: Mapping[str, Any] | None) -> str:
-    found = {
+def _report(
+    file: File, record: Record, error: str, d365: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    return {
         "file": record.source or file.name,
         "blob": f"{blobs.FAILED}/{file.name}",
         "outcome": record.state,
@@ -144,7 +151,10 @@ def _report(file: File, record: Record, error: str, d365: Mapping[str, Any] | No
         "statusChecks": record.checks,
         "d365": d365 or {},
     }
-    return json.dumps(found, indent=2, ensure_ascii=False, default=str) + "\n"
+
+
+def _text(told: Mapping[str, Any]) -> str:
+    return json.dumps(told, indent=2, ensure_ascii=False, default=str) + "\n"
 
 
 def _seconds_since_drop(name: str) -> float:

@@ -42,7 +42,7 @@ def empty(account: DataAccount) -> None:
         container = account.blobs.get_container_client(name)
         for found in container.list_blobs():
             container.delete_blob(found.name, delete_snapshots="include")
-    for queue in (blobs.STATUS_QUEUE, *blobs.POISON_QUEUES):
+    for queue in (*blobs.QUEUES, *blobs.POISON_QUEUES):
         try:
             account.queue(queue).clear_messages()
         except ResourceNotFoundError:

@@ -39,8 +39,8 @@ var succeededContainer = 'imports-succeeded'
 var journalContainer = 'journal'
 // Events that could not be delivered; the app does not touch it.
 var deadLetterContainer = 'dead-letters'
-// shared/blobs.py: STATUS_QUEUE. The host makes the poison queues when it first needs them.
-var queues = ['import-status']
+// shared/blobs.py: QUEUES. The host makes the poison queues when it first needs them.
+var queues = ['import-status', 'notifications']
 var packageContainer = 'code'
 
 var secure = {

@@ -311,7 +311,7 @@ BROKEN: Final = (
         "containers_and_queues",
         "queue import-status is used and not made",
         STORAGE,
-        "['import-status']",
+        "['import-status', 'notifications']",
         "['imports-status']",
     ),
     Broken("containers_and_queues", "the journal grows for ever", STORAGE, "  [journal],\n", ""),

@@ -172,7 +172,7 @@ def containers_and_queues(infra: Path) -> Iterator[str]:
                 variant.in_account("blobServices/containers", of),
                 {*blobs.CONTAINERS, journal.JOURNAL, *NOT_OURS},
             ),
-            ("queue", variant.in_account("queueServices/queues", of), {blobs.STATUS_QUEUE}),
+            ("queue", variant.in_account("queueServices/queues", of), set(blobs.QUEUES)),
         ):
             for name in sorted(used - made):
                 yield f"{variant.name}: {kind} {name} is used and not made"

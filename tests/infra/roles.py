@@ -41,6 +41,7 @@ CALLS: Final[dict[str, frozenset[str]]] = {
         "delete_blob": {BLOB_DELETE},
         "create_container": {"containers/write"},
         # queues
+        "create_queue": {"queues/write"},
         "send_message": {MESSAGE_ADD},
         "receive_messages": {MESSAGE_PROCESS},
         "delete_message": {MESSAGE_PROCESS},
