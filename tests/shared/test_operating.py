@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from local.simulator import Simulator
 from shared import blobs, clock, journal, operating, telemetry
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
+from shared.errors import Rejected
 from shared.journal import JOURNAL
 from shared.operating import Filter
 from tests.conftest import drop
@@ -146,3 +148,11 @@ def test_a_stamped_name_gives_back_its_path_and_time() -> None:
         assert (blobs.unstamped(name), blobs.dropped_at(name)) == (path, moment)
     assert blobs.unstamped("j/may.csv") == "j/may.csv"
     assert blobs.dropped_at("j/may.99999999T999999Z-00000000.csv") is None
+
+
+def test_a_link_into_d365_leads_nowhere_else(bridge: Bridge, d365: Simulator) -> None:
+    """Whatever the answer says, a person is sent to D365's own host alone."""
+    body = '{"value": "https://d365.example.com.evil.example/?q=1"}'
+    d365.add_fault("action", "answer", status=200, body=body)
+    with pytest.raises(Rejected, match="a page elsewhere"):
+        bridge.d365.execution_summary_url("DMF-1")

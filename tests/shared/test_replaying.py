@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from local.simulator import Simulator
-from shared import blobs, importing, reconciling, replaying
+from shared import blobs, clock, importing, reconciling, replaying
 from shared.blobs import FAILED, IMPORTS, PROCESSING, SUCCEEDED, DataAccount
 from shared.bridge import Bridge
 from shared.replaying import NotDone, Order
@@ -56,6 +56,27 @@ def test_of_many_who_send_a_file_again_one_does(bridge: Bridge, d365: Simulator)
     assert len(d365.received) == 2
     assert len(list(blobs.listed(bridge.account, SUCCEEDED))) == 1
     assert not list(blobs.listed(bridge.account, FAILED))
+
+
+def test_two_who_say_the_same_in_the_same_second_are_two(
+    bridge: Bridge, account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have looked before either writes; the second must not take the first one's mark for its own."""
+    file = fail_one(bridge)
+    moment = clock.now()
+    monkeypatch.setattr(clock, "now", lambda: moment)
+    monkeypatch.setattr(replaying, "_looked_at", lambda *_: file)
+    put_back = blobs.put_back
+
+    def meanwhile(account: DataAccount, marked: blobs.File, theirs: dict[str, str]) -> bool:
+        monkeypatch.setattr(blobs, "put_back", put_back)
+        with pytest.raises(NotDone, match="by somebody else"):
+            replaying.resend(bridge, order(file))
+        return put_back(account, marked, theirs)
+
+    monkeypatch.setattr(blobs, "put_back", meanwhile)
+    replaying.resend(bridge, order(file))
+    assert len(contents(account, IMPORTS)) == 1
 
 
 def test_a_crash_before_the_copy_leaves_the_file_with_its_mark(
