@@ -122,30 +122,37 @@ class Recent:
 
 
 def recent(account: DataAccount, hours: int = 24) -> Recent:
-    """The last so many hours, in one request each."""
+    """The last so many hours: a listing for each day, and a request for each hour in which something was."""
     now = clock.now()
     since = now - timedelta(hours=hours)
-    names = [_name(now - timedelta(hours=back)) for back in range(hours, -1, -1)]
+    wanted = {_name(now - timedelta(hours=back)) for back in range(hours + 1)}
+    sizes: dict[str, int] = {}
+    try:
+        for day in sorted({name[: len("2026/11/23/")] for name in wanted}):
+            listed = account.blobs.get_container_client(JOURNAL).list_blobs(name_starts_with=day)
+            sizes |= {
+                found.name: found.size
+                for found in listed
+                if found.name in wanted and found.blob_type == BlobType.APPENDBLOB
+            }
+    except ResourceNotFoundError:
+        pass  # nothing was noted yet
     with ThreadPoolExecutor(8) as pool:
-        tails = list(pool.map(partial(_tail, account), names))
-    entries = [entry for text, _ in tails for entry in _entries(text) if entry.at >= since]
-    return Recent(since, entries, all(whole for _, whole in tails))
+        tails = pool.map(partial(_tail, account), *zip(*sorted(sizes.items()), strict=True))
+        entries = [entry for text in tails for entry in _entries(text) if entry.at >= since]
+    return Recent(since, entries, all(size <= TAIL for size in sizes.values()))
 
 
-def _tail(account: DataAccount, name: str) -> tuple[bytes, bool]:
-    """The end of an hour's blob, and whether that is all of it."""
+def _tail(account: DataAccount, name: str, size: int) -> bytes:
+    """The end of an hour's blob; its first line may be torn."""
+    start = max(0, size - TAIL)
+    if size == start:
+        return b""
     blob = account.blobs.get_blob_client(JOURNAL, name)
     try:
-        properties = blob.get_blob_properties()
-        if properties.blob_type != BlobType.APPENDBLOB:
-            return b"", True
-        start = max(0, properties.size - TAIL)
-        if properties.size == 0:
-            return b"", True
-        text = blob.download_blob(offset=start, length=properties.size - start).readall()
+        return blob.download_blob(offset=start, length=size - start).readall()
     except ResourceNotFoundError:
-        return b"", True
-    return (text if start == 0 else text.partition(b"\n")[2]), start == 0
+        return b""  # deleted just now
 
 
 def _entries(text: bytes) -> Iterator[Entry]:
@@ -154,4 +161,4 @@ def _entries(text: bytes) -> Iterator[Entry]:
             fields = json.loads(line)
             yield Entry(clock.parse(fields.pop("at")), fields.pop("event"), fields)
         except (ValueError, KeyError, AttributeError, TypeError):
-            continue  # a line that somebody else wrote
+            continue  # torn, or somebody else's

@@ -15,7 +15,7 @@ from shared.telemetry import redact, report
 TODO: Final[Mapping[str, str]] = {
     "no-job-in-path": "Drop the file into a job's folder, as imports/{job}/{file} or "
     "imports/{job}/{company}/{file}.",
-    "no-such-job": "Correct the folder's name, or add the job to the jobs file; then drop the file again.",
+    "no-such-job": "Drop the file into the right folder; or add the job to the jobs file, then send it again.",
     "bad-path": "Drop the file as imports/{job}/{file} or imports/{job}/{company}/{file}.",
     "no-match": "Name the file as the job's pattern says, or change the pattern in the jobs file; then drop "
     "the file again.",
@@ -26,21 +26,22 @@ TODO: Final[Mapping[str, str]] = {
     "no-template": "Nothing was imported. Put the job's template right in the container templates, then drop "
     "the file again.",
     "empty-file": "Nothing was sent. Drop the file again with its content.",
-    "refused": "Nothing was imported. Mend what D365 names, then drop the file again.",
+    "refused": "Nothing was imported. Mend what D365 names, then send the file again.",
     "unavailable": "Nothing was imported. See why D365 could not be reached or did not accept the app "
-    "for so long, mend it, then drop the file again.",
+    "for so long, mend it, then send the file again.",
     "uncertain": "Look in D365 under Manage messages of the recurring data job for the external "
     "identifier given here. If it is there, D365 has the file: do not send it again. "
-    "If it is not, drop the file again.",
-    "not-imported": "See D365's errors below; correct the file or the data in D365, then drop it again. "
+    "If it is not, send the file again.",
+    "not-imported": "See D365's errors below. Correct the data in D365 and send the file again, or drop a "
+    "corrected one. "
     "Where D365 says ProcessedWithErrors, some records may be in: send only the rest.",
     "no-final-status": "D365 has the file but never said how it ended. Look the message id up under "
     "Manage messages: is the job's batch running? Do not send the file again before you know.",
 }
-"""What to do, by the reason's code: the codes are those of `docs/operations.md`."""
+"""What to do, by the reason's code, which `docs/operations.md` explains. "Send again" is `replaying`'s."""
 
 STOPPED: Final = (
-    "The job is stopped: its other files wait until this one is gone from imports-failed."
+    "The job is stopped: its other files wait until this one is sent again or dismissed."
 )
 
 

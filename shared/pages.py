@@ -90,7 +90,15 @@ def _e(value: object) -> str:
     return escape(str(value), quote=True)
 
 
-def _page(place: Place, title: str, here: str, body: str, *, refresh: bool = False) -> str:
+def _page(
+    place: Place,
+    title: str,
+    here: str,
+    body: str,
+    *,
+    refresh: bool = False,
+    query: Mapping[str, str] | None = None,
+) -> str:
     links = (("", "Jobs"), ("files", "Files"), ("check", "Check"))
     nav = "".join(
         f'<a href="{place.link(view)}"{" aria-current=page" if view == here else ""}>{text}</a>'
@@ -100,10 +108,10 @@ def _page(place: Place, title: str, here: str, body: str, *, refresh: bool = Fal
     if refresh and place.refresh:
         meta = f'<meta http-equiv="refresh" content="{REFRESH}">'
         off = replace(place, refresh=False)
-        switch = f' · loads anew every {REFRESH} s (<a href="{off.link(here)}">stop</a>)'
+        switch = f' · loads anew every {REFRESH} s (<a href="{off.link(here, **(query or {}))}">stop</a>)'
     elif refresh:
         on = replace(place, refresh=True)
-        switch = f' · <a href="{on.link(here)}">load anew every {REFRESH} s</a>'
+        switch = f' · <a href="{on.link(here, **(query or {}))}">load anew every {REFRESH} s</a>'
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -240,7 +248,8 @@ def listing(place: Place, wanted: Filter, found: Listing, jobs: Iterable[str]) -
     if found.next_token:
         more = place.link("files", **query, token=found.next_token)
         body.append(f'<p><a rel="next" href="{more}">Next page</a></p>')
-    return _page(place, STATES[wanted.state], "files", "".join(body), refresh=not wanted.token)
+    refresh = not wanted.token
+    return _page(place, STATES[wanted.state], "files", "".join(body), refresh=refresh, query=query)
 
 
 def _query(wanted: Filter) -> dict[str, str]:

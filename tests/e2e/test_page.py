@@ -256,7 +256,11 @@ def test_dark_is_dark_and_light_is_light(open_page: Open) -> None:
 
 
 def test_it_loads_anew_unless_that_is_switched_off(open_page: Open) -> None:
-    """Without JavaScript; each link keeps the viewer's choice."""
+    """Without JavaScript; each link keeps the viewer's choice, and the filter."""
+    page = open_page("files?state=succeeded&name=may")
+    page.get_by_role("link", name="stop").click()
+    expect(page.get_by_label("Name")).to_have_value("may")
+    expect(page.get_by_label("State")).to_have_value("succeeded")
     page = open_page()
     assert page.locator('meta[http-equiv="refresh"]').count() == 1
     page.get_by_role("link", name="stop").click()
