@@ -5,7 +5,7 @@ import logging
 import azure.functions as func
 
 from functions import check_status, export_packages, import_file, operate, reconcile
-from shared import journal
+from shared import journal, telemetry, tracing
 from shared.bridge import bridge
 
 # The SDKs' own lines, one a request, would drown ours and cost their keep in Application Insights.
@@ -13,6 +13,9 @@ logging.getLogger("azure").setLevel(logging.WARNING)
 
 # A wrong setting or jobs file stops the app at start, with every mistake listed.
 journal.keep(bridge().account)
+telemetry.listeners.append(tracing.measure)
+if bridge().settings.exports_telemetry:
+    tracing.export()
 
 app = func.FunctionApp()
 for module in (export_packages, import_file, check_status, reconcile, operate):

@@ -88,6 +88,8 @@ class Record:
     """What we called it in D365's `x-ms-dyn-externalidentifier`."""
     messageid: str = ""
     claimed: str = ""
+    traceparent: str = ""
+    """The W3C context of its trace, from the claim to the end."""
     stopsjob: str = ""
     """Not empty: once failed, it holds up its job for as long as it lies in `imports-failed`."""
     sender: str = ""

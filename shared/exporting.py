@@ -21,6 +21,7 @@ from shared.errors import D365Error, Rejected, Unavailable, Uncertain
 from shared.jobs import ExportJob
 from shared.packages import InvalidPackage, PackageCheck, entries
 from shared.telemetry import report
+from shared.tracing import new_parent, span
 
 JOBS_AT_ONCE: Final = 4
 DOWNLOADS: Final = 3
@@ -202,6 +203,18 @@ def _serve(
     times: Times,
 ) -> bool:
     """Store one package, then acknowledge it. A failure leaves the message to be offered again (E3)."""
+    ids = {"job": job.name, "correlationId": message.correlation_id}
+    with span("export package", new_parent(), **ids):
+        return _store_and_acknowledge(bridge, job, message, acknowledge, times)
+
+
+def _store_and_acknowledge(
+    bridge: Bridge,
+    job: ExportJob,
+    message: DequeuedMessage,
+    acknowledge: Callable[[], None],
+    times: Times,
+) -> bool:
     d365, account = bridge.d365, bridge.account
     try:
         blob, size = _store(d365, account, job, message, times)

@@ -29,6 +29,7 @@ from shared.errors import D365Error, Rejected, Uncertain
 from shared.jobs import ImportJob, Jobs
 from shared.telemetry import report
 from shared.templates import InvalidTemplate
+from shared.tracing import new_parent, span
 
 GIVE_UP: Final = timedelta(days=1)
 """For so long a file that D365 does not take (busy, not reached, not accepting the app) is sent again."""
@@ -159,6 +160,7 @@ def claim(bridge: Bridge, dropped: File, job: ImportJob) -> File | None:
         job=job.name,
         company=company,
         state="claimed",
+        traceparent=new_parent(),
         stopsjob="yes" if job.stops_on_failure else "",
         claimed=clock.text(now),
         due=clock.text(now + timedelta(seconds=job.pause_between_files)),
@@ -186,6 +188,11 @@ def resume(bridge: Bridge, job: ImportJob, file: File) -> None:
 
 def send(bridge: Bridge, job: ImportJob, file: File) -> None:
     """Send a claimed file and record its message id. Raises `blobs.Lost` when another worker has it."""
+    with span("send file", file.record.traceparent, job=job.name, file=file.name):
+        _wrap_and_send(bridge, job, file)
+
+
+def _wrap_and_send(bridge: Bridge, job: ImportJob, file: File) -> None:
     if not job.template or is_package(file.name):
         _send(bridge, job, file)
         return
@@ -384,7 +391,7 @@ def look_again(bridge: Bridge, file: File, delay: timedelta) -> None:
     It names the version that it is for, so that one which comes late, or twice, changes nothing (S2).
     """
     bridge.account.queue(blobs.STATUS_QUEUE).send_message(
-        json.dumps({"file": file.name, "etag": file.etag}),
+        json.dumps({"file": file.name, "etag": file.etag, "traceparent": file.record.traceparent}),
         visibility_timeout=round(delay.total_seconds()),
         time_to_live=-1,
     )

@@ -64,6 +64,8 @@ class Settings:
     """So many messages of export queues are served at once, over all jobs."""
     function_timeout: timedelta
     """After this the host ends an invocation: no run may last longer, and a claim older than this is dead."""
+    exports_telemetry: bool = False
+    """Whether traces and metrics go to a collector of OpenTelemetry's."""
     registration: Registration | None = None
     """Who we are to D365, where that is not the environment's own identity."""
 
@@ -91,7 +93,8 @@ def load(environment: Mapping[str, str] = os.environ, app: Path | None = None) -
     if mistakes:
         raise InvalidSettings("app settings:" + "".join(f"\n  - {mistake}" for mistake in mistakes))
     served = jobs.load(app / (environment.get("JOBS_FILE", "").strip() or "jobs.json"))
-    return Settings(url, storage, served, int(parallelism), timeout, registration)
+    collector = bool(environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip())
+    return Settings(url, storage, served, int(parallelism), timeout, collector, registration)
 
 
 def _registration(environment: Mapping[str, str], mistakes: list[str]) -> Registration | None:

@@ -10,6 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Final
 
 log = logging.getLogger("bridge")
@@ -51,6 +52,9 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
 listeners: Final[list[Callable[[str, Mapping[str, object]], None]]] = []
 """Called with every event after it was logged, and with its fields as logged. They raise nothing."""
 
+trace_id: Final[ContextVar[str]] = ContextVar("trace_id", default="")
+"""The id of the trace that log lines belong to; set by `tracing.span`."""
+
 _SECRETS: Final = re.compile(
     r"(?i)\b(sig|code|access_token|client_secret|accountkey)=[^&\s\"']+|\bbearer\s+[\w\-.~+/]+=*"
 )
@@ -67,6 +71,8 @@ def report(event: str, level: int = logging.INFO, **fields: object) -> None:
     if missing:
         raise KeyError(f"event {event} lacks {missing}")
     clean = {k: redact(v) if isinstance(v, str) else v for k, v in fields.items()}
+    if trace := trace_id.get():
+        clean["traceId"] = trace
     log.log(level, "%s %s", event, json.dumps(clean, ensure_ascii=False, default=str))
     for listener in listeners:
         listener(event, clean)

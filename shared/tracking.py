@@ -17,6 +17,7 @@ from shared.d365 import MessageId
 from shared.errors import D365Error
 from shared.jobs import ImportJob
 from shared.telemetry import report
+from shared.tracing import span
 
 GIVE_UP: Final = timedelta(days=3)
 """For so long D365 may take over one file: long enough for a batch that rests over a weekend (S3)."""
@@ -59,6 +60,11 @@ def check_status(bridge: Bridge, message: Mapping[str, Any]) -> None:
     if file is None or file.etag != message.get("etag"):
         report("message.ignored", file=name, reason="the file has gone on since")
         return
+    with span("check file", file.record.traceparent, job=file.record.job, file=file.name):
+        _look_at(bridge, file)
+
+
+def _look_at(bridge: Bridge, file: File) -> None:
     job = bridge.settings.jobs.import_job(file.record.job)
     if file.record.state == "sent":
         _check(bridge, job, file)

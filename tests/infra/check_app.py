@@ -41,6 +41,7 @@ def triggers() -> dict[str, dict[str, Any]]:
 NOT_SET: Final = {
     "DataStorage": "a connection string, on a developer's machine only",
     "AzureFunctionsJobHost__functionTimeout": "host.json says it",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "Application Insights is the back end unless you have another",
 }
 """Settings that the code reads and Azure does not set, each with its reason."""
 

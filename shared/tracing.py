@@ -1,0 +1,90 @@
+"""Traces and metrics by OpenTelemetry, for Application Insights or any other back end.
+
+A file's trace begins with its claim and ends with its end, over all invocations between: its W3C context
+(`traceparent`) stands in the file's metadata and in its queue messages, and as `traceId` on its log lines.
+Whoever provides the SDK decides where all goes: the Functions worker, or, where `OTEL_EXPORTER_OTLP_ENDPOINT`
+names a collector, `export`. Without either, spans and metrics cost next to nothing, and the ids are there all
+the same.
+
+Metrics: `bridge.files` {job, outcome}, `bridge.packages` {job, outcome}, `bridge.file.duration` {job, outcome}
+(seconds from drop to end), `bridge.package.size` {job} (bytes). `docs/operations.md` has them.
+"""
+
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from opentelemetry import metrics, trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from shared import telemetry
+
+_NAME = "d365-blob-bridge"
+_FORM = TraceContextTextMapPropagator()
+_tracer = trace.get_tracer(_NAME)
+_meter = metrics.get_meter(_NAME)
+_files = _meter.create_counter("bridge.files", "{file}", "Files that ended, by job and outcome.")
+_packages = _meter.create_counter("bridge.packages", "{package}", "Packages, by job and outcome.")
+_duration = _meter.create_histogram("bridge.file.duration", "s", "From the drop to the end.")
+_size = _meter.create_histogram("bridge.package.size", "By", "Of stored packages.")
+
+_OUTCOMES = {
+    "file.succeeded": (_files, "succeeded"),
+    "file.failed": (_files, "failed"),
+    "file.held": (_files, "held"),
+    "package.acknowledged": (_packages, "acknowledged"),
+    "package.failed": (_packages, "failed"),
+}
+
+
+def new_parent() -> str:
+    """The `traceparent` of a trace that begins here: the present span's, or a new one."""
+    found: dict[str, str] = {}
+    _FORM.inject(found)
+    return found.get("traceparent") or f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+
+
+@contextmanager
+def span(name: str, parent: str, **attributes: str) -> Iterator[None]:
+    """A part of the trace that `parent` (a `traceparent`) began; log lines within bear its id."""
+    context = _FORM.extract({"traceparent": parent})
+    trace_id = parent.split("-")[1] if parent.count("-") == 3 else ""
+    bound = telemetry.trace_id.set(trace_id)
+    try:
+        with _tracer.start_as_current_span(name, context=context, attributes=attributes):
+            yield
+    finally:
+        telemetry.trace_id.reset(bound)
+
+
+def measure(event: str, fields: Mapping[str, object]) -> None:
+    """Count what an event says; a listener of `telemetry`."""
+    job = str(fields.get("job", ""))
+    if event in _OUTCOMES:
+        counter, outcome = _OUTCOMES[event]
+        counter.add(1, {"job": job, "outcome": outcome})
+        if isinstance(seconds := fields.get("seconds"), int | float):
+            _duration.record(seconds, {"job": job, "outcome": outcome})
+    elif event == "package.stored" and isinstance(size := fields.get("bytes"), int):
+        _size.record(size, {"job": job})
+
+
+def export() -> None:
+    """Send traces and metrics to the OTLP collector (HTTP) that OpenTelemetry's own settings name, unless
+    somebody provides for that already."""
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return
+    resource = Resource.create({"service.name": _NAME})
+    tracer = TracerProvider(resource=resource)
+    tracer.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(tracer)
+    reader = PeriodicExportingMetricReader(OTLPMetricExporter())
+    metrics.set_meter_provider(MeterProvider(resource=resource, metric_readers=[reader]))

@@ -1,0 +1,99 @@
+"""Traces and metrics as a collector of OpenTelemetry's gets them, from the app in the worker library."""
+
+import json
+from typing import Any
+
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from local.samples import VENDORS, Part, package
+from local.serving import serve
+from local.simulator import Simulator
+from shared import blobs
+from shared.blobs import FAILED, DataAccount
+from tests.conftest import EXPORT_ID, contents, drop
+from tests.e2e.conftest import Start, until
+
+
+class Collector:
+    """Takes OTLP over HTTP."""
+
+    def __init__(self) -> None:
+        self.spans: list[Any] = []
+        self.points: dict[str, list[dict[str, str]]] = {}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        headers = dict(scope["headers"])
+        if headers.get(b"content-encoding") == b"gzip":
+            import gzip
+
+            body = gzip.decompress(body)
+        if scope["path"].endswith("/traces"):
+            traces = ExportTraceServiceRequest.FromString(body)
+            for resource in traces.resource_spans:
+                for each in resource.scope_spans:
+                    self.spans += each.spans
+        else:
+            metrics = ExportMetricsServiceRequest.FromString(body)
+            for resource in metrics.resource_metrics:
+                for each in resource.scope_metrics:
+                    for metric in each.metrics:
+                        data = metric.sum if metric.HasField("sum") else metric.histogram
+                        self.points[metric.name] = [
+                            {item.key: item.value.string_value for item in point.attributes}
+                            for point in data.data_points
+                        ]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def test_one_trace_from_drop_to_end_and_metrics_by_outcome(
+    start: Start, d365: Simulator, account: DataAccount
+) -> None:
+    """The spans of all invocations have one trace id: that of the metadata, the log lines and the messages."""
+    collector = Collector()
+    with serve(collector) as server:
+        settings = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": server.url,
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+            "OTEL_METRIC_EXPORT_INTERVAL": "500",
+        }
+        with start(**settings) as app:
+            d365.add_package(EXPORT_ID, package("Vendors", [Part(VENDORS, 5)]))
+            app.invoke("export_packages")
+            drop(account, "journals/USMF/may.csv", b"1;REJECT")
+            until(lambda: len(contents(account, FAILED)) == 2, app)
+            names = {"send file", "check file", "export package"}
+            until(lambda: names <= {span.name for span in collector.spans}, app)
+            wanted = {
+                "bridge.files",
+                "bridge.packages",
+                "bridge.package.size",
+            }
+            until(lambda: wanted <= collector.points.keys(), app)
+            log = app.output()
+    (file,) = blobs.listed(account, FAILED)
+    trace_id = file.record.traceparent.split("-")[1]
+    found = {
+        span.trace_id.hex() for span in collector.spans if span.name in ("send file", "check file")
+    }
+    assert found == {trace_id}
+    lines = [
+        line for line in log.splitlines() if file.name in line and "message.ignored" not in line
+    ]
+    events = [json.loads(line[line.index("{") :]) for line in lines if "{" in line]
+    assert {event.get("traceId") for event in events if "claimed" not in str(event)} >= {trace_id}
+    assert collector.points["bridge.files"] == [{"job": "journals", "outcome": "failed"}]
+    assert collector.points["bridge.packages"] == [{"job": "vendors", "outcome": "acknowledged"}]
+
+
+def test_a_collector_that_is_away_stops_nothing(start: Start, d365: Simulator) -> None:
+    """Telemetry is lost, files are not."""
+    with start(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9") as app:
+        offered = d365.add_package(EXPORT_ID, package("Vendors", [Part(VENDORS, 5)]))
+        assert app.invoke("export_packages")["status"] == "success"
+    assert offered.acknowledged == 1
