@@ -13,8 +13,10 @@ Metrics: `bridge.files` {job, outcome}, `bridge.packages` {job, outcome}, `bridg
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
 
-from opentelemetry import metrics, trace
+from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from shared import telemetry
@@ -22,18 +24,13 @@ from shared import telemetry
 _NAME = "d365-blob-bridge"
 _FORM = TraceContextTextMapPropagator()
 _tracer = trace.get_tracer(_NAME)
-_meter = metrics.get_meter(_NAME)
-_files = _meter.create_counter("bridge.files", "{file}", "Files that ended, by job and outcome.")
-_packages = _meter.create_counter("bridge.packages", "{package}", "Packages, by job and outcome.")
-_duration = _meter.create_histogram("bridge.file.duration", "s", "From the drop to the end.")
-_size = _meter.create_histogram("bridge.package.size", "By", "Of stored packages.")
 
 _OUTCOMES = {
-    "file.succeeded": (_files, "succeeded"),
-    "file.failed": (_files, "failed"),
-    "file.held": (_files, "held"),
-    "package.acknowledged": (_packages, "acknowledged"),
-    "package.failed": (_packages, "failed"),
+    "file.succeeded": ("bridge.files", "succeeded"),
+    "file.failed": ("bridge.files", "failed"),
+    "file.held": ("bridge.files", "held"),
+    "package.acknowledged": ("bridge.packages", "acknowledged"),
+    "package.failed": ("bridge.packages", "failed"),
 }
 
 
@@ -57,21 +54,38 @@ def span(name: str, parent: str, **attributes: str) -> Iterator[None]:
         telemetry.trace_id.reset(bound)
 
 
+@lru_cache(maxsize=1)
+def _instruments() -> Mapping[str, Any]:
+    from opentelemetry import metrics  # with the first event: a cold start need not wait for it
+
+    meter = metrics.get_meter(_NAME)
+    made = (
+        meter.create_counter("bridge.files", "{file}", "Files that ended, by job and outcome."),
+        meter.create_counter("bridge.packages", "{package}", "Packages, by job and outcome."),
+        meter.create_histogram("bridge.file.duration", "s", "From the drop to the end."),
+        meter.create_histogram("bridge.package.size", "By", "Of stored packages."),
+    )
+    names = ("bridge.files", "bridge.packages", "bridge.file.duration", "bridge.package.size")
+    return dict(zip(names, made, strict=True))
+
+
 def measure(event: str, fields: Mapping[str, object]) -> None:
     """Count what an event says; a listener of `telemetry`."""
     job = str(fields.get("job", ""))
     if event in _OUTCOMES:
         counter, outcome = _OUTCOMES[event]
-        counter.add(1, {"job": job, "outcome": outcome})
-        if isinstance(seconds := fields.get("seconds"), int | float):
-            _duration.record(seconds, {"job": job, "outcome": outcome})
-    elif event == "package.stored" and isinstance(size := fields.get("bytes"), int):
-        _size.record(size, {"job": job})
+        _instruments()[counter].add(1, {"job": job, "outcome": outcome})
+        if event == "file.succeeded" and isinstance(seconds := fields["seconds"], int | float):
+            duration = _instruments()["bridge.file.duration"]
+            duration.record(seconds, {"job": job, "outcome": outcome})
+    elif event == "package.stored" and isinstance(size := fields["bytes"], int):
+        _instruments()["bridge.package.size"].record(size, {"job": job})
 
 
 def export() -> None:
     """Send traces and metrics to the OTLP collector (HTTP) that OpenTelemetry's own settings name, unless
     somebody provides for that already."""
+    from opentelemetry import metrics
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.metrics import MeterProvider
