@@ -367,7 +367,7 @@ def file(place: Place, found: Detail, by: str) -> str:
             f'<p class="note">{_e(record.resolution)} by {_e(record.resolvedby)} on {_when(record.resolved)}: '
             f"{_e(record.resolvedwhy)}"
             + (
-                ". That was not finished: look in imports and in D365 for it before you send it once more."
+                ". That was not finished; sending it once more looks first whether it was sent."
                 if record.resolution == "resending"
                 else ""
             )

@@ -24,6 +24,9 @@ from shared.telemetry import redact, report
 
 Resolution = Literal["resending", "received", "dismissed"]
 
+_BEGINNING: Final = 200
+"""Characters of a path, before its suffix, with which its stamped name is sure to begin, however long it is."""
+
 _GUID: Final = re.compile(r"\{?([0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})\}?")
 
 
@@ -52,6 +55,12 @@ def resend(bridge: Bridge, order: Order) -> str:
     source = file.record.source
     if not source:
         raise NotDone(f"{file.name} does not say where it was dropped: drop it by hand")
+    if file.record.resolution == "received":
+        raise NotDone(
+            f"{file.record.resolvedby} found it in D365: say so once more, with its message id"
+        )
+    if file.record.resolution == "resending" and (sent := _sent_already(bridge, file)):
+        raise NotDone(f"{file.record.resolvedby} has sent it again: it is {sent}. Dismiss this one")
     if blobs.find(bridge.account, blobs.IMPORTS, source):
         raise NotDone(
             f"imports/{source} is there: a newer file of that name waits. Wait until it is taken"
@@ -79,6 +88,16 @@ def resend(bridge: Bridge, order: Order) -> str:
         why=redact(order.why),
     )
     return source
+
+
+def _sent_already(bridge: Bridge, file: File) -> str:
+    """Where the new version is, when a crash kept the old one from being deleted after the copy; else ""."""
+    beginning = file.record.source.rpartition(".")[0][:_BEGINNING]
+    for container in (blobs.IMPORTS, blobs.PROCESSING, blobs.SUCCEEDED, blobs.FAILED):
+        for found in blobs.listed(bridge.account, container, beginning):
+            if found.theirs.get("replayof") == _header(file.name):
+                return f"{container}/{found.name}"
+    return ""
 
 
 def receive(bridge: Bridge, order: Order) -> None:
@@ -205,8 +224,10 @@ def possible(file: File) -> list[str]:
         return ["refetch"] if file.name.count("/") == 1 and file.name.endswith(".zip") else []
     if file.container != blobs.FAILED:
         return []
+    resolution = file.record.resolution
+    resend = [] if resolution == "received" else ["resend"]
     held = ["receive"] if file.record.state == "held" else []
-    return ["resend", *held, *([] if file.record.resolution == "dismissed" else ["dismiss"])]
+    return [*resend, *held, *([] if resolution == "dismissed" else ["dismiss"])]
 
 
 def _failed(bridge: Bridge, order: Order) -> File:

@@ -389,3 +389,18 @@ def test_a_script_sends_a_file_again_by_json(
     assert (again.status_code, "error" in again.json()) == (409, True)
     until(lambda: contents(account, SUCCEEDED), page.host)
     assert len(d365.received) == 2
+
+
+def test_who_has_signed_in_can_t_say_to_be_another(page: Page, account: DataAccount) -> None:
+    """Easy Auth's header goes before what the form says."""
+    drop(account, "journals/USMF/may.csv", BAD)
+    row = page.failed()
+    signed_in = {"X-MS-CLIENT-PRINCIPAL-NAME": "ada@contoso.com"}
+    shown = requests.get(
+        f"{page.root}/file", {"in": FAILED, "name": row["name"]}, headers=signed_in, timeout=60
+    )
+    assert 'value="ada@contoso.com" readonly' in shown.text
+    form = by(row, "dismiss", by="Somebody else")
+    assert page.act(form, {**OWN_PAGE, **signed_in}).status_code == 303
+    whole = page.json("file", **{"in": FAILED, "name": row["name"]})
+    assert whole["record"]["resolvedby"] == "ada@contoso.com"

@@ -102,6 +102,56 @@ def test_a_crash_before_the_copy_leaves_the_file_with_its_mark(
     assert len(contents(bridge.account, IMPORTS)) == 1
 
 
+def test_a_crash_after_the_copy_sends_nothing_twice(
+    bridge: Bridge, d365: Simulator, account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The failed file is left behind; whoever asks again is told where the new version is."""
+    file = fail_one(bridge)
+    d365.reject_text = b""
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(blobs, "_delete", crash)
+        with pytest.raises(KeyboardInterrupt):
+            replaying.resend(bridge, order(file))
+    left = only(account, FAILED)
+    with pytest.raises(NotDone, match="it is imports/journals/USMF/may"):
+        replaying.resend(bridge, order(left))
+    importing.import_file(bridge, "journals/USMF/may.csv")
+    work_queue(bridge)
+    with pytest.raises(NotDone, match="it is imports-succeeded/"):
+        replaying.resend(bridge, order(left))
+    replaying.dismiss(bridge, order(left))
+    assert len(d365.received) == 2
+
+
+def test_a_crash_after_received_leaves_no_way_to_send_it(
+    bridge: Bridge, d365: Simulator, account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody found it in D365; saying so once more finishes it."""
+    file = held(bridge, d365)
+    message_id = d365.received[0].message_id
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(blobs, "_delete", crash)
+        with pytest.raises(KeyboardInterrupt):
+            replaying.receive(bridge, order(file, message_id=message_id))
+    left = only(account, FAILED)
+    assert "resend" not in replaying.possible(left)
+    with pytest.raises(NotDone, match="found it in D365"):
+        replaying.resend(bridge, order(left))
+    replaying.receive(bridge, order(left, message_id=message_id))
+    work_queue(bridge)
+    assert only(account, SUCCEEDED).record.messageid == message_id
+    assert not list(blobs.listed(account, FAILED))
+    assert len(d365.received) == 1
+
+
 def test_a_newer_file_of_that_name_is_not_overtaken(bridge: Bridge, account: DataAccount) -> None:
     """What waits in imports stays as it is, and so does the failed file."""
     file = fail_one(bridge)
