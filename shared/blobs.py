@@ -233,10 +233,11 @@ def new_probe() -> str:
     return f"{PROBE}{uuid4()}"
 
 
-def is_file(name: str, metadata: dict[str, str] | None) -> bool:
-    """Whether a blob is a file: no error report or keys, no probe, and no folder of a hierarchical namespace,
-    which is listed as an empty blob with a mark."""
-    other = name.endswith(".error.json") or ERROR_KEYS in name or name.startswith(PROBE)
+def is_file(container: str, name: str, metadata: dict[str, str] | None) -> bool:
+    """Whether a blob is a file: no probe, no report or error keys beside a failed one, and no folder of a
+    hierarchical namespace, which is listed as an empty blob with a mark."""
+    beside = container == FAILED and (name.endswith(".error.json") or ERROR_KEYS in name)
+    other = beside or name.startswith(PROBE)
     return not other and "hdi_isfolder" not in (metadata or {})
 
 
@@ -313,7 +314,7 @@ def listed(account: DataAccount, container: str, prefix: str = "") -> Iterator[F
         name_starts_with=prefix or None, include=["metadata"]
     )
     for found in blobs:
-        if is_file(found.name, found.metadata):
+        if is_file(container, found.name, found.metadata):
             yield _file(container, found.name, found)
 
 
@@ -330,7 +331,7 @@ def page(
     found = [
         _file(container, each.name, each)
         for each in next(pages, ())
-        if is_file(each.name, each.metadata)
+        if is_file(container, each.name, each.metadata)
     ]
     return found, str(getattr(pages, "continuation_token", None) or "")
 

@@ -15,13 +15,13 @@ from azure.storage.queue import QueueServiceClient
 
 from local.azurite import AzuriteFailed, running_azurite
 from local.provisioning import provision
-from shared.blobs import CONTAINERS, STATUS_QUEUE
+from shared.blobs import CONTAINERS, QUEUES
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_provision_makes_all_containers_and_queues_and_may_run_again() -> None:
-    """Five containers and the status queue are there, and a second run finds them."""
+    """The containers and queues are there, and a second run finds them."""
     with running_azurite() as azurite:
         provision(azurite.connection_string)
         provision(azurite.connection_string)
@@ -29,7 +29,7 @@ def test_provision_makes_all_containers_and_queues_and_may_run_again() -> None:
         with BlobServiceClient.from_connection_string(azurite.connection_string) as blobs:
             assert {c.name for c in blobs.list_containers()} == set(CONTAINERS)
         with QueueServiceClient.from_connection_string(azurite.connection_string) as queues:
-            assert {q.name for q in queues.list_queues()} == {STATUS_QUEUE}
+            assert {q.name for q in queues.list_queues()} == set(QUEUES)
 
 
 def test_two_emulators_side_by_side_share_nothing() -> None:

@@ -44,6 +44,18 @@ def test_a_file_whose_event_never_came_is_imported(
     assert [each["found"] for each in events("reconcile.finished")] == [0, 1]
 
 
+def test_a_file_named_like_a_report_is_a_file(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
+) -> None:
+    """Somebody's own export may be called so; only beside a failed file is it ours."""
+    drop(account, "journals/may.error.json")
+    later(MISSED)
+    reconciling.reconcile(bridge)
+    work_queue(bridge)
+    assert len(d365.received) == 1
+    assert len(contents(account, blobs.SUCCEEDED)) == 1
+
+
 def test_an_event_that_comes_late_after_all_changes_nothing(
     bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
 ) -> None:
