@@ -192,6 +192,7 @@ def _jobs(place: Place, jobs: Sequence[Job]) -> str:
             mark = f' class="{style}"' if number and style else ""
             return f'<a href="{place.link("files", state=state, job=name)}"{mark}>{number:,}</a>'
 
+        no = "" if imports else " none"
         state = "succeeded" if imports else "exported"
         link = place.link("files", state=state, job=job.name)
         paused = "" if job.enabled else ' <span class="held">paused</span>'
@@ -199,10 +200,10 @@ def _jobs(place: Place, jobs: Sequence[Job]) -> str:
             "<tr>"
             f'<th scope="row" data-label="Job"><span><a href="{link}">{_e(job.name)}</a> '
             f"<span class=dim>{job.kind}</span>{paused}</span></th>"
-            f'<td class="n" data-label="Waiting">{count(job.waiting, "waiting")}</td>'
-            f'<td class="n" data-label="On the way">{count(job.processing, "processing")}</td>'
-            f'<td class="n" data-label="Failed">{count(job.failed, "failed", "failed")}</td>'
-            f'<td class="n" data-label="Held">{count(job.held, "held", "held")}</td>'
+            f'<td class="n{no}" data-label="Waiting">{count(job.waiting, "waiting")}</td>'
+            f'<td class="n{no}" data-label="On the way">{count(job.processing, "processing")}</td>'
+            f'<td class="n{no}" data-label="Failed">{count(job.failed, "failed", "failed")}</td>'
+            f'<td class="n{no}" data-label="Held">{count(job.held, "held", "held")}</td>'
             f'<td class="n" data-label="Last hour">{job.last_hour:,}</td>'
             f'<td class="n" data-label="24 hours">{job.ended:,}</td>'
             f'<td data-label="Last run"><span>{_time(job.last)} '

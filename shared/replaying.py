@@ -92,7 +92,8 @@ def resend(bridge: Bridge, order: Order) -> str:
 
 def _sent_already(bridge: Bridge, file: File) -> str:
     """Where the new version is, when a crash kept the old one from being deleted after the copy; else ""."""
-    beginning = file.record.source.rpartition(".")[0][:_BEGINNING]
+    source = file.record.source
+    beginning = (source.rpartition(".")[0] or source)[:_BEGINNING]
     for container in (blobs.IMPORTS, blobs.PROCESSING, blobs.SUCCEEDED, blobs.FAILED):
         for found in blobs.listed(bridge.account, container, beginning):
             if found.theirs.get("replayof") == _header(file.name):
