@@ -11,7 +11,7 @@ from shared.operating import Ended
 
 _WIDTH: Final = 520
 _HEIGHT: Final = 170
-_LEFT: Final = 44
+_LEFT: Final = 58
 _BOTTOM: Final = 22
 _OUTCOMES: Final = ("succeeded", "exported", "failed", "held")
 
