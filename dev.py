@@ -272,7 +272,7 @@ def test(arguments: list[str]) -> int:
         return run_steps([["pytest", *arguments]])
     make_browser()
     # Most of a test is waiting, so more run side by side than there are cores.
-    return run_steps([*checks(), ["pytest", "-n", "4"]])
+    return run_steps([*checks(), ["pytest", "-n", "4", "--dist", "worksteal"]])
 
 
 def lint(arguments: list[str]) -> int:
