@@ -1,5 +1,6 @@
 """The benchmark's tables as text, as Markdown and as plots, and docs/performance.md, which holds them."""
 
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,7 @@ def write(tables: Sequence[Table], figures: Mapping[str, float]) -> None:
     summary = Table(
         "Figures", ("figure", "value"), [(f"`{k}`", f"{v:.2f}") for k, v in figures.items()]
     )
-    where = f"Measured on {datetime.now(UTC):%d %B %Y}, Python {platform.python_version()}, 2 cores, Linux.\n"
+    machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.system()}"
+    where = f"Measured on {datetime.now(UTC):%d %B %Y}, {machine}.\n"
     body = "\n".join([where, *(table.markdown() for table in tables), summary.markdown()])
     page.write_text(f"{before}{BEGIN}\n\n{body}\n{END}{after}", encoding="utf-8")

@@ -26,7 +26,9 @@ IMPORT_ID = "22222222-2222-4222-8222-222222222222"
 
 
 def storage(url: str) -> str:
-    """The connection string of the storage that stands at a URL."""
+    """The connection string of the storage that stands at a URL, or of Azurite where that is asked for."""
+    if "BENCH_AZURITE" in os.environ:
+        return os.environ["BENCH_AZURITE"]
     account = "devstoreaccount1"
     return (
         f"DefaultEndpointsProtocol=http;AccountName={account};AccountKey={KEY};"
@@ -88,11 +90,11 @@ def import_ours(url: str) -> dict[str, Any]:
 # -- what a user would otherwise write ----------------------------------------------------------------
 
 
-def blob(url: str) -> Any:
+def blob(url: str, container: str = "exports", name: str = "x") -> Any:
     """A blob at a URL, by the SDK."""
     from azure.storage.blob import BlobServiceClient
 
-    return BlobServiceClient.from_connection_string(storage(url)).get_blob_client("exports", "x")
+    return BlobServiceClient.from_connection_string(storage(url)).get_blob_client(container, name)
 
 
 def export_naive(url: str) -> dict[str, Any]:
@@ -323,6 +325,36 @@ def _size(url: str) -> int:
     wire = Wire(url)
     wire.ask("HEAD /x/exports/x HTTP/1.1")
     return wire.head()
+
+
+# -- Azurite's ceiling ----------------------------------------------------------------------------------
+
+
+def azurite_writes(_: str, blocks: str) -> dict[str, Any]:
+    """One block, staged again and again by the SDK, as many at once as ours."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    target, data = blob(""), os.urandom(BLOCK)
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        return timed(
+            lambda: sum(
+                1
+                for _ in pool.map(lambda n: target.stage_block(f"{n:05}", data), range(int(blocks)))
+            )
+        )
+
+
+def azurite_reads(_: str, blocks: str) -> dict[str, Any]:
+    """The file's blocks, read by the SDK and dropped, as many at once as ours."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    source = blob("", "imports", "journals/large.csv")
+
+    def read(number: int) -> int:
+        return len(source.download_blob(number * BLOCK, BLOCK).readall())
+
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        return timed(lambda: sum(pool.map(read, range(int(blocks)))))
 
 
 # -- cold start -----------------------------------------------------------------------------------------
