@@ -66,7 +66,7 @@ def _kind(method: str, url: str) -> str:
 
 
 def count(files: int, packages: int) -> Found:
-    """Export so many packages; import so many files, with two checks while each is processed and one at its end."""
+    """Export so many packages; import so many files, checked twice while D365 is at it, once at the end."""
     with running_azurite() as azurite, running_simulator() as d365:
         provision(azurite.connection_string)
         d365.add_import_job(IMPORT_ID)
