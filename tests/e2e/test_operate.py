@@ -318,7 +318,6 @@ def test_the_check_of_a_sound_set_up_finds_nothing_wrong(
 
 def test_the_check_tells_401_from_403_and_both_from_silence(page: Page, d365: Simulator) -> None:
     """Each with the step to take."""
-    page.host.deliver_events(False)
     d365.registered = False
     verdict, text = verdicts(page)["D365"]
     assert (verdict, "Microsoft Entra applications" in text) == ("wrong", True)
@@ -334,7 +333,6 @@ def test_the_check_tells_401_from_403_and_both_from_silence(page: Page, d365: Si
 def test_the_check_says_that_no_token_can_be_had(start: Start) -> None:
     """The identity endpoint refuses."""
     with start(IDENTITY_HEADER="another") as app:
-        app.deliver_events(False)
         found = verdicts(Page(app))
     assert found["token"][0] == "wrong"
     assert "managed identity" in found["token"][1]

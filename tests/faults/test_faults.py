@@ -10,6 +10,8 @@ from tests.faults import crashes, mutants, schedules, sending
 
 pytestmark = pytest.mark.slow
 
+ONE_EACH = {each.invariant.split()[0]: each for each in reversed(mutants.MUTANTS)}.values()
+
 
 @pytest.fixture(scope="module")
 def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[crashes.Matrix]:
@@ -39,9 +41,9 @@ def test_a_random_schedule_ends_in_order() -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.invariant)
+@pytest.mark.parametrize("mutant", ONE_EACH, ids=lambda mutant: mutant.invariant)
 def test_a_break_is_caught(mutant: mutants.Mutant) -> None:
-    """Tests that can't fail prove nothing."""
+    """Tests that can't fail prove nothing; one break of each invariant here, all in `dev.py faults`."""
     assert mutants.caught(mutant)
 
 
