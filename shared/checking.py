@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
 
-from shared import blobs, clock, journal
+from shared import blobs, clock, journal, templates
 from shared.bridge import Bridge
 from shared.d365 import MessageId
 from shared.errors import D365Error, Denied, Rejected
@@ -22,6 +22,7 @@ from shared.jobs import ExportJob, ImportJob
 from shared.journal import Recent
 from shared.settings import EXPORT_SCHEDULE, schedule
 from shared.telemetry import redact
+from shared.templates import InvalidTemplate
 
 Verdict = Literal["ok", "wrong", "can't tell"]
 
@@ -47,6 +48,8 @@ def check(bridge: Bridge, event_seconds: float = EVENT_SECONDS) -> Iterator[Line
     recent = _recent(bridge)
     for job in bridge.settings.jobs.imports:
         yield _import_job(bridge, job, recent, asks=answers.verdict != "wrong")
+        if job.template:
+            yield _tried(f"template of {job.name}", lambda job=job: _template(bridge, job))  # type: ignore[misc]
     for export in bridge.settings.jobs.exports:
         yield _export_job(export, recent)
     for name in (*blobs.CONTAINERS, journal.JOURNAL):
@@ -219,6 +222,16 @@ def _container(bridge: Bridge, name: str) -> tuple[Verdict, str]:
         if read == b"probe"
         else ("wrong", "It reads otherwise.")
     )
+
+
+def _template(bridge: Bridge, job: ImportJob) -> tuple[Verdict, str]:
+    """Read it as a file's import does."""
+    try:
+        found = templates.fetch(bridge.account, str(job.template), job.entity)
+    except InvalidTemplate as error:
+        text = f"Its files will wait, and fail after a day: {error}. Put it right in the container."
+        return "wrong", text
+    return "ok", f"A file takes the place of {found.place} in {job.template}."
 
 
 def _queue(bridge: Bridge) -> tuple[Verdict, str]:

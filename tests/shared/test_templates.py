@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from local import samples
 from local.samples import Part
 from local.simulator import Simulator
-from shared import blobs, importing, reconciling, templates
+from shared import blobs, checking, importing, reconciling, templates
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
 from shared.packages import PackageCheck
@@ -143,6 +143,33 @@ def test_a_file_waits_for_its_template(
     work_queue(bridge)
     assert len(d365.received) == 1
     assert len(contents(account, blobs.SUCCEEDED)) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "verdict", "text"),
+    [
+        (None, "wrong", f"there is no {NAME}"),
+        (b"no zip", "wrong", "is no zip"),
+        (TEMPLATE, "ok", VENDORS.file_name),
+    ],
+    ids=["missing", "broken", "sound"],
+)
+def test_the_check_reads_a_template_before_the_first_file_does(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    data: bytes | None,
+    verdict: str,
+    text: str,
+) -> None:
+    """A set-up's mistake is seen before a file waits for it."""
+    bridge = make_bridge(d365, account, template=NAME, entity=None)
+    if data:
+        put(account, data)
+    lines = {line.what: line for line in checking.check(bridge, event_seconds=0)}
+    line = lines["template of journals"]
+    assert line.verdict == verdict
+    assert text in line.text
 
 
 def test_waiting_for_a_template_has_an_end(
