@@ -56,6 +56,7 @@ def check(bridge: Bridge, event_seconds: float = EVENT_SECONDS) -> Iterator[Line
         if name != blobs.IMPORTS:
             yield _tried(f"container {name}", lambda name=name: _container(bridge, name))  # type: ignore[misc]
     yield _tried(f"queue {blobs.STATUS_QUEUE}", lambda: _queue(bridge))
+    yield _tried(f"queue {blobs.NOTIFICATIONS_QUEUE}", lambda: _notifications(bridge))
     yield _tried("poison queues", lambda: _poison(bridge))
     yield _tried("event of a dropped file", lambda: _event(bridge, event_seconds))
 
@@ -242,6 +243,14 @@ def _queue(bridge: Bridge) -> tuple[Verdict, str]:
     queue.delete_message(message)
     waiting = queue.get_queue_properties().approximate_message_count
     return "ok", f"Put, peeked, deleted. About {waiting} messages wait or are hidden there."
+
+
+def _notifications(bridge: Bridge) -> tuple[Verdict, str]:
+    """No probe: whoever reads there would tell a person of it."""
+    queue = bridge.account.queue(blobs.NOTIFICATIONS_QUEUE)
+    queue.peek_messages()
+    waiting = queue.get_queue_properties().approximate_message_count
+    return "ok", f"It is there, and may be read. About {waiting} messages wait in it."
 
 
 def _poison(bridge: Bridge) -> tuple[Verdict, str]:

@@ -13,7 +13,16 @@ from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from local.hosting import RunningHost
 from local.samples import VENDORS, Part, package
 from local.simulator import Simulator
-from shared.blobs import CONTAINERS, EXPORTS, FAILED, IMPORTS, STATUS_QUEUE, SUCCEEDED, DataAccount
+from shared.blobs import (
+    CONTAINERS,
+    EXPORTS,
+    FAILED,
+    IMPORTS,
+    NOTIFICATIONS_QUEUE,
+    STATUS_QUEUE,
+    SUCCEEDED,
+    DataAccount,
+)
 from shared.journal import JOURNAL
 from tests.conftest import EXPORT_ID, contents, drop
 from tests.e2e.conftest import Start, until
@@ -348,12 +357,15 @@ def test_the_check_misses_a_container_an_event_and_sees_poison(
         poison.create_queue()
     poison.send_message("{}")
     account.blobs.delete_container(SUCCEEDED)
+    account.queue(NOTIFICATIONS_QUEUE).delete_queue()
     try:
         found = verdicts(page)
     finally:
         until(lambda: _made(account, SUCCEEDED), page.host)
+        account.queue(NOTIFICATIONS_QUEUE).create_queue()
     assert found[f"container {SUCCEEDED}"][0] == "wrong"
     assert "It is missing" in found[f"container {SUCCEEDED}"][1]
+    assert found[f"queue {NOTIFICATIONS_QUEUE}"][0] == "wrong"
     assert found["poison queues"][0] == "wrong"
     assert found["event of a dropped file"][0] == "wrong"
     assert "reconcile" in found["event of a dropped file"][1]
