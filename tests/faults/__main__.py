@@ -1,7 +1,7 @@
 """`dev.py faults [--every N] [--seed N] [--seconds N]`: what holds when things break, as tables.
 
-Prints the table of what each failure of a send proves, each row tried; the crash matrix; and one random
-schedule. Exits non-zero on any violation.
+Prints the table of what each failure of a send proves, each row tried; the crash matrix; one random schedule;
+and each one-line break of an invariant with the test that caught it. Exits non-zero on any violation.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from local.azurite import running_azurite
-from tests.faults import crashes, schedules, sending
+from tests.faults import crashes, mutants, schedules, sending
 
 
 def print_sends() -> list[str]:
@@ -58,6 +58,19 @@ def print_schedule(seed: int, seconds: float) -> list[str]:
     return [f"seed {seed}: {each}" for each in wrong]
 
 
+def print_breaks() -> list[str]:
+    """Each break, and what caught it."""
+    print(
+        "\nOne-line breaks of the invariants, each in a copy of the project, and the test that went red\n"
+    )
+    wrong = []
+    for mutant in mutants.MUTANTS:
+        found = mutants.caught(mutant)
+        print(f"  {mutant.invariant:<55} {found or 'WRONG: not caught'}", flush=True)
+        wrong += [] if found else [f"not caught: {mutant.invariant}"]
+    return wrong
+
+
 def main() -> int:
     parser = argparse.ArgumentParser("dev.py faults", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--every", type=int, default=1, help="crash at each Nth point alone")
@@ -70,6 +83,7 @@ def main() -> int:
         *print_sends(),
         *print_crashes(options.every),
         *print_schedule(options.seed, options.seconds),
+        *print_breaks(),
     ]
     print()
     for each in wrong:

@@ -1,6 +1,6 @@
 """One-line breaks of the invariants, each with the tests that must go red: proof that those can fail.
 
-A copy of the project is broken, and the tests named are run in it. `python -m tests.faults.mutants` shows all.
+A copy of the project is broken, and the tests named are run in it. `dev.py faults` shows all.
 """
 
 import os
@@ -188,17 +188,3 @@ def caught(mutant: Mutant) -> str:
         raise RuntimeError(f"{mutant.invariant}: the tests did not run\n{run.stdout}{run.stderr}")
     failed = [line for line in run.stdout.splitlines() if line.startswith("FAILED ")]
     return failed[0].removeprefix("FAILED ").split(" - ")[0] if failed else ""
-
-
-def main() -> int:
-    missed = 0
-    for mutant in MUTANTS:
-        found = caught(mutant)
-        missed += not found
-        print(f"{mutant.invariant:<55} {found or 'NOT CAUGHT'}", flush=True)
-    print(f"not caught: {missed}")
-    return 1 if missed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
