@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from azure.core.exceptions import AzureError, HttpResponseError
 
-from shared import checking, operating, pages, replaying
+from shared import blobs, checking, operating, pages, replaying
 from shared.bridge import Bridge, bridge
 from shared.errors import D365Error
 from shared.operating import Filter
@@ -255,11 +255,10 @@ def _day(text: str) -> date | None:
 def _short(error: Exception) -> str:
     """An error in a line: storage's own code for an error of storage."""
     if isinstance(error, HttpResponseError):
-        code = getattr(error, "error_code", None) or error.reason
         denied = (
             ": the app's identity lacks a role on the data account"
             if error.status_code == 403
             else ""
         )
-        return f"storage answered {error.status_code} ({code}){denied}"
+        return f"storage answered {error.status_code} ({blobs.error_code(error)}){denied}"
     return redact(str(unquote(str(error)).split("\n", 1)[0]))

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
-from azure.storage.blob import BlobProperties, BlobServiceClient, ExponentialRetry
+from azure.storage.blob import BlobProperties, BlobServiceClient, BlobType, ExponentialRetry
 from azure.storage.queue import (
     QueueClient,
     QueueServiceClient,
@@ -125,6 +125,8 @@ class File:
     """Of the copy that made this blob; until it is a success, its bytes are not whole."""
     theirs: dict[str, str] = field(default_factory=dict)
     """The metadata that came with the dropped file; it stays with it."""
+    grows: bool = False
+    """An append blob: it is there from its first byte on, and nobody can see which one is its last."""
 
 
 def connect(storage: Storage) -> DataAccount:
@@ -218,7 +220,9 @@ def external_id(name: str) -> str:
     stamp, _, suffix = stamped_.partition(".")
     suffix = quote(suffix, safe=" ")
     tail = f".{stamp}" + f".{suffix}" * (0 < len(suffix) <= 32)
-    return quote(stem, safe=" ()+,=@~")[: 128 - len(tail)] + tail
+    # A header loses the spaces that it begins with; requests sends none that does.
+    begins = len(stem) - len(stem.lstrip(" "))
+    return ("%20" * begins + quote(stem[begins:], safe=" ()+,=@~"))[: 128 - len(tail)] + tail
 
 
 ERROR_KEYS: Final = ".error.keys/"
@@ -233,11 +237,19 @@ def new_probe() -> str:
     return f"{PROBE}{uuid4()}"
 
 
+def is_probe(name: str) -> bool:
+    """Whether a blob is a probe, and no file that a person gave such a name."""
+    return bool(_PROBE.fullmatch(name))
+
+
+_PROBE: Final = re.compile(re.escape(PROBE) + r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
 def is_file(container: str, name: str, metadata: dict[str, str] | None) -> bool:
     """Whether a blob is a file: no probe, no report or error keys beside a failed one, and no folder of a
     hierarchical namespace, which is listed as an empty blob with a mark."""
     beside = container == FAILED and (name.endswith(".error.json") or ERROR_KEYS in name)
-    other = beside or name.startswith(PROBE)
+    other = beside or is_probe(name)
     return not other and "hdi_isfolder" not in (metadata or {})
 
 
@@ -278,7 +290,10 @@ def _encode(name: str, value: object) -> str:
 
 def _decode(value: str) -> str:
     if value.startswith(_BASE64):
-        return b64decode(value.removeprefix(_BASE64)).decode()
+        try:
+            return b64decode(value.removeprefix(_BASE64), validate=True).decode()
+        except ValueError:  # not of our writing
+            return value
     return unquote(value)
 
 
@@ -287,8 +302,8 @@ _BASE64: Final = "base64:"
 
 def from_metadata(metadata: dict[str, str] | None) -> tuple[Record, dict[str, str]]:
     """Our record, and the metadata that is not ours."""
-    found = {key.lower(): _decode(value) for key, value in (metadata or {}).items()}
-    ours: dict[str, str | int] = {key: found[key] for key in _OURS & found.keys()}
+    found = {key.lower(): value for key, value in (metadata or {}).items()}
+    ours: dict[str, str | int] = {key: _decode(found[key]) for key in _OURS & found.keys()}
     for name in ("attempts", "checks"):
         text = str(ours.get(name, "0"))
         ours[name] = int(text) if text.isdecimal() else 0
@@ -342,10 +357,17 @@ def _file(container: str, name: str, found: BlobProperties) -> File:
         record, theirs = Record(), dict(found.metadata or {})
     etag = found.etag if found.etag.startswith('"') else f'"{found.etag}"'
     copy_status = str(found.copy.status or "success")
-    return File(container, name, etag, found.size, found.last_modified, record, copy_status, theirs)
+    grows = found.blob_type == BlobType.APPENDBLOB
+    return File(
+        container, name, etag, found.size, found.last_modified, record, copy_status, theirs, grows
+    )
 
 
 # -- claims, records, moves -----------------------------------------------------------------------
+
+
+class Leased(RuntimeError):
+    """Somebody holds a lease on a blob that must go: nothing is done with it until the lease ends."""
 
 
 class Lost(Exception):
@@ -405,7 +427,7 @@ def update(account: DataAccount, file: File, record: Record) -> File:
             match_condition=MatchConditions.IfNotModified,
         )
     except HttpResponseError as error:
-        if error.status_code not in (404, 412):
+        if not _gone_on(error):
             raise
         # A write whose answer was lost is tried again by the SDK, and then meets its own first try.
         found = find(account, file.container, file.name)
@@ -446,8 +468,7 @@ def _copy(
     metadata = to_metadata(record, file.theirs)
     try:
         if len(source.url) > _COPY_URL_LIMIT:
-            _copy_through(account, file, container, name, metadata)
-            return str(target.get_blob_properties().etag)
+            return _copy_through(account, file, container, name, metadata)
         answer = target.start_copy_from_url(
             source.url,
             metadata=metadata,
@@ -458,14 +479,15 @@ def _copy(
     except transfer.OtherContent:
         return None
     except HttpResponseError as error:
-        code = getattr(error, "error_code", None)
-        if error.status_code in (404, 412) or code == "BlobAlreadyExists":
+        if error.status_code in (404, 412) or error_code(error) == "BlobAlreadyExists":
             return None
         raise
     status, etag = str(answer["copy_status"]), str(answer["etag"])
     while status == "pending":  # within one account it is done at once, as a rule
         clock.sleep(0.5)
         found = target.get_blob_properties()
+        if found.metadata != metadata:  # done, and another worker went on with it
+            return None
         status, etag = str(found.copy.status), str(found.etag)
     if status != "success":
         # I4: a copy that is not whole is no copy. Its name must be free for the next try.
@@ -476,8 +498,11 @@ def _copy(
 
 def _copy_through(
     account: DataAccount, file: File, container: str, name: str, metadata: dict[str, str]
-) -> None:
-    """Copy by way of this process, where the source's URL is longer than a server-side copy takes."""
+) -> str | None:
+    """Copy by way of this process, where the source's URL is longer than a server-side copy takes.
+
+    None where the copy was there already: another worker's, who may have gone on with it.
+    """
     source = account.blobs.get_blob_client(file.container, file.name)
     chunks = transfer.load(source, file.etag, file.size)
 
@@ -485,13 +510,14 @@ def _copy_through(
         if length != file.size:
             raise RuntimeError(f"{file.name}: {length} bytes read of {file.size}")
 
-    transfer.store(
+    stored = transfer.store(
         lambda _: next(chunks, b""),
         account.blobs.get_blob_client(container, name),
         verify=verify,
         metadata=metadata,
         content_type=str(source.get_blob_properties().content_settings.content_type),
     )
+    return stored.etag if stored.created else None
 
 
 def _delete(account: DataAccount, file: File) -> None:
@@ -504,8 +530,28 @@ def _delete(account: DataAccount, file: File) -> None:
             match_condition=MatchConditions.IfNotModified,
         )
     except HttpResponseError as error:
-        if error.status_code not in (404, 412):
+        if _leased(error):
+            raise Leased(
+                f"{file.container}/{file.name} has a lease, so it can't be taken away: whoever writes it must "
+                "end the lease, or break it (az storage blob lease break)"
+            ) from error
+        if not _gone_on(error):
             raise
+
+
+def _gone_on(error: HttpResponseError) -> bool:
+    """Whether a conditional request found that the blob is gone, or another version."""
+    return error.status_code in (404, 412) and not _leased(error)
+
+
+def _leased(error: HttpResponseError) -> bool:
+    return error_code(error).startswith("Lease")
+
+
+def error_code(error: HttpResponseError) -> str:
+    """Storage's own code for an error, such as `ContainerNotFound`; else what the status line says."""
+    code = getattr(error, "error_code", None) or error.reason
+    return str(getattr(code, "value", code))  # the SDK's enum would show its own name of it
 
 
 def delete_probe(account: DataAccount, name: str) -> None:
@@ -515,11 +561,17 @@ def delete_probe(account: DataAccount, name: str) -> None:
 
 
 def put_back(account: DataAccount, file: File, theirs: dict[str, str]) -> bool:
-    """Move a file back to where it was dropped, as a new version; False, and nothing done, where a file lies
-    there. What it carries from now on is `theirs` alone."""
+    """Move a file back to where it was dropped, as a new version; False, and nothing done, where another file
+    lies there. What it carries from now on is `theirs` alone. Raises `Lost` where it can't be told what became
+    of the copy."""
     dropped = replace(file, theirs=theirs)
     if not _copy(account, dropped, IMPORTS, file.record.source, Record()):
-        return False
+        # A copy whose answer was lost is made again by the SDK, and then meets its own first try.
+        found = find(account, IMPORTS, file.record.source)
+        if found is None:
+            raise Lost(file.name)
+        if found.theirs != {key: value.strip() for key, value in theirs.items()}:
+            return False
     _delete(account, file)
     return True
 

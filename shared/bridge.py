@@ -67,7 +67,7 @@ def explained(error: Exception) -> str:
     if error.status_code != 403:
         return f"storage answered {where} with {error.status_code}: {str(error).splitlines()[0]}"
     return (
-        f"storage refused {where} ({getattr(error, 'error_code', 403)}): give the app's identity the roles "
+        f"storage refused {where} ({blobs.error_code(error)}): give the app's identity the roles "
         "Storage Blob Data Contributor and Storage Queue Data Contributor on the data account, and let "
         "its firewall admit the app. Nothing is lost: it is tried again"
     )

@@ -190,7 +190,7 @@ def _tried(what: str, step: Callable[[], tuple[Verdict, str]]) -> Line:
 
 
 def _storage_says(error: HttpResponseError) -> str:
-    code = str(getattr(error, "error_code", None) or error.reason)
+    code = blobs.error_code(error)
     said = f"Storage answered {error.status_code} ({code}). "
     match code:
         case "ContainerNotFound" | "QueueNotFound":

@@ -57,7 +57,7 @@ def import_file(bridge: Bridge, name: str) -> None:
 
     An event that is repeated, late, or of a file long gone changes nothing.
     """
-    if name.startswith(blobs.PROBE):
+    if blobs.is_probe(name):
         blobs.delete_probe(bridge.account, name)
         report("probe.arrived", file=name)
         return

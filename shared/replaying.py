@@ -74,7 +74,13 @@ def resend(bridge: Bridge, order: Order) -> str:
         "replayedwhy": _header(order.why),
         "replayed": clock.text(clock.now()),
     }
-    if not blobs.put_back(bridge.account, marked, told):
+    try:
+        done = blobs.put_back(bridge.account, marked, told)
+    except blobs.Lost as error:  # the mark stays: who tries again is told where the new version is
+        raise NotDone(
+            f"storage did not say whether {file.name} was copied to imports: look again"
+        ) from error
+    if not done:
         with suppress(blobs.Lost):
             blobs.update(bridge.account, marked, file.record)
         raise NotDone(f"imports/{source} came in just now: wait until it is taken, and look again")

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, BytesIO, RawIOBase
 from itertools import islice
 from threading import BoundedSemaphore
@@ -60,6 +60,8 @@ class Stored:
     sha256: str
     created: bool
     """False where the same blob was there already."""
+    etag: str = field(default="", compare=False)
+    """Of the commit that created it: what came after it has another."""
 
 
 def store(
@@ -94,19 +96,23 @@ def store(
     settings = ContentSettings(content_type=content_type, content_md5=bytearray(md5.digest()))
     everything = {**metadata, "sha256": sha256}
 
-    def commit() -> None:
-        blob.commit_block_list(
+    def commit() -> str:
+        done = blob.commit_block_list(
             blocks,
             content_settings=settings,
             metadata=everything,
             match_condition=MatchConditions.IfMissing,
         )
+        return str(done["etag"])
 
     try:
         if blocks:
-            commit()
+            etag = commit()
         else:
-            blob.upload_blob(block, content_settings=settings, metadata=everything, overwrite=False)
+            done = blob.upload_blob(
+                block, content_settings=settings, metadata=everything, overwrite=False
+            )
+            etag = str(done["etag"])
     except HttpResponseError as error:
         # 409 or 412: it is there. 400 InvalidBlockList: another writer's commit dropped our blocks.
         if error.status_code not in (400, 409, 412):
@@ -120,8 +126,8 @@ def store(
         # Azurite takes blocks that an earlier upload left uncommitted for a blob, and so refuses a whole one.
         blocks.append(BlobBlock(_block_id(upload, 0)))
         blob.stage_block(blocks[0].id, block, length=len(block))
-        commit()
-    return Stored(total, sha256, created=True)
+        etag = commit()
+    return Stored(total, sha256, created=True, etag=etag)
 
 
 def _stage(

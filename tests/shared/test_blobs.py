@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from azure.storage.blob import BlobClient
@@ -49,6 +50,61 @@ def test_of_many_claims_of_one_version_one_file_comes(account: DataAccount) -> N
         claims = list(pool.map(lambda _: blobs.claim(account, dropped, RECORD), range(8)))
     assert len(names(account, blobs.PROCESSING)) == 1
     assert len({claim.etag for claim in claims if claim}) == 1
+
+
+def test_a_leased_file_is_not_claimed_as_released(account: DataAccount) -> None:
+    """Its writer isn't done with it: it is not sent, and whoever reads the error knows what to do."""
+    dropped = drop(account, "j/a.csv")
+    lease = account.blobs.get_blob_client(blobs.IMPORTS, "j/a.csv").acquire_lease()
+    for _ in range(2):
+        with pytest.raises(blobs.Leased, match="has a lease"):
+            blobs.claim(account, dropped, RECORD)
+    lease.release()
+    claimed = blobs.claim(account, dropped, RECORD)
+    assert claimed is not None
+    assert names(account, blobs.PROCESSING) == [claimed.name]
+    assert names(account, blobs.IMPORTS) == []
+
+
+def test_a_copy_through_this_process_that_another_has_made_is_not_ours(
+    account: DataAccount,
+) -> None:
+    """Its worker may have gone on with it: the present record counts, not the one that was to be written."""
+    dropped = drop(account, "j/" + "中" * 240 + ".csv")
+    first = blobs.claim(account, dropped, RECORD)
+    assert first is not None
+    sent = blobs.update(account, first, replace(first.record, state="sent"))
+    again = drop(account, dropped.name)
+    assert blobs._copy(account, again, first.container, first.name, RECORD) is None
+    assert blobs.find(account, first.container, first.name) == replace(
+        sent,
+        modified=blobs.find(account, first.container, first.name).modified,  # type: ignore[union-attr]
+    )
+
+
+@pytest.mark.parametrize("value", ["base64:1B2M2Y8AsgTpgAmY7PhCfg==", "base64:no", "%zz", "é%"])
+def test_metadata_of_others_is_not_read(account: DataAccount, value: str) -> None:
+    """What a program writes there for itself can't stop us."""
+    theirs, ours = {"checksum": value}, {"reason": value}
+    assert blobs.from_metadata(theirs) == (Record(), theirs)
+    assert blobs.from_metadata(ours)[0].reason
+    assert not blobs.from_metadata(ours)[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("j/ may.csv", "%20may."), ("j/  .csv", "%20%20."), ("j/may .csv", "may .")],
+)
+def test_an_external_id_can_stand_in_a_header(name: str, shown: str) -> None:
+    """No space at its beginning."""
+    stamped = blobs.stamped(name, datetime(2026, 11, 24, tzinfo=UTC), '"0x1"')
+    assert blobs.external_id(stamped).startswith(shown)
+
+
+def test_a_probe_is_told_from_a_file_of_such_a_name() -> None:
+    """What a person drops is never deleted as a probe."""
+    assert blobs.is_probe(blobs.new_probe())
+    assert not blobs.is_probe(".check-list.csv")
 
 
 def test_a_second_claim_never_overwrites_the_first(

@@ -9,6 +9,8 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+from azure.core.exceptions import ServiceResponseError
+from azure.core.pipeline.transport import RequestsTransport
 
 from local.simulator import Simulator
 from shared import blobs, clock, importing, reconciling, replaying
@@ -32,6 +34,52 @@ def order(file: blobs.File, **changes: str) -> Order:
     """What a person asks for, having looked at the file."""
     asked = Order(file.name, file.etag, "Ada", "it balances now")
     return replace(asked, **changes) if changes else asked
+
+
+def test_a_copy_whose_answer_is_lost_is_ours_all_the_same(
+    bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK makes the copy anew and meets its own first try: the file was sent again, once."""
+    file = fail_one(bridge)
+    d365.reject_text = b""
+    lost: list[str] = []
+    send = RequestsTransport.send
+
+    def lossy(self: RequestsTransport, request: Any, **options: Any) -> Any:
+        answer = send(self, request, **options)
+        if "/imports/" in request.url and "x-ms-copy-source" in request.headers and not lost:
+            lost.append(request.url)
+            raise ServiceResponseError("connection reset by peer")
+        return answer
+
+    monkeypatch.setattr(RequestsTransport, "send", lossy)
+    importing.import_file(bridge, replaying.resend(bridge, order(file, why="it balances ")))
+    work_queue(bridge)
+    assert len(lost) == 1
+    assert len(d365.received) == 2
+    assert not list(blobs.listed(bridge.account, FAILED))
+
+
+def test_a_copy_of_which_nothing_is_known_keeps_its_mark(
+    bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new version went on before its copy's answer came: who tries again is told where it is."""
+    file = fail_one(bridge)
+    d365.reject_text = b""
+    copy = blobs._copy
+
+    def taken_at_once(*given: Any) -> None:
+        monkeypatch.undo()
+        copy(*given)
+        importing.import_file(bridge, file.record.source)
+
+    monkeypatch.setattr(blobs, "_copy", taken_at_once)
+    with pytest.raises(NotDone, match="look again"):
+        replaying.resend(bridge, order(file))
+    (left,) = blobs.listed(bridge.account, FAILED)
+    with pytest.raises(NotDone, match="has sent it again: it is imports-processing/"):
+        replaying.resend(bridge, order(left))
+    assert len(d365.received) == 2
 
 
 def test_of_many_who_send_a_file_again_one_does(bridge: Bridge, d365: Simulator) -> None:
