@@ -279,7 +279,9 @@ def _encode(name: str, value: object) -> str:
     # A path keeps its outer spaces, which a header would lose.
     path = name == "source"
     text = quote(
-        str(value) if path else str(value).strip(), safe=_PRINTABLE.replace(" " * path, "")
+        str(value) if path else str(value).strip(),
+        safe=_PRINTABLE.replace(" " * path, ""),
+        errors="replace",
     )
     if len(text) <= _VALUE_LIMIT:
         return text
@@ -374,32 +376,31 @@ class Lost(Exception):
     """Another worker has changed or moved the file since it was read; it goes on with it, not we."""
 
 
-def claim(
-    account: DataAccount, dropped: File, record: Record, container: str = PROCESSING
-) -> File | None:
+def claim(account: DataAccount, dropped: File, record: Record) -> File | None:
     """Take one version of a dropped file: copy it under its stamped name, delete it from `imports`.
 
     The copy is conditional on the version's ETag and on the name being free, so however many try, one file
     comes of it. Then the dropped version goes (and no newer one), before anything is sent: a file that is in
     `imports` has never been sent. None when that version is no longer there.
     """
+    claimed = copy_claim(account, dropped, record, PROCESSING)
+    if claimed:
+        release_source(account, claimed)
+    return claimed
+
+
+def copy_claim(account: DataAccount, dropped: File, record: Record, container: str) -> File | None:
+    """The first half of a claim: the copy. `release_source` is the other."""
     name = stamped(dropped.name, dropped.modified, dropped.etag)
     record = replace(
         record, externalid=external_id(name), source=dropped.name, sourceetag=dropped.etag
     )
-    etag = _copy(account, dropped, container, name, record)
-    if etag:
-        claimed = replace(
+    if etag := _copy(account, dropped, container, name, record):
+        return replace(
             dropped, container=container, name=name, etag=etag, modified=clock.now(), record=record
         )
-    elif found := find(account, container, name):
-        claimed = (
-            found  # by somebody else, or by us before a crash: whoever goes on agrees on its ETag
-        )
-    else:
-        return None
-    release_source(account, claimed)
-    return claimed
+    # By somebody else, or by us before a crash: whoever goes on agrees on its ETag.
+    return find(account, container, name)
 
 
 def release_source(account: DataAccount, claimed: File) -> None:
@@ -582,7 +583,12 @@ def copy_fresh(account: DataAccount, file: File, name: str, theirs: dict[str, st
     return bool(_copy(account, replace(file, theirs=theirs), file.container, name, record))
 
 
+def has_report(account: DataAccount, name: str) -> bool:
+    """Whether `{name}.error.json` is there."""
+    return account.blobs.get_blob_client(FAILED, f"{name}.error.json").exists()
+
+
 def write_report(account: DataAccount, name: str, text: str) -> None:
     """Write `{name}.error.json` beside a failed file; the newest one stands."""
     blob = account.blobs.get_blob_client(FAILED, f"{name}.error.json")
-    blob.upload_blob(text.encode(), overwrite=True)
+    blob.upload_blob(text.encode(errors="replace"), overwrite=True)

@@ -29,16 +29,17 @@ from shared.errors import D365Error, Rejected, Uncertain
 from shared.jobs import ImportJob, Jobs
 from shared.telemetry import report
 from shared.templates import InvalidTemplate
-from shared.tracing import new_parent, span
+from shared.tracing import new_parent, span, trace_of
 
 GIVE_UP: Final = timedelta(days=1)
 """For so long a file that D365 does not take (busy, not reached, not accepting the app) is sent again."""
 
 LONGEST_DELAY: Final = timedelta(minutes=15)
 
-RENAMED_WITHIN: Final = timedelta(hours=1)
-"""So long a file whose name does not match its job's pattern may take to get its real one: programs upload
-under a name of their own (`may.csv.filepart`) and rename what is whole."""
+UPLOADED_WITHIN: Final = timedelta(hours=1)
+"""So long a file may be empty, or have a name that does not match its job's pattern: programs upload under a
+name of their own (`may.csv.filepart`) and rename what is whole, and what comes by SFTP is there, empty, before
+its content (Azure: "SFTP support for Azure Blob Storage", events)."""
 
 _COMPANY: Final = re.compile(r"[A-Za-z0-9_-]{1,16}")
 
@@ -63,7 +64,18 @@ def import_file(bridge: Bridge, name: str) -> None:
         return
     dropped = blobs.find(bridge.account, blobs.IMPORTS, name)
     if dropped is None:
-        report("message.ignored", file=name, reason="it is not in imports any more")
+        report(
+            "message.ignored",
+            job=job_folder(name),
+            file=name,
+            reason="it is not in imports any more",
+        )
+        return
+    if not blobs.is_file(blobs.IMPORTS, name, dropped.theirs):
+        return
+    if dropped.size and _unfinished(bridge, dropped):
+        why = "an append blob may yet grow: reconcile takes it once nothing has been added for a while"
+        report("message.ignored", job=job_folder(name), file=name, reason=why)
         return
     job = take(bridge, dropped)
     if job is None:
@@ -76,13 +88,20 @@ def import_file(bridge: Bridge, name: str) -> None:
         send(bridge, job, claimed)
 
 
+def job_folder(name: str) -> str:
+    """What stands for the job in a blob's name, whether there is such a job or not."""
+    return name.partition("/")[0]
+
+
 def take(bridge: Bridge, dropped: File) -> ImportJob | None:
     """The job that a dropped file is for; None when it waits for a paused job, or was refused just now."""
     try:
         job, _ = destination(bridge.settings.jobs, dropped)
     except Misplaced as error:
-        if error.reason == "no-match" and clock.now() - dropped.modified < RENAMED_WITHIN:
-            report("message.ignored", file=dropped.name, reason=f"{error}: it may yet be renamed")
+        fresh = clock.now() - dropped.modified < UPLOADED_WITHIN
+        if error.reason in ("no-match", "empty-file") and fresh:
+            why = f"{error}: its upload may not be at its end"
+            report("message.ignored", job=job_folder(dropped.name), file=dropped.name, reason=why)
         else:
             outcomes.refuse(bridge.account, dropped, error.job, error.reason, str(error))
         return None
@@ -173,6 +192,7 @@ def claim(bridge: Bridge, dropped: File, job: ImportJob) -> File | None:
             file=claimed.name,
             source=dropped.name,
             bytes=dropped.size,
+            traceId=trace_of(claimed.record.traceparent),
         )
     return claimed
 
@@ -338,6 +358,8 @@ def _next(bridge: Bridge, job: ImportJob) -> File | None:
     if job.order_by != "name" or job.reverse_order:  # they are listed by name
         in_imports = _in_order(job, in_imports)
     for dropped in in_imports:
+        if _unfinished(bridge, dropped):
+            return None  # it comes before the others
         if take(bridge, dropped):
             claimed = claim(bridge, dropped, job)
             if claimed is None or claimed.record.state != "claimed":
@@ -349,6 +371,12 @@ def _next(bridge: Bridge, job: ImportJob) -> File | None:
         if _stopped(bridge, job):  # by this very file
             return None
     return None
+
+
+def _unfinished(bridge: Bridge, dropped: File) -> bool:
+    """Whether a file's upload may not be at its end, as far as storage shows it."""
+    age = clock.now() - dropped.modified
+    return age < UPLOADED_WITHIN if dropped.size == 0 else dropped.grows and age < bridge.patience
 
 
 def _in_order(job: ImportJob, files: Iterable[File]) -> list[File]:

@@ -11,6 +11,7 @@ from shared.blobs import DataAccount, File, Record
 from shared.jobs import ImportJob
 from shared.notifying import notify
 from shared.telemetry import redact, report
+from shared.tracing import new_parent, trace_of
 
 TODO: Final[Mapping[str, str]] = {
     "no-job-in-path": "Drop the file into a job's folder, as imports/{job}/{file} or "
@@ -99,33 +100,38 @@ def refuse(
         source=dropped.name,
         # What does not match the pattern is none of the job's files.
         stopsjob="yes" if job and job.stops_on_failure and reason != "no-match" else "",
+        traceparent=new_parent(),
         claimed=now,
         ended=now,
         reason=reason,
     )
-    name = blobs.stamped(dropped.name, dropped.modified, dropped.etag)
-    told = _report(replace(dropped, name=name), record, error, None)
-    blobs.write_report(account, name, _text(told))
-    notify(account, record, name, told)
-    if blobs.claim(account, dropped, record, blobs.FAILED):
-        announce(record, name, error)
+    claimed = blobs.copy_claim(account, dropped, record, blobs.FAILED)
+    if claimed is None:  # overwritten or taken away meanwhile: there is nothing to tell of
+        return
+    told = _report(claimed, record, error, None)
+    # A try before this one, which ended before the dropped version was gone, may have told of it.
+    if not blobs.has_report(account, claimed.name):
+        notify(account, record, claimed.name, told)
+        blobs.write_report(account, claimed.name, _text(told))
+        announce(record, claimed.name, error)
+    blobs.release_source(account, claimed)
 
 
 def announce(record: Record, name: str, error: str) -> None:
     """Tell the log that a file failed or is held."""
+    told = {
+        "job": record.job,
+        "file": name,
+        "reason": record.reason,
+        "error": error,
+        "messageId": record.messageid,
+        "seconds": _seconds_since_drop(name),
+        "traceId": trace_of(record.traceparent),
+    }
     if record.state == "held":
-        ids = {"externalId": record.externalid}
-        report("file.held", logging.ERROR, job=record.job, file=name, error=error, **ids)
+        report("file.held", logging.ERROR, **told, externalId=record.externalid)
     else:
-        report(
-            "file.failed",
-            logging.ERROR,
-            job=record.job,
-            file=name,
-            reason=record.reason,
-            error=error,
-            messageId=record.messageid,
-        )
+        report("file.failed", logging.ERROR, **told)
 
 
 def _report(
@@ -149,9 +155,19 @@ def _report(
         "sent": record.sent,
         "ended": record.ended,
         "attempts": record.attempts,
+        **_resolved(record),
         "statusChecks": record.checks,
         "d365": d365 or {},
     }
+
+
+def _resolved(record: Record) -> dict[str, Any]:
+    """What a person did about the file before it came to this end, as `replaying` notes it."""
+    if not record.resolution:
+        return {}
+    by, why = record.resolvedby, record.resolvedwhy
+    done = {"did": record.resolution, "at": record.resolved, "by": by, "why": why}
+    return {"resolutions": [done]}
 
 
 def _text(told: Mapping[str, Any]) -> str:

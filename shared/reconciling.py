@@ -2,6 +2,7 @@
 (I3). Everything is found from the containers alone."""
 
 import logging
+from base64 import b64decode
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -9,7 +10,7 @@ from functools import partial
 from azure.core.exceptions import AzureError, ResourceNotFoundError
 
 from shared import blobs, clock, importing
-from shared.bridge import Bridge
+from shared.bridge import Bridge, explained
 from shared.errors import D365Error
 from shared.telemetry import report
 
@@ -27,7 +28,9 @@ def reconcile(bridge: Bridge) -> None:
     for job in bridge.settings.jobs.imports:
         if job.ordered and job.enabled:
             _guarded(job.name, partial(importing.start_next, bridge, job))
-    poison = sum(_poison(bridge, name) for name in blobs.POISON_QUEUES)
+    poison = sum(
+        _guarded(name, partial(_poison, bridge, name)) or 0 for name in blobs.POISON_QUEUES
+    )
     seconds = round(clock.monotonic() - started, 1)
     report("reconcile.finished", found=found, requeued=requeued, poison=poison, seconds=seconds)
 
@@ -67,10 +70,11 @@ def _overdue(bridge: Bridge) -> int:
 def _poison(bridge: Bridge, name: str) -> int:
     """Report what the host gave up, and remove it: the containers say what is still to be done."""
     count = 0
-    queue = bridge.account.queue(name)
+    # As it lies there: what the host could not decode is among the reasons to give a message up.
+    queue = bridge.account.queues.get_queue_client(name)
     try:
         for message in queue.receive_messages(messages_per_page=32, visibility_timeout=300):
-            report("poison.found", logging.ERROR, queue=name, message=str(message.content))
+            report("poison.found", logging.ERROR, queue=name, message=_decoded(message.content))
             queue.delete_message(message)
             count += 1
     except ResourceNotFoundError:
@@ -78,11 +82,20 @@ def _poison(bridge: Bridge, name: str) -> int:
     return count
 
 
+def _decoded(content: object) -> str:
+    try:
+        return b64decode(str(content), validate=True).decode()
+    except ValueError:
+        return str(content)
+
+
 def _guarded[R](name: str, step: Callable[[], R]) -> R | None:
     try:
         return step()
     except blobs.Lost as error:
-        report("message.ignored", file=name, reason=f"another worker goes on with it: {error}")
+        why = f"another worker goes on with it: {error}"
+        report("message.ignored", job=importing.job_folder(name), file=name, reason=why)
     except (AzureError, D365Error, RuntimeError) as error:
-        report("reconcile.failed", logging.ERROR, file=name, error=str(error))
+        job = importing.job_folder(name)
+        report("reconcile.failed", logging.ERROR, job=job, file=name, error=explained(error))
     return None

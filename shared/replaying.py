@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -21,6 +21,7 @@ from shared.bridge import Bridge
 from shared.d365 import MessageId
 from shared.errors import D365Error, Rejected
 from shared.telemetry import redact, report
+from shared.tracing import trace_of
 
 Resolution = Literal["resending", "received", "dismissed"]
 
@@ -55,7 +56,7 @@ def resend(bridge: Bridge, order: Order) -> str:
     source = file.record.source
     if not source:
         raise NotDone(f"{file.name} does not say where it was dropped: drop it by hand")
-    if file.record.resolution == "received":
+    if _received(file):
         raise NotDone(
             f"{file.record.resolvedby} found it in D365: say so once more, with its message id"
         )
@@ -87,7 +88,7 @@ def resend(bridge: Bridge, order: Order) -> str:
     _note(bridge, file, order, "resent")
     report(
         "file.resent",
-        job=file.record.job,
+        **_ids(file.record),
         file=file.name,
         source=source,
         by=redact(order.by),
@@ -136,9 +137,8 @@ def receive(bridge: Bridge, order: Order) -> None:
     _note(bridge, file, order, "received")
     report(
         "file.received",
-        job=record.job,
+        **_ids(record),
         file=file.name,
-        messageId=message_id,
         by=redact(order.by),
         why=redact(order.why),
     )
@@ -180,7 +180,7 @@ def dismiss(bridge: Bridge, order: Order) -> None:
     _note(bridge, file, order, "dismissed")
     report(
         "file.dismissed",
-        job=file.record.job,
+        **_ids(file.record),
         file=file.name,
         by=redact(order.by),
         why=redact(order.why),
@@ -209,6 +209,7 @@ def refetch(bridge: Bridge, order: Order) -> str:
     report(
         "package.copied",
         job=file.record.job,
+        correlationId=file.name.rpartition("/")[2].removesuffix(".zip"),
         blob=fresh,
         source=file.name,
         by=redact(order.by),
@@ -231,10 +232,15 @@ def possible(file: File) -> list[str]:
         return ["refetch"] if file.name.count("/") == 1 and file.name.endswith(".zip") else []
     if file.container != blobs.FAILED:
         return []
-    resolution = file.record.resolution
-    resend = [] if resolution == "received" else ["resend"]
+    resend = [] if _received(file) else ["resend"]
     held = ["receive"] if file.record.state == "held" else []
-    return [*resend, *held, *([] if resolution == "dismissed" else ["dismiss"])]
+    return [*resend, *held, *([] if file.record.resolution == "dismissed" else ["dismiss"])]
+
+
+def _received(file: File) -> bool:
+    """Whether a person found a held file in D365, and a crash kept it from being tracked on. One that was
+    tracked on and then failed has an end like any other."""
+    return file.record.state == "held" and file.record.resolution == "received"
 
 
 def _failed(bridge: Bridge, order: Order) -> File:
@@ -261,8 +267,8 @@ def _mark(bridge: Bridge, file: File, order: Order, resolution: Resolution) -> F
         resolvedby=redact(order.by),
         resolved=clock.text(clock.now()),
         resolvedwhy=redact(order.why),
-        # A file that is put back stops its job until it is gone; the others need not.
-        stopsjob=file.record.stopsjob if resolution == "resending" else "",
+        # Only what is dealt with stops its job no longer: what is put back or tracked on may fail again.
+        stopsjob="" if resolution == "dismissed" else file.record.stopsjob,
     )
     try:
         return blobs.update(bridge.account, file, record)
@@ -282,6 +288,12 @@ def _note(bridge: Bridge, file: File, order: Order, what: str) -> None:
     found["resolutions"] = [*found.get("resolutions", []), done]
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
     blobs.write_report(bridge.account, file.name, text)
+
+
+def _ids(record: Record) -> dict[str, Any]:
+    """Of a file, for its log lines."""
+    trace = trace_of(record.traceparent)
+    return {"job": record.job, "messageId": record.messageid, "traceId": trace}
 
 
 def _header(text: str) -> str:

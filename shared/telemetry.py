@@ -9,8 +9,10 @@ that is not declared, so that the three can't drift apart.
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Final
 
 log = logging.getLogger("bridge")
@@ -27,8 +29,8 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "file.sent": ("job", "file", "messageId", "externalId", "bytes"),
     "file.waiting": ("job", "file", "reason", "retryInSeconds"),
     "file.succeeded": ("job", "file", "messageId", "seconds"),
-    "file.failed": ("job", "file", "reason", "error"),
-    "file.held": ("job", "file", "externalId", "error"),
+    "file.failed": ("job", "file", "reason", "error", "messageId", "seconds"),
+    "file.held": ("job", "file", "reason", "error", "messageId", "externalId", "seconds"),
     "job.stopped": ("job", "file"),
     # status
     "status.checked": ("job", "file", "messageId", "status", "checks"),
@@ -39,10 +41,10 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "reconcile.failed": ("file", "error"),
     "poison.found": ("queue", "message"),
     # what people do (shared/replaying.py)
-    "file.resent": ("job", "file", "source", "by", "why"),
+    "file.resent": ("job", "file", "messageId", "source", "by", "why"),
     "file.received": ("job", "file", "messageId", "by", "why"),
-    "file.dismissed": ("job", "file", "by", "why"),
-    "package.copied": ("job", "blob", "source", "by", "why"),
+    "file.dismissed": ("job", "file", "messageId", "by", "why"),
+    "package.copied": ("job", "correlationId", "blob", "source", "by", "why"),
     "probe.arrived": ("file",),
     # the D365 client
     "d365.retry": ("operation", "error", "attempt", "waitSeconds"),
@@ -52,8 +54,18 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
 listeners: Final[list[Callable[[str, Mapping[str, object]], None]]] = []
 """Called with every event after it was logged, and with its fields as logged. They raise nothing."""
 
-trace_id: Final[ContextVar[str]] = ContextVar("trace_id", default="")
-"""The id of the trace that log lines belong to; set by `tracing.span`."""
+_about: Final[ContextVar[Mapping[str, str]]] = ContextVar("about", default=MappingProxyType({}))
+
+
+@contextmanager
+def about(**ids: str) -> Iterator[None]:
+    """Say what is being worked at: each line within bears these ids (those that are not empty)."""
+    bound = _about.set({**_about.get(), **{name: id_ for name, id_ in ids.items() if id_}})
+    try:
+        yield
+    finally:
+        _about.reset(bound)
+
 
 _SECRETS: Final = re.compile(
     r"(?i)\b(sig|code|access_token|client_secret|accountkey)=[^&\s\"']+|\bbearer\s+[\w\-.~+/]+=*"
@@ -70,9 +82,8 @@ def report(event: str, level: int = logging.INFO, **fields: object) -> None:
     missing = [name for name in EVENTS[event] if name not in fields]
     if missing:
         raise KeyError(f"event {event} lacks {missing}")
-    clean = {k: redact(v) if isinstance(v, str) else v for k, v in fields.items()}
-    if trace := trace_id.get():
-        clean["traceId"] = trace
+    told = {**_about.get(), **fields}
+    clean = {k: redact(v) if isinstance(v, str) else v for k, v in told.items()}
     log.log(level, "%s %s", event, json.dumps(clean, ensure_ascii=False, default=str))
     for listener in listeners:
         listener(event, clean)

@@ -35,23 +35,29 @@ _OUTCOMES = {
 
 
 def new_parent() -> str:
-    """The `traceparent` of a trace that begins here: the present span's, or a new one."""
-    found: dict[str, str] = {}
-    _FORM.inject(found)
-    return found.get("traceparent") or f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    """The `traceparent` of a trace that begins here, never the present one: an invocation serves many files."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+
+
+def trace_of(parent: str) -> str:
+    """The trace's id in a `traceparent`, "" where there is none."""
+    return parent.split("-")[1] if parent.count("-") == 3 else ""
 
 
 @contextmanager
 def span(name: str, parent: str, **attributes: str) -> Iterator[None]:
-    """A part of the trace that `parent` (a `traceparent`) began; log lines within bear its id."""
+    """A part of the trace that `parent` (a `traceparent`) began, linked to the invocation that it is done in.
+
+    Log lines within bear the trace's id and the attributes.
+    """
     context = _FORM.extract({"traceparent": parent})
-    trace_id = parent.split("-")[1] if parent.count("-") == 3 else ""
-    bound = telemetry.trace_id.set(trace_id)
-    try:
-        with _tracer.start_as_current_span(name, context=context, attributes=attributes):
-            yield
-    finally:
-        telemetry.trace_id.reset(bound)
+    present = trace.get_current_span().get_span_context()
+    links = [trace.Link(present)] if present.is_valid else None
+    with (
+        telemetry.about(traceId=trace_of(parent), **attributes),
+        _tracer.start_as_current_span(name, context=context, attributes=attributes, links=links),
+    ):
+        yield
 
 
 @lru_cache(maxsize=1)
@@ -75,7 +81,7 @@ def measure(event: str, fields: Mapping[str, object]) -> None:
     if event in _OUTCOMES:
         counter, outcome = _OUTCOMES[event]
         _instruments()[counter].add(1, {"job": job, "outcome": outcome})
-        if event == "file.succeeded" and isinstance(seconds := fields["seconds"], int | float):
+        if counter == "bridge.files" and isinstance(seconds := fields["seconds"], int | float):
             duration = _instruments()["bridge.file.duration"]
             duration.record(seconds, {"job": job, "outcome": outcome})
     elif event == "package.stored" and isinstance(size := fields["bytes"], int):

@@ -58,9 +58,11 @@ def check_status(bridge: Bridge, message: Mapping[str, Any]) -> None:
     name = str(message.get("file", ""))
     file = blobs.find(bridge.account, blobs.PROCESSING, name) if name else None
     if file is None or file.etag != message.get("etag"):
-        report("message.ignored", file=name, reason="the file has gone on since")
+        job = importing.job_folder(name)
+        report("message.ignored", job=job, file=name, reason="the file has gone on since")
         return
-    with span("check file", file.record.traceparent, job=file.record.job, file=file.name):
+    ids = {"job": file.record.job, "file": file.name, "messageId": file.record.messageid}
+    with span("check file", file.record.traceparent, **ids):
         _look_at(bridge, file)
 
 

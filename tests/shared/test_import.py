@@ -66,10 +66,21 @@ def test_the_company_of_the_job_is_taken(
     ],
 )
 def test_a_misplaced_file_is_explained_and_never_sent(
-    bridge: Bridge, d365: Simulator, account: DataAccount, name: str, data: bytes, reason: str
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    later: Callable[[timedelta], None],
+    name: str,
+    data: bytes,
+    reason: str,
 ) -> None:
     """Under failed, with the reason and what to do, its bytes as they were."""
-    importing.import_file(bridge, drop(account, name, data))
+    drop(account, name, data)
+    if not data:  # its content may yet come
+        importing.import_file(bridge, name)
+        assert list(contents(account, blobs.IMPORTS)) == [name]
+        later(timedelta(hours=2))
+    importing.import_file(bridge, name)
     failed = only(account, blobs.FAILED)
     said = report(account)
     assert (said["reason"], said["file"], failed.record.state) == (reason, name, "failed")
@@ -77,6 +88,77 @@ def test_a_misplaced_file_is_explained_and_never_sent(
     assert contents(account, blobs.FAILED)[failed.name] == data
     assert not contents(account, blobs.IMPORTS)
     assert not d365.received
+
+
+@pytest.mark.parametrize("name", ["journals/log.csv", "steps/log.csv"])
+def test_a_file_that_grows_is_sent_when_nothing_more_comes(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    later: Callable[[timedelta], None],
+    name: str,
+) -> None:
+    """An append blob is there from its first bytes on; in an ordered job the others wait for it."""
+    blob = account.blobs.get_blob_client(blobs.IMPORTS, name)
+    blob.create_append_blob()
+    blob.append_block(b"1;2\n")
+    importing.import_file(bridge, name)
+    importing.import_file(bridge, drop(account, "steps/next.csv"))
+    reconciling.reconcile(bridge)
+    blob.append_block(b"3;4\n")
+    assert blob.download_blob().readall() == b"1;2\n3;4\n"
+    assert len(d365.received) == (name != "steps/log.csv")
+    later(timedelta(hours=1))
+    reconciling.reconcile(bridge)
+    work_queue(bridge)
+    assert {each.length for each in d365.received} == {5, 8}
+    assert not contents(account, blobs.IMPORTS)
+
+
+def test_a_folder_of_a_hierarchical_namespace_is_no_file(
+    bridge: Bridge, account: DataAccount
+) -> None:
+    """Also where an event names it."""
+    marker = account.blobs.get_blob_client(blobs.IMPORTS, "journals/USMF")
+    marker.upload_blob(b"", metadata={"hdi_isfolder": "true"})
+    importing.import_file(bridge, "journals/USMF")
+    assert list(contents(account, blobs.IMPORTS)) == ["journals/USMF"]
+    assert not contents(account, blobs.FAILED)
+
+
+def test_a_leased_file_is_told_of_once(
+    bridge: Bridge,
+    account: DataAccount,
+    later: Callable[[timedelta], None],
+    events: Callable[[str], list[dict[str, Any]]],
+) -> None:
+    """What is refused, and can't be taken away, is no news every five minutes; the lease is."""
+    name = drop(account, "nobody/may.csv")
+    lease = account.blobs.get_blob_client(blobs.IMPORTS, name).acquire_lease()
+    for _ in range(3):
+        later(timedelta(minutes=10))
+        reconciling.reconcile(bridge)
+    assert len(events("file.failed")) == 1
+    assert "has a lease" in events("reconcile.failed")[0]["error"]
+    lease.release()
+    reconciling.reconcile(bridge)
+    assert not contents(account, blobs.IMPORTS)
+    assert len(events("file.failed")) == 1
+
+
+def test_each_file_of_an_ordered_job_has_its_own_trace(
+    bridge: Bridge, account: DataAccount, events: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    """Though one invocation ends a file and begins the next; each line bears its own file's."""
+    for number in "123":
+        drop(account, f"steps/{number}.csv")
+    importing.import_file(bridge, "steps/1.csv")
+    work_queue(bridge)
+    ended = list(blobs.listed(account, blobs.SUCCEEDED))
+    traces = {file.name: file.record.traceparent.split("-")[1] for file in ended}
+    assert len(set(traces.values())) == 3
+    for name in ("file.claimed", "file.sent", "status.checked", "file.succeeded"):
+        assert {each["file"]: each["traceId"] for each in events(name)} == traces
 
 
 @pytest.mark.parametrize(

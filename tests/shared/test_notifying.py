@@ -9,7 +9,7 @@ import pytest
 from azure.core.exceptions import ResourceNotFoundError
 
 from local.simulator import Simulator
-from shared import blobs, importing, notifying
+from shared import blobs, importing, notifying, outcomes
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
 from shared.notifying import Notification
@@ -65,19 +65,29 @@ def test_a_file_that_succeeds_is_no_news(bridge: Bridge, account: DataAccount) -
 def test_a_repeated_notification_has_the_same_id(
     bridge: Bridge, account: DataAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A crash between the news and the move tells it twice; whoever takes it can tell."""
+    """A crash between the news and the report tells it twice; whoever takes it can tell."""
 
     def die(*_: object) -> Any:
         raise KeyboardInterrupt
 
     name = drop(account, "nobody/may.csv")
     with monkeypatch.context() as patch:
-        patch.setattr(blobs, "claim", die)
+        patch.setattr(blobs, "write_report", die)
         with pytest.raises(KeyboardInterrupt):
             importing.import_file(bridge, name)
     importing.import_file(bridge, name)
     one, two = notifications(account)
     assert one.id == two.id
+
+
+def test_what_was_overwritten_is_no_news(bridge: Bridge, account: DataAccount) -> None:
+    """A version that is gone before it could be refused did not fail."""
+    old = blobs.find(account, blobs.IMPORTS, drop(account, "nobody/may.csv", b"1"))
+    assert old
+    drop(account, "nobody/may.csv", b"22")
+    outcomes.refuse(account, old, None, "no-such-job", "there is no such job")
+    assert not notifications(account)
+    assert not contents(account, blobs.FAILED)
 
 
 def test_a_missing_queue_is_made(bridge: Bridge, account: DataAccount) -> None:

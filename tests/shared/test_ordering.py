@@ -60,11 +60,16 @@ def test_the_next_one_may_go_when_one_is_accepted(
 
 @pytest.mark.parametrize("bad", [b"REJECT", b""], ids=["rejected", "empty"])
 def test_a_failed_file_lets_the_others_go_on(
-    bridge: Bridge, d365: Simulator, account: DataAccount, bad: bytes
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    bad: bytes,
+    later: Callable[[timedelta], None],
 ) -> None:
     """onFailure continue, which is the default."""
     bridge = ordered(d365, account)
     drop_all(account, b"1", bad, b"3")
+    later(timedelta(hours=0 if bad else 2))  # what is empty may yet get its content
     importing.import_file(bridge, f"journals/{NAMES[0]}")
     work_queue(bridge)
     assert arrived(d365)[-1] == NAMES[2]
@@ -77,11 +82,13 @@ def test_a_failed_file_stops_its_job_until_it_is_gone(
     d365: Simulator,
     account: DataAccount,
     bad: bytes,
+    later: Callable[[timedelta], None],
     events: Callable[[str], list[dict[str, Any]]],
 ) -> None:
     """onFailure stop: nothing behind it is sent, however often it is tried, until a person has moved it."""
     bridge = ordered(d365, account, onFailure="stop")
     drop_all(account, b"1", bad, b"3")
+    later(timedelta(hours=0 if bad else 2))
     importing.import_file(bridge, f"journals/{NAMES[0]}")
     work_queue(bridge)
     importing.import_file(bridge, f"journals/{NAMES[2]}")
@@ -97,6 +104,20 @@ def test_a_failed_file_stops_its_job_until_it_is_gone(
     reconciling.reconcile(bridge)
     work_queue(bridge)
     assert arrived(d365)[-1] == NAMES[2]
+
+
+def test_an_empty_file_keeps_its_place(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """Its content may be on its way (SFTP): the others wait for it, and go on when it is whole."""
+    bridge = ordered(d365, account)
+    drop_all(account, b"", b"2", b"3")
+    importing.import_file(bridge, f"journals/{NAMES[2]}")
+    reconciling.reconcile(bridge)
+    assert not d365.received
+    importing.import_file(bridge, drop(account, f"journals/{NAMES[0]}"))
+    work_queue(bridge)
+    assert arrived(d365) == list(NAMES)
 
 
 def test_a_file_of_another_name_stops_nothing(

@@ -227,3 +227,32 @@ def test_one_file_that_fails_does_not_keep_the_others_waiting(
     reconciling.reconcile(bridge)
     work_queue(bridge)
     assert len(d365.received) == 2
+
+
+def test_a_poison_message_that_cant_be_decoded_is_told_too(
+    bridge: Bridge, account: DataAccount, events: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    """Somebody put plain text on our queue; the host gives it up as it is."""
+    queue = account.queues.get_queue_client("import-status-poison")
+    with suppress(ResourceExistsError):
+        queue.create_queue()
+    queue.send_message('{"file": "x"}')
+    reconciling.reconcile(bridge)
+    assert [each["message"] for each in events("poison.found")] == ['{"file": "x"}']
+    assert events("reconcile.finished")[0]["poison"] == 1
+
+
+def test_metadata_of_a_program_stops_no_other_file(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    later: Callable[[timedelta], None],
+) -> None:
+    """What looks like ours and is not."""
+    odd = account.blobs.get_blob_client(blobs.IMPORTS, "journals/a.csv")
+    odd.upload_blob(b"1", metadata={"checksum": "base64:1B2M2Y8AsgTpgAmY7PhCfg=="})
+    drop(account, "journals/b.csv")
+    later(timedelta(minutes=10))
+    reconciling.reconcile(bridge)
+    work_queue(bridge)
+    assert len(d365.received) == 2

@@ -13,7 +13,7 @@ from azure.core.exceptions import ServiceResponseError
 from azure.core.pipeline.transport import RequestsTransport
 
 from local.simulator import Simulator
-from shared import blobs, clock, importing, reconciling, replaying
+from shared import blobs, clock, importing, operating, reconciling, replaying
 from shared.blobs import FAILED, IMPORTS, PROCESSING, SUCCEEDED, DataAccount
 from shared.bridge import Bridge
 from shared.replaying import NotDone, Order
@@ -241,6 +241,44 @@ def stopped(bridge: Bridge, account: DataAccount, d365: Simulator) -> Bridge:
     assert [r.external_id.split(".")[0] for r in d365.received] == ["1"]
     assert list(contents(account, IMPORTS)) == ["journals/2.csv"]
     return stopping
+
+
+def test_a_received_file_that_fails_has_an_end_like_any_other(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """It can be sent again; who found it in D365 stands in the new report too."""
+    d365.add_fault("enqueue", "reset-after")
+    importing.import_file(bridge, drop(account, "journals/may.csv", b"1;REJECT"))
+    message_id = d365.received[0].message_id
+    replaying.receive(bridge, order(only(account, FAILED), message_id=message_id))
+    work_queue(bridge)
+    failed = only(account, FAILED)
+    assert (failed.record.state, failed.record.reason) == ("failed", "not-imported")
+    (done,) = operating.report_of(bridge, failed)["resolutions"]
+    assert (done["did"], done["by"]) == ("received", "Ada")
+    assert replaying.possible(failed) == ["resend", "dismiss"]
+    d365.reject_text = b""
+    importing.import_file(bridge, replaying.resend(bridge, order(failed)))
+    work_queue(bridge)
+    assert len(d365.received) == 2
+    only(account, SUCCEEDED)
+
+
+def test_a_received_file_that_fails_stops_its_job(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """As any failed file of it does."""
+    bridge = make_bridge(d365, account, ordered=True, onFailure="stop")
+    d365.add_fault("enqueue", "reset-after")
+    drop(account, "journals/1.csv", b"REJECT")
+    drop(account, "journals/2.csv")
+    importing.import_file(bridge, "journals/1.csv")
+    message_id = d365.received[0].message_id
+    replaying.receive(bridge, order(only(account, FAILED), message_id=message_id))
+    work_queue(bridge)
+    reconciling.reconcile(bridge)
+    assert only(account, FAILED).record.stopsjob
+    assert len(d365.received) == 1
 
 
 def test_a_stopped_job_goes_on_when_its_file_is_dismissed(
