@@ -54,7 +54,8 @@ class Filter:
     state: str = "failed"
     job: str = ""
     name: str = ""
-    """A part of the path in any case; with a slash in it, the beginning of the path as it is written."""
+    """A part of the path in any case; with a slash in it, the beginning of the path as it is written. The path
+    is that of the dropped file, or the one with its stamp."""
     since: date | None = None
     until: date | None = None
     """Days in UTC on which the file last changed, both included."""
@@ -146,16 +147,22 @@ def files(bridge: Bridge, wanted: Filter) -> Listing:
     """One page of the files that a filter names. Raises `KeyError` for a state that is none."""
     container = STATES[wanted.state]
     prefix = f"{wanted.job}/" if wanted.job else ""
-    part = wanted.name.strip()
+    part, begins = wanted.name.strip(), ""
     if "/" in part:
-        prefix = part.lstrip("/") if part.lstrip("/").startswith(prefix) else prefix + part
-        part = ""
-    sifts = bool(part or wanted.since or wanted.until or wanted.state in ("held", "exported"))
+        begins = part.lstrip("/") if part.lstrip("/").startswith(prefix) else prefix + part
+        part, prefix = "", stem(begins)
+    sifts = bool(
+        part
+        or prefix < begins
+        or wanted.since
+        or wanted.until
+        or wanted.state in ("held", "exported")
+    )
     rows: list[Row] = []
     looked_at, token = 0, wanted.token
     while True:
         found, token = blobs.page(bridge.account, container, prefix, STEP if sifts else ROWS, token)
-        chosen = [each for each in found if _fits(each, wanted, part)]
+        chosen = [each for each in found if _fits(each, wanted, part, begins)]
         with ThreadPoolExecutor(8) as pool:
             rows += pool.map(partial(_row_with_error, bridge), chosen)
         looked_at += len(found)
@@ -163,10 +170,23 @@ def files(bridge: Bridge, wanted: Filter) -> Listing:
             return Listing(rows, looked_at, token)
 
 
-def _fits(file: File, wanted: Filter, part: str) -> bool:
-    day = file.modified.date()
+def stem(path: str) -> str:
+    """The beginning that a path has in common with its stamped name: the stamp comes before the suffix."""
+    folder, slash, file = path.rpartition("/")
+    # A long name loses the end of its stem to the stamp.
+    return (folder + slash + (file.rpartition(".")[0] if "." in file else file))[:400]
+
+
+def path_of(file: File) -> str:
+    """A file's name as it was dropped, which is the one that people know."""
+    return file.record.source or blobs.unstamped(file.name)
+
+
+def _fits(file: File, wanted: Filter, part: str, begins: str) -> bool:
+    day, path = file.modified.date(), path_of(file)
     return (
-        part.casefold() in file.name.casefold()
+        (part.casefold() in file.name.casefold() or part.casefold() in path.casefold())
+        and (file.name.startswith(begins) or path.startswith(begins))
         and (wanted.since is None or day >= wanted.since)
         and (wanted.until is None or day <= wanted.until)
         and (wanted.state != "held" or state_of(file) == "held")
@@ -203,7 +223,7 @@ def row(file: File, error: str = "") -> Row:
         state=state_of(file),
         container=file.container,
         name=file.name,
-        path=record.source or blobs.unstamped(file.name),
+        path=path_of(file),
         job=job,
         company=record.company,
         size=file.size,

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from local.simulator import Simulator
-from shared import blobs, clock, journal, operating, telemetry
-from shared.blobs import DataAccount
+from shared import blobs, clock, importing, journal, operating, telemetry
+from shared.blobs import FAILED, DataAccount
 from shared.bridge import Bridge
 from shared.errors import Rejected
 from shared.journal import JOURNAL
@@ -61,6 +61,24 @@ def test_a_filter_reads_no_more_than_its_limit(
     third = operating.files(bridge, Filter("waiting", name="Z.CSV", token=second.next_token))
     assert [row.name for row in third.rows] == ["journals/z.csv"]
     assert not third.next_token
+
+
+def test_a_file_is_found_by_the_name_that_the_page_shows(bridge: Bridge) -> None:
+    """Without its stamp, with its suffix; and by the stamped one too."""
+    dropped = ("unknown/a.b.csv", "unknown/a.csv", "unknown/a.csv.bak", "unknown/a")
+    for name in dropped:
+        drop(bridge.account, name)
+        importing.import_file(bridge, name)
+    (wanted,) = [f for f in blobs.listed(bridge.account, FAILED) if f.record.source == dropped[0]]
+
+    def paths(name: str) -> set[str]:
+        return {row.path for row in operating.files(bridge, Filter("failed", name=name)).rows}
+
+    assert paths("A.CSV") == {"unknown/a.csv", "unknown/a.csv.bak"}
+    assert paths("unknown/a.csv") == {"unknown/a.csv", "unknown/a.csv.bak"}
+    assert paths("unknown/a.b") == paths(wanted.name) == paths(wanted.name[8:]) == {dropped[0]}
+    assert paths("unknown/a") == paths("unknown/") == set(dropped)
+    assert paths("unknown/a.bc") == set()
 
 
 def test_a_date_is_a_whole_day(bridge: Bridge, account: DataAccount) -> None:
