@@ -142,13 +142,23 @@ def _find(at: Bridge, state: str, name: str) -> Row:
     found = operating.detail(at, operating.STATES[state], name)
     if found:
         return found.row
-    rows = operating.files(at, Filter(state, name=name)).rows
+    rows: list[Row] = []
+    token, searching = "", True
+    while searching:
+        page = operating.files(at, Filter(state, name=name, token=token))
+        rows, token = rows + page.rows, page.next_token
+        # Two are one too many, but the one that is named so exactly may come until "." is past.
+        passed = len(rows) > 1 and rows[-1].name > f"{operating.stem(name)}/"
+        searching = bool(token) and not passed
+    exact = [row for row in rows if row.path == name]
+    rows = exact or rows
     if len(rows) == 1:
         return rows[0]
     if not rows:
         sys.exit(f"No file in {operating.STATES[state]} is named so: {name}")
     names = "\n  ".join(row.name for row in rows[:20])
-    sys.exit(f"{len(rows)} files have that in their names; say which:\n  {names}")
+    number = f"{len(rows)} files or more" if token else f"{len(rows)} files"
+    sys.exit(f"{number} have that in their names; say which:\n  {names}")
 
 
 def _show(at: Bridge, arguments: argparse.Namespace) -> int:

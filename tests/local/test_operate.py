@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from local import operate
 from local.azurite import Azurite
 from local.hosting import ROOT
 from local.simulator import Simulator, identity_settings
-from shared import blobs, importing
+from shared import blobs, importing, operating
 from shared.blobs import FAILED, IMPORTS, DataAccount
 from shared.bridge import Bridge
 from tests.conftest import JOBS, contents, drop, only, work_queue
@@ -82,7 +83,7 @@ def test_a_person_is_shown_the_file_and_asked(
 ) -> None:
     """Anything but yes does nothing."""
     for said in ("", "no\n", "y\n"):
-        answer = run("replay", "may", "--why", "x", said=said)
+        answer = run("replay", "may.csv", "--why", "x", said=said)
         assert "The journal does not balance" in answer.stdout
         assert (answer.returncode, "Nothing was done" in answer.stderr) == (1, True)
     assert only(account, FAILED).etag == rejected.etag
@@ -100,6 +101,29 @@ def test_a_part_of_a_name_must_mean_one_file(run: Run, account: DataAccount) -> 
     assert "journals/b-may.csv" in answer.stderr
     shown = json.loads(run("show", "a-may", "--state", "waiting").stdout)
     assert shown["size"] == 5
+
+
+def test_the_one_file_that_a_name_means_is_found_wherever_it_lies(
+    bridge: Bridge, account: DataAccount, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
+) -> None:
+    """Beyond the first page too; by its whole path also where others begin so."""
+    monkeypatch.setattr(operating, "STEP", 2)
+    monkeypatch.setattr(operating, "LOOKED_AT", 2)
+    monkeypatch.setattr(operating, "ROWS", 1)
+    for name in ("a1.csv", "a2.csv", "may.csv", "may.csv.zip", "may/1.csv", "zmay.csv"):
+        drop(account, f"journals/{name}")
+    drop(account, "may.csv")
+    for name, found in (
+        ("zmay", "journals/zmay.csv"),
+        ("journals/may.csv", "journals/may.csv"),
+        ("may.csv", "may.csv"),
+        ("journals/may/", "journals/may/1.csv"),
+    ):
+        with subtests.test(name):
+            assert operate._find(bridge, "waiting", name).name == found
+    for name, says in (("ay", "say which"), ("journals/may", "say which"), ("june", "No file")):
+        with subtests.test(name), pytest.raises(SystemExit, match=says):
+            operate._find(bridge, "waiting", name)
 
 
 def test_release_is_for_held_files_alone(run: Run, rejected: blobs.File) -> None:
