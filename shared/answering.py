@@ -174,6 +174,7 @@ def _api(asked: Asked) -> object:
                 "elsewhere": found.elsewhere,
                 "countedAll": found.counted_all,
                 "since": found.recent.since,
+                "endedAll": found.recent.complete,
                 "ended": [asdict(each) for each in operating.ended(found.recent)],
             }
         case "files":

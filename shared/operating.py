@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from azure.core.exceptions import ResourceNotFoundError
@@ -42,7 +43,10 @@ LOOKED_AT: Final = 5000
 STEP: Final = 500
 
 COUNTED: Final = 5000
-"""Files of a container that the overview counts (one request)."""
+"""Files of a container that the overview counts (one request); where it holds more, so many of each folder."""
+
+FOLDERS: Final = 200
+"""Folders of a container that are counted one by one."""
 
 HOURS: Final = 24
 
@@ -126,6 +130,8 @@ class Job:
     processing: int = 0
     failed: int = 0
     held: int = 0
+    at_least: tuple[str, ...] = ()
+    """Which of these four counts are of the first `COUNTED` files alone."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,7 @@ class Overview:
     jobs: list[Job]
     recent: Recent
     counted_all: bool
-    """False where a container holds more than `COUNTED`: its counts are then at least so many."""
+    """False where a count is at least so many, since there are more than `COUNTED`."""
     elsewhere: Counter[str] = field(default_factory=Counter)
     """Files that failed in no job's folder."""
 
@@ -279,15 +285,14 @@ def summary_url(bridge: Bridge, job: ImportJob, found: Detail) -> str:
 
 
 def overview(bridge: Bridge) -> Overview:
-    """Every job with its queue, rate and last run, from the first `COUNTED` files of three containers and the
-    journal."""
+    """Every job with its queue, rate and last run, from the containers (see `_counts`) and the journal."""
     with ThreadPoolExecutor(4) as pool:
         lately = pool.submit(journal.recent, bridge.account, HOURS)
         counts = list(
             pool.map(partial(_counts, bridge), (blobs.IMPORTS, blobs.PROCESSING, blobs.FAILED))
         )
     recent = lately.result()
-    (waiting, _), (processing, _), (failed, _) = counts
+    (waiting, more_waiting), (processing, more_processing), (failed, more_failed) = counts
     by_job: dict[tuple[str, str], list[Entry]] = {}
     for entry in recent.entries:
         kind = "import" if entry.event.startswith("file.") else "export"
@@ -303,6 +308,9 @@ def overview(bridge: Bridge) -> Overview:
             sum(number for (of, _), number in processing.items() if of == name),
             failed[name, "failed"],
             failed[name, "held"],
+            ("waiting",) * (name in more_waiting)
+            + ("processing",) * (name in more_processing)
+            + ("failed", "held") * (name in more_failed),
         )
         for job in bridge.settings.jobs.imports
         for name in [job.name]
@@ -322,16 +330,37 @@ def overview(bridge: Bridge) -> Overview:
     for (name, state), number in failed.items():
         if name not in known and state in ("failed", "held"):
             elsewhere[state] += number
-    return Overview(jobs, recent, all(whole for _, whole in counts), elsewhere)
+    return Overview(jobs, recent, not (more_waiting or more_processing or more_failed), elsewhere)
 
 
-def _counts(bridge: Bridge, container: str) -> tuple[Counter[tuple[str, str]], bool]:
-    """Files of a container by job and state, and whether these are all."""
-    found, token = blobs.page(bridge.account, container, "", COUNTED)
+def _counts(bridge: Bridge, container: str) -> tuple[Counter[tuple[str, str]], set[str]]:
+    """Files of a container by job and state, and the folders that hold more than were counted ("": there are
+    more folders)."""
+    found, more = blobs.page(bridge.account, container, "", COUNTED)
+    cut = set[str]()
+    if more:  # each folder by itself, so that one job's many files don't hide another's
+        top = bridge.account.blobs.get_container_client(container).walk_blobs()
+        names = [each.name for each in islice(top, FOLDERS + 1)]
+        if len(names) > FOLDERS:
+            cut.add("")
+        folders = [f"{job.name}/" for job in bridge.settings.jobs.imports]
+        prefixes = list(dict.fromkeys(folders + names[:FOLDERS]))
+
+        def count(prefix: str) -> tuple[list[File], str]:
+            # What has no slash is a file that lies in no folder.
+            size = COUNTED if prefix.endswith("/") else 1
+            return blobs.page(bridge.account, container, prefix, size)
+
+        found = []
+        with ThreadPoolExecutor(8) as pool:
+            for prefix, (part, rest) in zip(prefixes, pool.map(count, prefixes), strict=True):
+                found += part
+                if rest and prefix.endswith("/"):
+                    cut.add(prefix.removesuffix("/"))
     counts = Counter(
         (each.record.job or each.name.split("/", 1)[0], state_of(each)) for each in found
     )
-    return counts, not token
+    return counts, cut
 
 
 ENDS: Final[Mapping[str, str]] = {

@@ -159,8 +159,7 @@ def overview(place: Place, found: Overview) -> str:
     body = ["<h1>Jobs</h1>"]
     if not found.counted_all:
         body.append(
-            f'<p class="note">A container holds more than {operating.COUNTED:,} files; the counts here are '
-            "of the first ones.</p>"
+            f'<p class="note">≥: of more than {operating.COUNTED:,} files the first were counted.</p>'
         )
     elsewhere = sum(found.elsewhere.values())
     if elsewhere:
@@ -169,28 +168,28 @@ def overview(place: Place, found: Overview) -> str:
             f'<p class="note bad"><a href="{place.link("files")}">{text} failed</a> outside of these '
             "jobs' folders.</p>"
         )
-    body.append(_jobs(place, found.jobs))
+    body.append(_jobs(place, found.jobs, whole=found.recent.complete))
     body.append(f"<h2>The last {operating.HOURS} hours</h2>")
     if not found.recent.complete:
-        body.append('<p class="dim small">Of busy hours, the first part is left out.</p>')
+        body.append('<p class="dim small">≥: of busy hours, the first part is left out.</p>')
     body.append(plots.both(operating.ended(found.recent), found.recent.since))
     return _page(place, "Jobs", "", "".join(body), refresh=True)
 
 
-def _jobs(place: Place, jobs: Sequence[Job]) -> str:
+def _jobs(place: Place, jobs: Sequence[Job], *, whole: bool) -> str:
+    """`whole` where the journal's hours are; else what is counted from it is at least so much."""
     if not jobs:
         return "<p>The jobs file names no job.</p>"
     rows = []
     for job in jobs:
         imports = job.kind == "import"
 
-        def count(
-            number: int, state: str, style: str = "", name: str = job.name, on: bool = imports
-        ) -> str:
-            if not on:
+        def count(number: int, state: str, style: str = "", job: Job = job) -> str:
+            if job.kind != "import":
                 return '<span class="dim">–</span>'
             mark = f' class="{style}"' if number and style else ""
-            return f'<a href="{place.link("files", state=state, job=name)}"{mark}>{number:,}</a>'
+            link = place.link("files", state=state, job=job.name)
+            return f'<a href="{link}"{mark}>{_number(number, state not in job.at_least)}</a>'
 
         no = "" if imports else " none"
         state = "succeeded" if imports else "exported"
@@ -204,8 +203,8 @@ def _jobs(place: Place, jobs: Sequence[Job]) -> str:
             f'<td class="n{no}" data-label="On the way">{count(job.processing, "processing")}</td>'
             f'<td class="n{no}" data-label="Failed">{count(job.failed, "failed", "failed")}</td>'
             f'<td class="n{no}" data-label="Held">{count(job.held, "held", "held")}</td>'
-            f'<td class="n" data-label="Last hour">{job.last_hour:,}</td>'
-            f'<td class="n" data-label="24 hours">{job.ended:,}</td>'
+            f'<td class="n" data-label="Last hour">{_number(job.last_hour, whole)}</td>'
+            f'<td class="n" data-label="24 hours">{_number(job.ended, whole)}</td>'
             f'<td data-label="Last run"><span>{_time(job.last)} '
             f'<span class="error">{_e(job.last_text)}</span></span></td></tr>'
         )
@@ -227,6 +226,10 @@ def _jobs(place: Place, jobs: Sequence[Job]) -> str:
         '<p class="dim small">How many packages wait in D365 can\'t be asked without taking them. '
         "Runs that found nothing are noted every quarter of an hour.</p>"
     )
+
+
+def _number(number: int, whole: bool) -> str:
+    return f"{'' if whole else '≥ '}{number:,}"
 
 
 # -- the list -------------------------------------------------------------------------------------

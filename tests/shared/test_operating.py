@@ -7,13 +7,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from local.simulator import Simulator
-from shared import blobs, clock, importing, journal, operating, telemetry
+from shared import blobs, clock, importing, journal, operating, pages, telemetry
 from shared.blobs import FAILED, DataAccount
 from shared.bridge import Bridge
 from shared.errors import Rejected
 from shared.journal import JOURNAL
 from shared.operating import Filter
-from tests.conftest import drop
+from shared.pages import Place
+from tests.conftest import drop, work_queue
+
+PLACE = Place("/api/operate", "", "https://d365.example.com")
 
 
 @pytest.fixture
@@ -133,16 +136,47 @@ def test_quiet_runs_are_noted_now_and_then(
 
 
 def test_of_a_busy_hour_the_end_is_shown_and_that_is_said(
-    noted: DataAccount, monkeypatch: pytest.MonkeyPatch
+    noted: DataAccount, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first line that is left is whole."""
+    """The first line that is left is whole, and the numbers of it are shown as the least."""
     monkeypatch.setattr(journal, "TAIL", 1000)
     for number in range(30):
-        telemetry.report("file.succeeded", job="j", file=str(number), messageId="", seconds=1)
+        telemetry.report(
+            "file.succeeded", job="journals", file=str(number), messageId="", seconds=1
+        )
     found = journal.recent(noted)
     assert not found.complete
     assert [entry.fields["file"] for entry in found.entries][-1] == "29"
     assert 1 < len(found.entries) < 30
+    shown = pages.overview(PLACE, operating.overview(bridge))
+    assert f'data-label="Last hour">≥ {len(found.entries)}<' in shown
+    assert f'data-label="24 hours">≥ {len(found.entries)}<' in shown
+
+
+def test_one_job_s_many_files_do_not_hide_another_s(
+    bridge: Bridge, account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own counts are then at least so many, and say so."""
+    for name in [f"journals/{n}.csv" for n in range(3)] + ["steps/x.csv", "unknown/x.csv", "x.csv"]:
+        drop(account, name, b"REJECT")
+        importing.import_file(bridge, name)
+    work_queue(bridge)
+
+    def failed() -> dict[str, tuple[int, bool]]:
+        found = operating.overview(bridge)
+        assert found.elsewhere == {"failed": 2}
+        return {job.name: (job.failed, "failed" in job.at_least) for job in found.jobs}
+
+    whole = {
+        "journals": (3, False),
+        "steps": (1, False),
+        "packages": (0, False),
+        "vendors": (0, False),
+    }
+    assert failed() == whole
+    monkeypatch.setattr(operating, "COUNTED", 2)  # a file and its report
+    assert failed() == whole | {"journals": (1, True)}
+    assert ">≥ 1</a>" in pages.overview(PLACE, operating.overview(bridge))
 
 
 def test_a_journal_that_can_t_be_written_stops_nothing(
