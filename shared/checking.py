@@ -8,6 +8,7 @@ message is said to be so, with what the journal knows of it.
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final, Literal
 from uuid import uuid4
 
@@ -28,6 +29,9 @@ Verdict = Literal["ok", "wrong", "can't tell"]
 
 EVENT_SECONDS: Final = 20.0
 """For so long the page waits for the probe's event. Event Grid takes seconds, an app that sleeps longer."""
+
+STALE: Final = timedelta(minutes=10)
+"""So old is a probe only if its check broke off."""
 
 
 @dataclass(frozen=True)
@@ -271,8 +275,10 @@ def _poison(bridge: Bridge) -> tuple[Verdict, str]:
 def _event(bridge: Bridge, seconds: float) -> tuple[Verdict, str]:
     """Drop a probe, which the app deletes when its event comes."""
     container = bridge.account.blobs.get_container_client(blobs.IMPORTS)
-    for stale in container.list_blobs(name_starts_with=blobs.PROBE):
-        container.delete_blob(stale.name)
+    for old in container.list_blobs(name_starts_with=blobs.PROBE):
+        # A younger one is another check's, which would take our deleting it for its event.
+        if blobs.is_probe(old.name) and clock.now() - old.last_modified > STALE:
+            blobs.delete_probe(bridge.account, old.name)
     probe = blobs.new_probe()
     blob = container.get_blob_client(probe)
     blob.upload_blob(b"probe")
