@@ -49,6 +49,10 @@ class BadRequest(ValueError):
     """The request makes no sense, or may not be made from there."""
 
 
+class NotThere(ValueError):
+    """The file that is asked for is not there (any more)."""
+
+
 _JSON: Final[Mapping[str, str]] = {
     **pages.HEADERS,
     "Content-Type": "application/json; charset=utf-8",
@@ -97,7 +101,7 @@ def _view(place: Place, asked: Asked) -> Answer:
         case "file":
             found = operating.detail(at, query.get("in", ""), query.get("name", ""))
             if found is None:
-                text = f"{query.get('in')}/{query.get('name')} is not there any more."
+                text = f"{query.get('in')}/{query.get('name')} is not there (any more)."
                 return _html(pages.message(place, "It has gone on", text), 404)
             return _html(pages.file(place, found, _signed_in(asked.headers)))
         case "check":
@@ -146,6 +150,8 @@ def api(asked: Asked) -> Answer:
         return _as_json(_api(asked))
     except BadRequest as error:
         return _as_json({"error": str(error)}, 400)
+    except NotThere as error:
+        return _as_json({"error": str(error)}, 404)
     except NotDone as error:
         return _as_json({"error": str(error)}, 409)
     except (AzureError, D365Error) as error:
@@ -188,7 +194,7 @@ def _api(asked: Asked) -> object:
         case "file":
             detail = operating.detail(at, asked.query.get("in", ""), asked.query.get("name", ""))
             if detail is None:
-                raise BadRequest("that file is not there (any more)")
+                raise NotThere("that file is not there (any more)")
             return {
                 **asdict(detail.row),
                 "record": asdict(detail.file.record),
@@ -219,7 +225,7 @@ def _act(at: Bridge, asked: Asked, fields: Mapping[str, str]) -> tuple[str, str 
     do = replaying.ACTIONS.get(fields.get("do", ""))
     if do is None:
         raise BadRequest(f"do must be one of {', '.join(replaying.ACTIONS)}")
-    if fields.get("confirm") != "yes":
+    if fields.get("confirm") not in ("yes", "True"):  # as a form says it, and JSON's true
         raise BadRequest("it was not confirmed; nothing was done")
     missing = [name for name in ("name", "etag") if not fields.get(name)]
     if missing:

@@ -262,7 +262,8 @@ def report_of(bridge: Bridge, file: File) -> dict[str, Any]:
 
 def detail(bridge: Bridge, container: str, name: str) -> Detail | None:
     """One file, or None where it is not (any more)."""
-    file = blobs.find(bridge.account, container, name) if container in STATES.values() else None
+    there = name and container in STATES.values()
+    file = blobs.find(bridge.account, container, name) if there else None
     if file is None:
         return None
     report = report_of(bridge, file) if container == blobs.FAILED else {}

@@ -366,6 +366,11 @@ def file(place: Place, found: Detail, by: str) -> str:
     todo = found.report.get("todo") or TODO.get(row.reason)
     if todo:
         body.append(f"<p><strong>What to do:</strong> {_e(todo)}</p>")
+        if "Manage messages" in todo:  # no address of that form is documented
+            body.append(
+                f'<p><a href="{_e(place.d365_url)}">D365</a>: workspace System administration &gt; Data '
+                "management IT &gt; tab Recurring data job &gt; the job &gt; Manage messages</p>"
+            )
     if record.resolution:
         body.append(
             f'<p class="note">{_e(record.resolution)} by {_e(record.resolvedby)} on {_when(record.resolved)}: '

@@ -261,17 +261,21 @@ def test_links_carry_the_key_on_and_nothing_else_shows_it(page: Page) -> None:
 
 
 def test_nonsense_is_answered_in_words(page: Page) -> None:
-    """Never with a traceback."""
-    for view, query in (
-        ("files", {"state": "lost"}),
-        ("files", {"since": "yesterday"}),
-        ("file", {"in": "imports-failed", "name": "no/such.csv"}),
-        ("file", {"in": "azure-webjobs-secrets", "name": "x"}),
-        ("nowhere", {}),
-        ("d365", {}),
+    """Never with a traceback; what is not there with 404, in JSON too."""
+    for view, query, status in (
+        ("files", {"state": "lost"}, 400),
+        ("files", {"since": "yesterday"}, 400),
+        ("file", {"in": "imports-failed", "name": "no/such.csv"}, 404),
+        ("file", {"in": "azure-webjobs-secrets", "name": "x"}, 404),
+        ("file", {"in": "exports", "name": ""}, 404),
+        ("file", {}, 404),
+        ("api/file", {"in": "imports-failed", "name": "no/such.csv"}, 404),
+        ("api/file", {"in": "imports-failed"}, 404),
+        ("nowhere", {}, 404),
+        ("d365", {"in": "imports-failed"}, 400),
     ):
         answer = page.get(view, **query)
-        assert 400 <= answer.status_code < 500, view
+        assert answer.status_code == status, (view, query)
         assert "Traceback" not in answer.text
 
 
@@ -389,7 +393,8 @@ def test_a_script_sends_a_file_again_by_json(
     drop(account, "journals/USMF/may.csv", BAD)
     row = page.failed()
     d365.reject_text = b""
-    answer = requests.post(f"{page.root}/api/act", json=by(row, "resend"), timeout=60)
+    order = {**by(row, "resend"), "confirm": True}
+    answer = requests.post(f"{page.root}/api/act", json=order, timeout=60)
     assert answer.json() == {"did": "resend", "name": "journals/USMF/may.csv"}
     again = requests.post(f"{page.root}/api/act", json=by(row, "resend"), timeout=60)
     assert (again.status_code, "error" in again.json()) == (409, True)

@@ -202,6 +202,22 @@ def test_a_stamped_name_gives_back_its_path_and_time() -> None:
     assert blobs.dropped_at("j/may.99999999T999999Z-00000000.csv") is None
 
 
+def test_a_held_file_s_page_leads_into_d365(bridge: Bridge, d365: Simulator) -> None:
+    """Beside the advice to look under Manage messages; a file that D365 has refused needs no such look."""
+    d365.add_fault("enqueue", "reset-after")
+    drop(bridge.account, "journals/may.csv")
+    importing.import_file(bridge, "journals/may.csv")
+    drop(bridge.account, "unknown/may.csv")
+    importing.import_file(bridge, "unknown/may.csv")
+    held, refused = (
+        pages.file(PLACE, found, "")
+        for file in blobs.listed(bridge.account, FAILED)
+        if (found := operating.detail(bridge, FAILED, file.name))
+    )
+    assert 'href="https://d365.example.com"' in held
+    assert 'href="https://d365.example.com"' not in refused
+
+
 def test_a_link_into_d365_leads_nowhere_else(bridge: Bridge, d365: Simulator) -> None:
     """Whatever the answer says, a person is sent to D365's own host alone."""
     body = '{"value": "https://d365.example.com.evil.example/?q=1"}'
