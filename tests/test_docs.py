@@ -45,6 +45,17 @@ def test_what_alerts_look_for_is_marked_and_says_what_to_do() -> None:
     assert all(rows("Alerts and events")[event][1] for event in alerted)
 
 
+def test_every_alert_is_explained_under_the_name_that_an_e_mail_has() -> None:
+    """With what it means and what to do, and none that is gone."""
+    bicep = (ROOT / "infra/modules/alerts.bicep").read_text(encoding="utf-8")
+    rules = set(re.findall(r"^    name: '([\w-]+)'$", bicep, re.MULTILINE))
+    rules |= set(re.findall(r"/metricAlerts@.*\n  name: '\$\{name\}-([\w-]+)'", bicep))
+    found = rows("Alerts")
+    assert {"file-failed", "dead-letters"} < rules
+    assert set(found) == rules
+    assert all(len(cells) == 2 and all(cells) for cells in found.values())
+
+
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
 def test_commands_in_the_docs_exist(page: Path) -> None:
     """Each `dev.py NAME`."""
