@@ -28,6 +28,7 @@ CALLS: Final[dict[str, frozenset[str]]] = {
     for name, actions in {
         # blobs
         "list_blobs": {BLOB_READ},
+        "walk_blobs": {BLOB_READ},
         "get_blob_properties": {BLOB_READ},
         "exists": {BLOB_READ},
         "download_blob": {BLOB_READ},

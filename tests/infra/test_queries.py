@@ -65,8 +65,9 @@ def everything(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
     exporting.export_packages(bridge)
     files_end(bridge, d365, account)
     stopped = make_bridge(d365, account, ordered=True, onFailure="stop")
-    for name, data in (("a.csv", b""), ("b.csv", b"1")):
+    for name, data in (("a.csv", b"REJECT"), ("b.csv", b"1")):
         importing.import_file(stopped, drop(account, f"journals/USMF/{name}", data))
+        work_queue(stopped)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(importing, "start_next", fail)
         reconciling.reconcile(stopped)
