@@ -19,6 +19,7 @@ from http.cookiejar import DefaultCookiePolicy
 from threading import Lock
 from typing import Any, Final, NewType, Protocol
 from urllib.parse import quote, urljoin, urlsplit
+from uuid import uuid4
 
 import requests
 import urllib3
@@ -65,8 +66,10 @@ class DequeuedMessage:
 
     correlation_id: str
     download_location: str
+    """Empty where D365 could make no file; `problem` is then what it says of that."""
     body: bytes
     """The answer as it came, unknown fields included: it is what the acknowledgement sends back (E5)."""
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class D365:
         self._lock = Lock()
         self._session = _session()
         self._resume_at = 0.0
+        self._in_doubt = False
 
     # -- export -----------------------------------------------------------------------------------
 
@@ -115,28 +119,41 @@ class D365:
             )
         # Case is D365's to change, so it is not relied on.
         lower = {key.lower(): value for key, value in fields.items()}
-        location = lower.get("downloadlocation")
+        location, problem = lower.get("downloadlocation"), lower.get("filedownloaderrormessage")
         if not location or not isinstance(location, str):
-            return None
+            if not problem and not lower.get("popreceipt"):
+                return None
+            location = ""
         correlation_id = lower.get("correlationid")
         if not isinstance(correlation_id, str) or not correlation_id.strip():
             # The blob's name must follow from the message; the location's path stands in for the id.
             correlation_id = sha256(urlsplit(location).path.encode()).hexdigest()[:32]
-        return DequeuedMessage(correlation_id.strip().strip("{}"), location, response.body)
+        return DequeuedMessage(
+            correlation_id.strip().strip("{}"), location, response.body, str(problem or "")
+        )
 
     @contextmanager
     def download(self, message: DequeuedMessage) -> Iterator[Download]:
         """Open a package's download. Raises `D365Error`, also while it is read."""
+        if not message.download_location:
+            said = message.problem or "and does not say why"
+            raise Rejected("download", f"D365 offers a message without a package: {said}")
         with self._fetch(message.download_location) as download:
             yield download
 
     @contextmanager
     def _fetch(self, location: str) -> Iterator[Download]:
         url, ours = self._download_url(location)
+        if ours:
+            self._keep_pause()
         with self._open("download", "GET", url, authorize=ours) as response:
             if response.status != 200:
                 answer = _Answer(response.status, _drain("download", response))
-                raise _refusal("download", answer, response.headers)
+                if not ours:
+                    raise _refusal_elsewhere(url, answer, response.headers)
+                refusal = _refusal("download", answer, response.headers)
+                self._pause_after(refusal)
+                raise refusal
             yield Download(_reader(response), _announced_length(response))
 
     def acknowledge(self, activity_id: str, message: DequeuedMessage) -> None:
@@ -153,12 +170,13 @@ class D365:
         try:
             absolute = urljoin(self._url + "/", location)
             parts = urlsplit(absolute)
-            host, base, _ = (parts.hostname or "").lower(), urlsplit(self._url), parts.port
+            host, base = (parts.hostname or "").lower(), urlsplit(self._url)
+            same_port = (parts.port or 443) == (base.port or 443)
         except ValueError as error:
             raise Rejected(
                 "download", f"D365 gave a download location that is no URL: {error}"
             ) from error
-        if host == self._host and (parts.scheme == "http" or parts.netloc == base.netloc):
+        if host == self._host and (parts.scheme == "http" or same_port):
             return parts._replace(scheme=base.scheme, netloc=base.netloc).geturl(), True
         if parts.scheme != "https":
             where = f"{parts.scheme}://{host}"
@@ -189,7 +207,33 @@ class D365:
         )
         path = f"/api/connector/enqueue/{_guid(activity_id)}" + (f"?{query}" if query else "")
         headers = {"x-ms-dyn-externalidentifier": external_id}
-        return _message_id(self._call("enqueue", "POST", path, _Body(body, length), headers))
+        if self._in_doubt:
+            self._ask_first()
+        try:
+            return _message_id(self._call("enqueue", "POST", path, _Body(body, length), headers))
+        except Uncertain:
+            self._in_doubt = True
+            raise
+
+    def _ask_first(self) -> None:
+        """Ask D365 for what does no harm (the status of no message) before the next file goes out.
+
+        Where one send was lost, as in D365's maintenance, the next would be too: it waits until D365 itself
+        answers, whatever it says. Raises `Refused`.
+        """
+        body = json.dumps({"messageId": str(uuid4())}).encode()
+        url = f"{self._url}{_ODATA}GetMessageStatus"
+        try:
+            with self._open("enqueue", "POST", url, body) as response:
+                status, said = response.status, _drain("enqueue", response)
+        except Uncertain as error:
+            raise Unavailable(
+                "enqueue", f"not sent, D365 does not answer a question: {error}"
+            ) from error
+        if status in (408, 429) or (status >= 500 and not said_by_d365(said)):
+            text = f"not sent, D365 is in trouble: it answers {status} to a question: {_said(said)}"
+            raise Unavailable("enqueue", text, status)
+        self._in_doubt = False
 
     def message_status(self, message_id: MessageId) -> str:
         """The status of a message as D365 says it. Raises `D365Error`."""
@@ -261,9 +305,7 @@ class D365:
         """A request with its answer; tried again while that can do no harm. Raises `D365Error`."""
         attempt = 1
         while True:
-            # D365 counts an application's requests together: when it asks one to wait, all wait (A2).
-            if (pause := self._resume_at - clock.monotonic()) > 0:
-                clock.sleep(pause)
+            self._keep_pause()
             try:
                 with self._open(operation, method, self._url + path, body, headers) as response:
                     answer = _Answer(response.status, _drain(operation, response))
@@ -271,14 +313,22 @@ class D365:
                     raise _refusal(operation, answer, response.headers)
                 return answer
             except (Unavailable, Uncertain) as error:
-                if error.status == 429 and isinstance(error, Unavailable):
-                    pause = min(error.retry_after or 1.0, LONGEST_WAIT)
-                    self._resume_at = clock.monotonic() + pause
+                self._pause_after(error)
                 # I2: of a file, only what was surely refused is sent again here.
                 if isinstance(body, _Body) and isinstance(error, Uncertain):
                     raise
                 _wait(operation, error, attempt)
                 attempt += 1
+
+    def _keep_pause(self) -> None:
+        # D365 counts an application's requests together: when it asks one to wait, all wait (A2).
+        if (pause := self._resume_at - clock.monotonic()) > 0:
+            clock.sleep(pause)
+
+    def _pause_after(self, error: D365Error) -> None:
+        if error.status == 429 and isinstance(error, Unavailable):
+            pause = min(error.retry_after or 1.0, LONGEST_WAIT)
+            self._resume_at = clock.monotonic() + pause
 
     @contextmanager
     def _open(
@@ -333,6 +383,11 @@ class D365:
             AzureError,
             OSError,
         ) as error:
+            if started and started.broke_off:
+                # Shorter than its Content-Length, which a server does not take for a whole request.
+                said = (str(error) or type(error).__name__).splitlines()[0]
+                why = f"not sent, the file could not be read to its end from storage: {said}"
+                raise Unavailable(operation, telemetry.redact(why)) from error
             # Without a body's first byte D365 has nothing; after it, nobody can know (I2).
             reached = started.begun if started else not _never_connected(error)
             raise (Uncertain if reached else Unavailable)(
@@ -373,14 +428,21 @@ class _Started:
     def __init__(self, body: _Body) -> None:
         self._body = body
         self.begun = False
+        self.broke_off = False
 
     def __len__(self) -> int:
         return self._body.length
 
     def __iter__(self) -> Iterator[bytes]:
-        for chunk in self._body.open():
-            self.begun = True
-            yield chunk
+        given = 0
+        try:
+            for chunk in self._body.open():
+                self.begun = True
+                given += len(chunk)
+                yield chunk
+        except (AzureError, OSError):
+            self.broke_off = given < self._body.length
+            raise
 
 
 class _Bearer(requests.auth.AuthBase):
@@ -398,6 +460,13 @@ class _Bearer(requests.auth.AuthBase):
 class _FreshPool(HTTPConnectionPool):
     """A pool that reuses no connection idle for long: Azure's load balancers drop these without a word,
     and a file sent into one would be a file of which nobody knows whether it arrived."""
+
+    def _validate_conn(self, conn: Any) -> None:
+        super()._validate_conn(conn)
+        if conn.is_closed:
+            conn.connect()
+        # urllib3 would keep to the time for connecting until the whole body is sent.
+        conn.timeout = TIMEOUT[1]
 
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
@@ -520,6 +589,14 @@ def _refusal(operation: str, answer: _Answer, headers: Mapping[str, str]) -> D36
     return error
 
 
+def _refusal_elsewhere(url: str, answer: _Answer, headers: Mapping[str, str]) -> Unavailable:
+    """The same of a host that is not D365's, at which we are nobody: its signed URL may have run out."""
+    text = f"{urlsplit(url).hostname} answered {answer.status}: {_said(answer.body) or 'nothing'}"
+    error = Unavailable("download", text, answer.status)
+    error.retry_after = _retry_after(headers.get("Retry-After"))
+    return error
+
+
 def verdict(status: int, *, from_d365: bool, asks_to_wait: bool) -> type[D365Error]:
     """What an answer that is no success proves: did D365 do what we asked? (I2)
 
@@ -595,9 +672,11 @@ def _said(body: bytes) -> str:
 
 
 def _parsed(text: str | bytes) -> Any:
-    """JSON. Raises `ValueError`, also where it is nested beyond all sense."""
+    """JSON, of which all text can be written. Raises `ValueError`, also where it is nested beyond all sense."""
     try:
-        return json.loads(text)
+        found = json.loads(text)
+        # Half a surrogate pair is JSON, but not UTF-8: it would break whoever writes it down.
+        return json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 

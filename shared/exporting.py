@@ -16,11 +16,11 @@ from azure.storage.blob import BlobClient
 
 from shared import blobs, clock, transfer
 from shared.bridge import Bridge, explained
-from shared.d365 import D365, DequeuedMessage
+from shared.d365 import D365, LONGEST_WAIT, DequeuedMessage
 from shared.errors import D365Error, Rejected, Unavailable, Uncertain
 from shared.jobs import ExportJob
 from shared.packages import InvalidPackage, PackageCheck, entries
-from shared.telemetry import report
+from shared.telemetry import about, report
 from shared.tracing import new_parent, span
 
 JOBS_AT_ONCE: Final = 4
@@ -160,7 +160,8 @@ class _Run:
             queue.asking += 1
         message, error = None, None
         try:
-            message = self._bridge.d365.dequeue(queue.job.activity_id)
+            with about(job=queue.job.name):
+                message = self._bridge.d365.dequeue(queue.job.activity_id)
         except D365Error as raised:
             error = raised
         with self._lock:
@@ -219,10 +220,10 @@ def _store_and_acknowledge(
     try:
         blob, size = _store(d365, account, job, message, times)
         if job.unzip:
-            _unzip(account, blob, size)
+            _unzip(account, blob, size, times)
         # E1: only now, when all of it is committed.
         acknowledge()
-    except (D365Error, AzureError, InvalidPackage) as error:
+    except (D365Error, AzureError, InvalidPackage, transfer.OtherContent) as error:
         text = (
             f"{explained(error)}. The message was not acknowledged: D365 offers it again in about 30 minutes, "
             "and deletes the package seven days after the export"
@@ -287,7 +288,9 @@ def _fetch(
         try:
             return _download(d365, message, blob, job, times)
         except (Unavailable, Uncertain, InvalidPackage) as error:
-            if attempt == DOWNLOADS or clock.monotonic() > times.end:
+            wait = max(attempt, getattr(error, "retry_after", None) or 0)
+            too_long = wait > LONGEST_WAIT or clock.monotonic() + wait > times.end
+            if attempt == DOWNLOADS or too_long:
                 raise
             report(
                 "d365.retry",
@@ -295,9 +298,9 @@ def _fetch(
                 operation="download",
                 error=str(error),
                 attempt=attempt,
-                waitSeconds=attempt,
+                waitSeconds=wait,
             )
-            clock.sleep(attempt)
+            clock.sleep(wait)
             attempt += 1
 
 
@@ -307,11 +310,6 @@ def _download(
     check = PackageCheck()
     with d365.download(message) as download:
 
-        def read(size: int) -> bytes:
-            if clock.monotonic() > times.end:
-                raise Unavailable("download", "the run's time was up before the package's end")
-            return download.read(size)
-
         def verify(length: int) -> None:
             # E1: the length that D365 announced, and readable to its end.
             if download.length not in (None, length):
@@ -320,7 +318,7 @@ def _download(
             check.finish()
 
         return transfer.store(
-            read,
+            _in_time(download.read, times),
             blob,
             watch=check.feed,
             verify=verify,
@@ -333,15 +331,29 @@ def _download(
         )
 
 
-def _unzip(account: blobs.DataAccount, package: BlobClient, size: int) -> None:
-    """Write the package's files beside it, under its name without `.zip`. Raises `InvalidPackage`."""
+def _in_time(read: Callable[[int], bytes], times: Times) -> Callable[[int], bytes]:
+    """The same, until the run's time is up; then it raises `Unavailable`."""
+
+    def read_on(size: int) -> bytes:
+        if clock.monotonic() > times.end:
+            raise Unavailable("download", "the run's time was up before the package's end")
+        return read(size)
+
+    return read_on
+
+
+def _unzip(account: blobs.DataAccount, package: BlobClient, size: int, times: Times) -> None:
+    """Write the package's files beside it, under its name without `.zip`.
+
+    Raises `InvalidPackage`, `Unavailable` when time is up, `transfer.OtherContent` and the storage's errors.
+    """
     folder = package.blob_name.removesuffix(".zip")
     with transfer.reader(package, size) as file:
         for entry in entries(file):
             blob = account.blobs.get_blob_client(blobs.EXPORTS, f"{folder}/{entry.name}")
             with entry.open() as content:
                 transfer.store(
-                    content.read,
+                    _in_time(content.read, times),
                     blob,
                     verify=lambda _: None,  # reading to the end has checked length and CRC
                     metadata={"package": _header(package.blob_name)},

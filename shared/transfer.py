@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
-from azure.storage.blob import BlobBlock, BlobClient, ContentSettings
+from azure.storage.blob import BlobBlock, BlobClient, BlobProperties, ContentSettings
 
 BLOCK: Final = 8 * 1024 * 1024
 """Bytes. 50,000 blocks, the most that a blob may have, are then 195 GiB."""
@@ -77,7 +77,7 @@ def store(
 
     `watch` sees every byte in order; `verify` is called with the length before anything becomes visible, and
     raises to prevent it. The SHA-256 joins the metadata, the MD5 the blob's properties. A blob of that name is
-    never overwritten: with the same SHA-256 it counts as stored, otherwise `OtherContent` is raised.
+    never overwritten: with the same content it counts as stored, otherwise `OtherContent` is raised.
     """
     digest, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     watchers = (digest.update, md5.update, watch)
@@ -118,7 +118,7 @@ def store(
         if error.status_code not in (400, 409, 412):
             raise
         if blob.exists():
-            if blob.get_blob_properties().metadata.get("sha256") != sha256:
+            if not _is(blob.get_blob_properties(), total, sha256, md5.digest()):
                 raise OtherContent(blob.blob_name, sha256) from error
             return Stored(total, sha256, created=False)
         if blocks:
@@ -128,6 +128,13 @@ def store(
         blob.stage_block(blocks[0].id, block, length=len(block))
         etag = commit()
     return Stored(total, sha256, created=True, etag=etag)
+
+
+def _is(found: BlobProperties, size: int, sha256: str, md5: bytes) -> bool:
+    """Whether a blob has this content. Who takes it may have put metadata of their own in the place of ours."""
+    if known := found.metadata.get("sha256"):
+        return known == sha256
+    return found.size == size and bytes(found.content_settings.content_md5 or b"") == md5
 
 
 def _stage(

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 from unittest import mock
 
+from azure.core.exceptions import ServiceRequestError
+
 from local.simulator import Simulator, identity_settings, running_simulator
 from shared import clock, d365
 from shared.d365 import D365
@@ -47,6 +49,8 @@ class Case:
     """Of the simulator."""
     place: str = ""
     """Instead of a fault: a URL at which something other than D365 answers."""
+    storage_fails: bool = False
+    """Half of the file can be read, and no more."""
     taken: int = 0
     """How often D365 has the file in truth, which the bridge can't know."""
 
@@ -62,6 +66,12 @@ CASES: Final = (
     Case("TLS handshake fails", "unavailable", "nothing was sent", place="tls"),
     Case(
         "no token to be had", "denied", "nothing was sent", {"operation": "token", **_answer(400)}
+    ),
+    Case(
+        "storage does not give all of the file",
+        "unavailable",
+        "the body is shorter than announced, and we know it",
+        storage_fails=True,
     ),
     Case("reset before the body is read", "uncertain", "the body was begun", {"do": "reset"}),
     Case(
@@ -159,15 +169,22 @@ def one(case: Case, simulator: Simulator) -> Tried:
     simulator.add_import_job(IMPORT_ID)
     if case.fault:
         simulator.add_fault(**{"operation": "enqueue", "times": -1, **case.fault})
-    body = b"1;2;3\r\n" * 200_000  # more than a socket holds, so that a reset meets it on its way
+    half = b"1;2;3\r\n" * 100_000  # more than a socket holds, so that a reset meets it on its way
+
+    def body() -> Iterator[bytes]:
+        yield half
+        if case.storage_fails:
+            raise ServiceRequestError("storage")
+        yield half
+
     with _place(case.place, simulator) as url:
         client = D365(url, new_credential)
         found = "accepted"
         try:
             client.enqueue(
                 IMPORT_ID,
-                lambda: iter([body]),
-                len(body),
+                body,
+                2 * len(half),
                 entity="General journal",
                 company="USMF",
                 external_id="may.csv",

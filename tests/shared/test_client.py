@@ -9,14 +9,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from azure.core.exceptions import ServiceRequestError
 
 from local import samples
 from local.serving import serve
 from local.simulator import Simulator
 from shared import clock, telemetry
+from shared import d365 as client
 from shared.bridge import Bridge
-from shared.d365 import ATTEMPTS, DequeuedMessage, MessageId
+from shared.d365 import ATTEMPTS, D365, DequeuedMessage, MessageId
 from shared.errors import D365Error, Denied, Rejected, Unavailable, Uncertain
+from shared.identity import new_credential
 from tests.conftest import EXPORT_ID, IMPORT_ID
 from tests.faults import sending
 
@@ -141,6 +144,20 @@ def test_when_one_is_asked_to_wait_all_wait(
     assert [10 < wait <= 20 for wait in slept] == [True]
 
 
+def test_a_wait_asked_for_at_a_download_is_kept_by_all(
+    bridge: Bridge, d365: Simulator, slept: list[float]
+) -> None:
+    """It comes from D365 as well."""
+    d365.add_package(EXPORT_ID, PACKAGE)
+    message = bridge.d365.dequeue(EXPORT_ID)
+    assert message
+    d365.add_fault("download", "answer", status=429, headers={"Retry-After": "20"})
+    with pytest.raises(Unavailable), bridge.d365.download(message):
+        pass
+    with bridge.d365.download(message):
+        assert [10 < wait <= 20 for wait in slept] == [True]
+
+
 def test_a_long_wait_is_not_spent_inside_a_run(
     bridge: Bridge, d365: Simulator, slept: list[float]
 ) -> None:
@@ -176,15 +193,88 @@ def test_a_file_is_sent_again_only_when_it_was_surely_refused(
     assert (d365.count("enqueue"), len(d365.received)) == (4, 2)
 
 
+def test_after_a_lost_file_d365_is_asked_something_harmless_first(
+    bridge: Bridge, d365: Simulator
+) -> None:
+    """In a maintenance window one file is in doubt, and not each that is tried."""
+    page = {"status": 503, "body": "<html>Maintenance</html>"}
+    down = d365.add_fault("enqueue", "answer", times=-1, **page)
+    with pytest.raises(Uncertain):
+        send(bridge)
+    down.operation = "message_status"
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="D365 is in trouble: it answers 503"):
+            send(bridge)
+    down.do = "reset"
+    with pytest.raises(Unavailable, match="does not answer a question"):
+        send(bridge)
+    assert d365.count("enqueue") == 1
+    d365.faults.clear()
+    for _ in range(2):
+        send(bridge)
+    assert (d365.count("message_status"), len(d365.received)) == (5, 2)
+
+
+def test_a_slow_reader_has_as_long_as_an_answer(
+    bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on a new connection, for which the shorter time to connect is over once it stands."""
+    monkeypatch.setattr(client, "TIMEOUT", (0.3, 60.0))
+    d365.add_fault("enqueue", "delay", seconds=1.5)
+    block, blocks = bytes(1 << 20), 48  # more than all buffers between
+    bridge.d365.enqueue(
+        IMPORT_ID,
+        lambda: iter([block] * blocks),
+        blocks << 20,
+        entity="General journal",
+        company="USMF",
+        external_id="may.csv",
+    )
+    assert d365.received[0].length == blocks << 20
+
+
+@pytest.mark.parametrize("given", [0, 1, 3])
+def test_a_file_that_storage_does_not_give_is_surely_not_sent(
+    bridge: Bridge, d365: Simulator, slept: list[float], given: int
+) -> None:
+    """And the error is storage's, not D365's; after the last byte it proves nothing."""
+
+    def body() -> Iterator[bytes]:
+        yield from [b"x" * 9] * given
+        raise ServiceRequestError("no route to the data account")
+
+    wanted = Uncertain if given == 3 else Unavailable
+    with pytest.raises(wanted, match="no route to the data account") as failed:
+        bridge.d365.enqueue(
+            IMPORT_ID, body, 27, entity="General journal", company="USMF", external_id="may.csv"
+        )
+    assert ("from storage" in str(failed.value)) == (given < 3)
+    assert given == 3 or not d365.received
+
+
+def test_half_a_surrogate_pair_does_no_harm(bridge: Bridge, d365: Simulator) -> None:
+    """D365 cuts texts where it likes; what we keep of them must be writable."""
+    cut = r'"The name \ud83d is too long"'
+    body = json.dumps({"value": f"[{cut}]"})
+    d365.add_fault("execution_errors", "answer", status=200, body=body)
+    d365.add_fault("enqueue", "answer", status=400, body=r'{"error": {"message": "No \ud83d"}}')
+    (said,) = bridge.d365.execution_errors("DMF-1")
+    assert said.encode() == b"The name ? is too long"
+    with pytest.raises(Rejected) as failed:
+        send(bridge)
+    assert b"No ?" in str(failed.value).encode()
+
+
 class Elsewhere:
     """Another server, which notes what it is sent."""
 
     def __init__(self) -> None:
         self.headers: list[dict[str, str]] = []
+        self.status = 200
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.headers.append({k.decode().lower(): v.decode() for k, v in scope["headers"]})
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.start", "status": self.status, "headers": []})
         await send({"type": "http.response.body", "body": PACKAGE})
 
 
@@ -211,6 +301,44 @@ def test_the_token_goes_to_d365_alone(bridge: Bridge, elsewhere: tuple[str, Else
         assert download.read(1 << 20) == PACKAGE
     (headers,) = server.headers
     assert "authorization" not in headers
+
+
+@pytest.mark.parametrize(
+    ("location", "fetched"),
+    [
+        ("https://CONTOSO.operations.example/p?a=1", "https://contoso.operations.example/p?a=1"),
+        ("https://contoso.operations.example:443/p", "https://contoso.operations.example/p"),
+        ("http://Contoso.operations.example:80/p", "https://contoso.operations.example/p"),
+    ],
+)
+def test_d365s_own_host_is_known_however_it_is_written(
+    bridge: Bridge, location: str, fetched: str
+) -> None:
+    """Else the package would be asked for without the token."""
+    contoso = D365("https://contoso.operations.example", new_credential)
+    assert contoso._download_url(location) == (fetched, True)
+
+
+def test_another_port_is_another_server(elsewhere: tuple[str, Elsewhere], d365: Simulator) -> None:
+    """Which gets no token."""
+    url, server = elsewhere
+    other = D365("https://localhost:1", new_credential)
+    with other.download(DequeuedMessage("1", f"{url}/package", b"{}")):
+        assert "authorization" not in server.headers[0]
+
+
+def test_a_refusal_elsewhere_is_not_d365s(
+    bridge: Bridge, elsewhere: tuple[str, Elsewhere], events: Events
+) -> None:
+    """A signature that has run out says nothing of our permissions in D365."""
+    url, server = elsewhere
+    server.status = 403
+    with (
+        pytest.raises(Unavailable, match="localhost answered 403"),
+        bridge.d365.download(DequeuedMessage("1", f"{url}/package?sig=secret", b"{}")),
+    ):
+        pass
+    assert not events("d365.denied")
 
 
 def test_error_keys_are_fetched_without_the_token(

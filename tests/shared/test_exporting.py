@@ -4,22 +4,25 @@ import io
 import json
 import random
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Any
+from dataclasses import replace
+from typing import IO, Any
 from uuid import UUID
 
 import pytest
+from azure.storage.blob import BlobClient
 
 from local import samples
-from local.simulator import Simulator
+from local.simulator import Package, Simulator
 from shared import blobs, clock, exporting, jobs
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
 from shared.d365 import DequeuedMessage, Download
 from shared.exporting import Totals
+from shared.packages import Entry, entries
 from shared.transfer import BLOCK
 from tests.conftest import EXPORT_ID, contents
 
@@ -70,6 +73,22 @@ def test_an_answer_without_a_location_is_an_empty_queue(
     """How D365 says so is not documented, so every sane way is taken."""
     d365.add_fault("dequeue", "answer", status=200, body=body)
     assert exporting.export_packages(bridge) == Totals()
+
+
+@pytest.mark.parametrize("why", ["Deadlock.", None])
+def test_a_message_without_a_package_is_told_and_the_others_go_on(
+    bridge: Bridge, d365: Simulator, events: Events, why: str | None
+) -> None:
+    """D365 could make no file: that is no empty queue."""
+    offer = {"CorrelationId": "x", "PopReceipt": "p", "DownloadLocation": ""}
+    body = json.dumps({**offer, "FileDownLoadErrorMessage": why})
+    d365.add_fault("dequeue", "answer", status=200, body=body)
+    d365.add_package(EXPORT_ID, SMALL)
+    assert exporting.export_packages(bridge) == Totals(1, 1)
+    (told,) = events("package.failed")
+    assert told["correlationId"] == "x"
+    assert "without a package" in told["error"]
+    assert (why or "does not say why") in told["error"]
 
 
 def test_a_message_offered_again_after_a_lost_acknowledgement_gives_one_blob(
@@ -309,6 +328,95 @@ def test_unzip_writes_the_files_beside_the_package(
     package.acknowledged = package.offered = 0
     assert exporting.export_packages(bridge) == Totals(1, 0)
     assert exported(account) == first
+
+
+@pytest.fixture
+def unzipping(bridge: Bridge) -> Bridge:
+    """A bridge whose job unzips, one package after the other."""
+    raw = {"exports": [{"name": "vendors", "activityId": EXPORT_ID, "unzip": True}]}
+    whole = replace(
+        bridge.settings, jobs=jobs.parse(json.dumps(raw).encode()), export_parallelism=1
+    )
+    return replace(bridge, settings=whole)
+
+
+def a_file_of(bridge: Bridge, package: Package) -> BlobClient:
+    name = f"vendors/{package.correlation_id}/Manifest.xml"
+    return bridge.account.blobs.get_blob_client(blobs.EXPORTS, name)
+
+
+def test_who_takes_a_file_may_mark_it(unzipping: Bridge, d365: Simulator) -> None:
+    """With metadata in the place of ours; it is the same file when the package comes again."""
+    package = d365.add_package(EXPORT_ID, SMALL)
+    exporting.export_packages(unzipping)
+    stored = unzipping.account.blobs.get_blob_client(
+        blobs.EXPORTS, f"vendors/{package.correlation_id}.zip"
+    )
+    for blob in (a_file_of(unzipping, package), stored):
+        blob.set_blob_metadata({"taken": "yes"})
+    package.acknowledged = package.offered = 0
+    before = set(exported(unzipping.account))
+    assert exporting.export_packages(unzipping) == Totals(1, 0)
+    assert set(exported(unzipping.account)) == before
+
+
+def test_a_changed_file_is_kept_and_told_and_the_queue_goes_on(
+    unzipping: Bridge, d365: Simulator, events: Events
+) -> None:
+    """It is somebody else's now."""
+    package = d365.add_package(EXPORT_ID, SMALL)
+    exporting.export_packages(unzipping)
+    a_file_of(unzipping, package).upload_blob(b"changed", overwrite=True)
+    package.acknowledged = package.offered = 0
+    d365.add_package(EXPORT_ID, OTHER)
+    assert exporting.export_packages(unzipping) == Totals(1, 1)
+    assert "with other content" in events("package.failed")[0]["error"]
+    assert a_file_of(unzipping, package).download_blob().readall() == b"changed"
+
+
+def test_unzipping_that_outlasts_the_run_is_given_up(
+    unzipping: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package is stored, and comes again."""
+    package = d365.add_package(EXPORT_ID, SMALL)
+    monotonic = clock.monotonic
+
+    def slow(file: IO[bytes]) -> Iterator[Entry]:
+        monkeypatch.setattr(clock, "monotonic", lambda: monotonic() + 29 * 60)
+        return entries(file)
+
+    monkeypatch.setattr("shared.exporting.entries", slow)
+    assert exporting.export_packages(unzipping) == Totals(0, 1)
+    assert package.acknowledged == 0
+    assert set(exported(unzipping.account)) == {f"vendors/{package.correlation_id}.zip"}
+
+
+def test_a_download_waits_as_long_as_d365_asks(
+    bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A2: and a longer wait than a run has is left to the next one."""
+    slept: list[float] = []
+    monkeypatch.setattr(clock, "sleep", slept.append)
+    d365.add_package(EXPORT_ID, SMALL)
+    d365.add_fault("download", "answer", status=429, headers={"Retry-After": "20"})
+    assert exporting.export_packages(bridge) == Totals(1, 0)
+    assert slept[0] == 20
+    slept.clear()
+    d365.add_package(EXPORT_ID, OTHER)
+    d365.add_fault("download", "answer", status=429, headers={"Retry-After": "600"}, times=-1)
+    before = d365.count("download")
+    assert exporting.export_packages(bridge) == Totals(0, 1)
+    assert d365.count("download") == before + 1
+
+
+def test_each_line_of_a_queue_names_its_job(
+    bridge: Bridge, d365: Simulator, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when nothing but asking it failed."""
+    monkeypatch.setattr(clock, "sleep", lambda _: None)
+    d365.add_fault("dequeue", "answer", status=429)
+    exporting.export_packages(bridge)
+    assert [line["job"] for line in events("d365.retry")] == ["vendors"]
 
 
 def test_a_paused_job_is_not_asked(d365: Simulator, bridge: Bridge) -> None:
