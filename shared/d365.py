@@ -225,14 +225,16 @@ class D365:
         url = f"{self._url}{_ODATA}GetMessageStatus"
         try:
             with self._open("enqueue", "POST", url, body) as response:
-                status, said = response.status, _drain("enqueue", response)
+                answer = _Answer(response.status, _drain("enqueue", response))
         except Uncertain as error:
             raise Unavailable(
                 "enqueue", f"not sent, D365 does not answer a question: {error}"
             ) from error
-        if status in (408, 429) or (status >= 500 and not said_by_d365(said)):
-            text = f"not sent, D365 is in trouble: it answers {status} to a question: {_said(said)}"
-            raise Unavailable("enqueue", text, status)
+        if answer.status in (408, 429, 502, 503, 504):
+            text = f"not sent, D365 is in trouble: it answers {answer.status} to a question: "
+            trouble = Unavailable("enqueue", text + _said(answer.body), answer.status)
+            trouble.retry_after = _retry_after(response.headers.get("Retry-After"))
+            raise trouble
         self._in_doubt = False
 
     def message_status(self, message_id: MessageId) -> str:
