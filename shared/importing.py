@@ -37,9 +37,10 @@ GIVE_UP: Final = timedelta(days=1)
 LONGEST_DELAY: Final = timedelta(minutes=15)
 
 UPLOADED_WITHIN: Final = timedelta(hours=1)
-"""So long a file may be empty, or have a name that does not match its job's pattern: programs upload under a
-name of their own (`may.csv.filepart`) and rename what is whole, and what comes by SFTP is there, empty, before
-its content (Azure: "SFTP support for Azure Blob Storage", events)."""
+"""So long a file may have a name that does not match its job's pattern: programs upload under a name of their
+own (`may.csv.filepart`) and rename what is whole. And so long it may be empty where no event has said that its
+upload is at its end: what comes by SFTP is there, empty, before its content ("SFTP support for Azure Blob
+Storage", events)."""
 
 _COMPANY: Final = re.compile(r"[A-Za-z0-9_-]{1,16}")
 
@@ -77,15 +78,17 @@ def import_file(bridge: Bridge, name: str) -> None:
         why = "an append blob may yet grow: reconcile takes it once nothing has been added for a while"
         report("message.ignored", job=job_folder(name), file=name, reason=why)
         return
-    job = take(bridge, dropped)
-    if job is None:
-        return
-    if job.ordered:
+    # An event comes when an upload is at its end: what is empty now stays so.
+    taken = take(bridge, dropped, closed=not dropped.grows)
+    job = taken or bridge.settings.jobs.import_job(job_folder(name))
+    if job and job.ordered and job.enabled:
         start_next(bridge, job)
         return
-    claimed = claim(bridge, dropped, job)
+    if taken is None:
+        return
+    claimed = claim(bridge, dropped, taken)
     if claimed and claimed.record.state == "claimed":
-        send(bridge, job, claimed)
+        send(bridge, taken, claimed)
 
 
 def job_folder(name: str) -> str:
@@ -93,13 +96,18 @@ def job_folder(name: str) -> str:
     return name.partition("/")[0]
 
 
-def take(bridge: Bridge, dropped: File) -> ImportJob | None:
-    """The job that a dropped file is for; None when it waits for a paused job, or was refused just now."""
+def take(bridge: Bridge, dropped: File, *, closed: bool = False) -> ImportJob | None:
+    """The job that a dropped file is for; None when it waits, or was refused just now.
+
+    It waits for a paused job, and while it may yet get another name, or (unless its upload is known to be
+    `closed`) its content.
+    """
     try:
         job, _ = destination(bridge.settings.jobs, dropped)
     except Misplaced as error:
         fresh = clock.now() - dropped.modified < UPLOADED_WITHIN
-        if error.reason in ("no-match", "empty-file") and fresh:
+        waits = error.reason == "no-match" or (error.reason == "empty-file" and not closed)
+        if waits and fresh:
             why = f"{error}: its upload may not be at its end"
             report("message.ignored", job=job_folder(dropped.name), file=dropped.name, reason=why)
         else:

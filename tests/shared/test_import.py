@@ -69,24 +69,37 @@ def test_a_misplaced_file_is_explained_and_never_sent(
     bridge: Bridge,
     d365: Simulator,
     account: DataAccount,
-    later: Callable[[timedelta], None],
     name: str,
     data: bytes,
     reason: str,
 ) -> None:
     """Under failed, with the reason and what to do, its bytes as they were."""
-    drop(account, name, data)
-    if not data:  # its content may yet come
-        importing.import_file(bridge, name)
-        assert list(contents(account, blobs.IMPORTS)) == [name]
-        later(timedelta(hours=2))
-    importing.import_file(bridge, name)
+    importing.import_file(bridge, drop(account, name, data))
     failed = only(account, blobs.FAILED)
     said = report(account)
     assert (said["reason"], said["file"], failed.record.state) == (reason, name, "failed")
     assert said["todo"]
     assert contents(account, blobs.FAILED)[failed.name] == data
     assert not contents(account, blobs.IMPORTS)
+    assert not d365.received
+
+
+@pytest.mark.parametrize("name", ["journals/may.csv", "steps/may.csv"])
+def test_an_empty_file_without_an_event_may_get_its_content(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    later: Callable[[timedelta], None],
+    name: str,
+) -> None:
+    """Until an hour is over: what comes by SFTP is there, empty, before its content."""
+    drop(account, name, b"")
+    later(timedelta(minutes=30))
+    reconciling.reconcile(bridge)
+    assert list(contents(account, blobs.IMPORTS)) == [name]
+    later(timedelta(hours=2))
+    reconciling.reconcile(bridge)
+    assert report(account)["reason"] == "empty-file"
     assert not d365.received
 
 
