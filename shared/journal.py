@@ -5,6 +5,7 @@ It is for looking, never for deciding: the containers say what is. A line that c
 flow goes on. Whole hours may be deleted at any time; `infra/` does after a while.
 """
 
+import atexit
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from threading import Lock, Timer
 from typing import Any, Final
 
 from azure.core import MatchConditions
@@ -43,6 +45,10 @@ EVENTS: Final = frozenset(
 QUIET: Final = timedelta(minutes=15)
 """Of the runs of an export job that found nothing, one is noted in so long: a write costs money."""
 
+EVERY: Final = 5.0
+"""Seconds. What is noted within so long of a write goes with the next one: a write for each of many files would
+cost as much again as a package."""
+
 TAIL: Final = 512 * 1024
 """Bytes read of an hour; a busy hour's first lines are left out of what the page shows."""
 
@@ -53,31 +59,68 @@ log = logging.getLogger("bridge.journal")
 
 def keep(account: DataAccount) -> None:
     """Note every event of `EVENTS` that this process reports from now on."""
-    telemetry.listeners.append(partial(_hear, account, {}))
+    notes = _Notes(account)
+    atexit.register(notes.write)
+    telemetry.listeners.append(notes.hear)
 
 
-def _hear(
-    account: DataAccount,
-    quiet_since: dict[str, datetime],
-    event: str,
-    fields: Mapping[str, object],
-) -> None:
-    if event not in EVENTS:
-        return
-    now = clock.now()
-    if event == "export.finished":
-        job, idle = str(fields["job"]), not (fields["packages"] or fields["failed"])
-        if idle and now - quiet_since.get(job, datetime.min.replace(tzinfo=UTC)) < QUIET:
+class _Notes:
+    """What this process has to note. The first line is written at once, those that follow it soon together."""
+
+    def __init__(self, account: DataAccount) -> None:
+        self._account = account
+        self._lock = Lock()
+        self._lines: list[bytes] = []
+        self._written = float("-inf")
+        self._timer: Timer | None = None
+        self._quiet_since: dict[str, datetime] = {}
+
+    def hear(self, event: str, fields: Mapping[str, object]) -> None:
+        """Note an event, if it is one of `EVENTS`."""
+        if event not in EVENTS:
             return
-        quiet_since[job] = now
-    elif event == "export.failed":
-        quiet_since.pop(str(fields["job"]), None)
-    cut = {k: v[:_TEXT_LIMIT] if isinstance(v, str) else v for k, v in fields.items()}
-    line = json.dumps({"at": clock.text(now), "event": event, **cut}, ensure_ascii=False)
-    try:
-        _append(account, now, line.encode() + b"\n")
-    except AzureError as error:
-        log.warning("the journal lacks a line: %s", str(error).split("\n", 1)[0])
+        now = clock.now()
+        if self._is_quiet(event, fields, now):
+            return
+        cut = {k: v[:_TEXT_LIMIT] if isinstance(v, str) else v for k, v in fields.items()}
+        line = json.dumps({"at": clock.text(now), "event": event, **cut}, ensure_ascii=False)
+        with self._lock:
+            self._lines.append(line.encode() + b"\n")
+            wait = self._written + EVERY - clock.monotonic()
+            if wait > 0:
+                if self._timer is None:
+                    self._timer = Timer(wait, self.write)
+                    self._timer.daemon = True
+                    self._timer.start()
+                return
+            self._written = clock.monotonic()
+        self.write()
+
+    def _is_quiet(self, event: str, fields: Mapping[str, object], now: datetime) -> bool:
+        """Whether it is the run of an export job that found nothing, soon after another such run."""
+        job = str(fields.get("job", ""))
+        if event == "export.failed":
+            self._quiet_since.pop(job, None)
+        if event != "export.finished":
+            return False
+        last = self._quiet_since.get(job, datetime.min.replace(tzinfo=UTC))
+        if not (fields["packages"] or fields["failed"]) and now - last < QUIET:
+            return True
+        self._quiet_since[job] = now
+        return False
+
+    def write(self) -> None:
+        """Write what is noted and not written yet."""
+        with self._lock:
+            lines, self._lines = self._lines, []
+            self._timer, self._written = None, clock.monotonic()
+        if not lines:
+            return
+        try:
+            _append(self._account, clock.now(), b"".join(lines))
+        except AzureError as error:
+            said = str(error).split("\n", 1)[0]
+            log.warning("lines that the journal lacks: %d (%s)", len(lines), said)
 
 
 def _append(account: DataAccount, now: datetime, line: bytes) -> None:

@@ -20,8 +20,9 @@ PLACE = Place("/api/operate", "", "https://d365.example.com")
 
 
 @pytest.fixture
-def noted(account: DataAccount) -> Iterator[DataAccount]:
-    """A data account that keeps a journal, and has none yet."""
+def noted(account: DataAccount, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataAccount]:
+    """A data account that keeps a journal, each line at once, and has none yet."""
+    monkeypatch.setattr(journal, "EVERY", 0.0)
     if account.blobs.get_container_client(JOURNAL).exists():
         for found in account.blobs.get_container_client(JOURNAL).list_blobs():
             account.blobs.get_blob_client(JOURNAL, found.name).delete_blob()
@@ -117,6 +118,31 @@ def test_the_journal_keeps_what_many_write_at_once(noted: DataAccount) -> None:
     assert found.complete
 
 
+def test_what_is_noted_soon_after_a_write_goes_with_the_next(
+    noted: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first line is there at once; of a hundred that follow no two are written alone, and none is lost."""
+    appended: list[int] = []
+    append = journal._append
+
+    def counting(account: DataAccount, now: datetime, lines: bytes) -> None:
+        append(account, now, lines)
+        appended.append(lines.count(b"\n"))
+
+    monkeypatch.setattr(journal, "_append", counting)
+    monkeypatch.setattr(journal, "EVERY", 1.0)
+    for number in range(101):
+        telemetry.report("file.succeeded", job="j", file=f"{number}", messageId="", seconds=1)
+        assert appended[:1] == [1]
+    until = clock.monotonic() + 30
+    while sum(appended) < 101 and clock.monotonic() < until:
+        clock.sleep(0.05)
+    assert sum(appended) == 101
+    assert len(appended) < 50
+    files = [entry.fields["file"] for entry in journal.recent(noted).entries]
+    assert files == [f"{number}" for number in range(101)]
+
+
 def test_quiet_runs_are_noted_now_and_then(
     noted: DataAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,7 +214,7 @@ def test_a_journal_that_can_t_be_written_stops_nothing(
     noted.blobs.get_blob_client(JOURNAL, name).delete_blob()
     noted.blobs.get_blob_client(JOURNAL, name).upload_blob(b"something else")
     telemetry.report("file.succeeded", job="j", file="2", messageId="", seconds=1)
-    assert "the journal lacks a line" in caplog.text
+    assert "lines that the journal lacks: 1" in caplog.text
     assert journal.recent(noted).entries == []
 
 
