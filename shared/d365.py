@@ -45,16 +45,24 @@ HEADERS: Final = {
 """Sent with every request to D365; `Authorization`, `Host` and the lengths are added to each."""
 
 TIMEOUT: Final = (15.0, 300.0)
-"""Seconds to connect, and between two reads. D365 may take minutes over a large body."""
+"""Seconds to connect, and between two reads of a transfer. D365 may take minutes over a large body."""
+
+QUESTION_TIMEOUT: Final = (15.0, 120.0)
+"""The same of what carries no file: with its further attempts it must leave a run its time."""
 
 ATTEMPTS: Final = 4
 LONGEST_WAIT: Final = 30.0
 """Seconds. A longer wait is not spent inside a run: the error says when to come back."""
 
+LONGEST_ASKED: Final = 24 * 3600.0
+"""Seconds. Whoever asks for a longer wait is asked again after these."""
+
 KEYS_WAITS: Final = (1, 2, 4, 8, 8, 8)
 """Seconds to wait while D365 makes a file of error keys."""
 
 _ANSWER_LIMIT: Final = 16 * 1024 * 1024
+_PAGE_LIMIT: Final = 8 * 1024
+"""Bytes of an answer that is no JSON, in which its words are looked for."""
 _IDLE_LIMIT: Final = 30.0
 _GUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 _ODATA: Final = "/data/DataManagementDefinitionGroups/Microsoft.Dynamics.DataEntities."
@@ -113,6 +121,8 @@ class D365:
         if response.status == 204 or not response.body.strip():
             return None
         fields = _json(response, "dequeue")
+        if not fields:  # null, "", [] or {}: nothing that could be a message
+            return None
         if not isinstance(fields, dict):
             raise Rejected(
                 "dequeue", f"D365 answered with something else than a message: {fields!r}"
@@ -145,7 +155,7 @@ class D365:
     def _fetch(self, location: str) -> Iterator[Download]:
         url, ours = self._download_url(location)
         if ours:
-            self._keep_pause()
+            self._keep_pause("download")
         with self._open("download", "GET", url, authorize=ours) as response:
             if response.status != 200:
                 answer = _Answer(response.status, _drain("download", response))
@@ -307,7 +317,7 @@ class D365:
         """A request with its answer; tried again while that can do no harm. Raises `D365Error`."""
         attempt = 1
         while True:
-            self._keep_pause()
+            self._keep_pause(operation)
             try:
                 with self._open(operation, method, self._url + path, body, headers) as response:
                     answer = _Answer(response.status, _drain(operation, response))
@@ -322,15 +332,22 @@ class D365:
                 _wait(operation, error, attempt)
                 attempt += 1
 
-    def _keep_pause(self) -> None:
-        # D365 counts an application's requests together: when it asks one to wait, all wait (A2).
-        if (pause := self._resume_at - clock.monotonic()) > 0:
+    def _keep_pause(self, operation: str) -> None:
+        """Wait as long as D365 asks. It counts an application's requests together: when it asks one to wait,
+        all wait (A2). Raises `Unavailable` where that is longer than a run has."""
+        pause = self._resume_at - clock.monotonic()
+        if pause > LONGEST_WAIT:
+            early = Unavailable(
+                operation, f"not sent, D365 asks for {pause:.0f} s without requests"
+            )
+            early.retry_after = pause
+            raise early
+        if pause > 0:
             clock.sleep(pause)
 
     def _pause_after(self, error: D365Error) -> None:
-        if error.status == 429 and isinstance(error, Unavailable):
-            pause = min(error.retry_after or 1.0, LONGEST_WAIT)
-            self._resume_at = clock.monotonic() + pause
+        if error.status == 429:
+            self._resume_at = clock.monotonic() + (error.retry_after or 1.0)
 
     @contextmanager
     def _open(
@@ -375,7 +392,7 @@ class D365:
                 data=started or body,  # type: ignore[arg-type]  # any sized iterable of bytes is taken
                 headers={**HEADERS, **(headers or {})},
                 auth=_Bearer(token),
-                timeout=TIMEOUT,
+                timeout=TIMEOUT if started or operation == "download" else QUESTION_TIMEOUT,
                 allow_redirects=False,
                 stream=True,
             )
@@ -389,7 +406,7 @@ class D365:
                 # Shorter than its Content-Length, which a server does not take for a whole request.
                 said = (str(error) or type(error).__name__).splitlines()[0]
                 why = f"not sent, the file could not be read to its end from storage: {said}"
-                raise Unavailable(operation, telemetry.redact(why)) from error
+                raise Unavailable(operation, why) from error
             # Without a body's first byte D365 has nothing; after it, nobody can know (I2).
             reached = started.begun if started else not _never_connected(error)
             raise (Uncertain if reached else Unavailable)(
@@ -524,14 +541,12 @@ def _unreached(url: str, error: Exception) -> str:
     ):
         cause = inner
     said = re.sub(r"^<[^>]*>: |'?<[^>]* object at [^>]*>'?[:,]? ?", "", str(cause))
-    return telemetry.redact(
-        f"no answer from {urlsplit(url).netloc}: {said or type(cause).__name__}"
-    )
+    return f"no answer from {urlsplit(url).netloc}: {said or type(cause).__name__}"
 
 
 def _wait(operation: str, error: Unavailable | Uncertain, attempt: int) -> None:
     """Wait before the next attempt, or raise the error: too many, or D365 asks for more than a run has."""
-    asked = getattr(error, "retry_after", None)
+    asked = error.retry_after
     seconds = asked if asked is not None else min(2.0**attempt, 8.0) * random.uniform(0.5, 1.0)
     if attempt >= ATTEMPTS or seconds > LONGEST_WAIT:
         raise error
@@ -551,6 +566,8 @@ def _drain(operation: str, response: urllib3.BaseHTTPResponse) -> bytes:
     try:
         body = response.read(_ANSWER_LIMIT + 1, decode_content=True)
     except (urllib3.exceptions.HTTPError, OSError) as error:
+        if 300 <= response.status < 500:  # turned down, whatever it would have said of that
+            return b""
         raise Uncertain(operation, f"D365's answer broke off: {error}", response.status) from error
     if len(body) > _ANSWER_LIMIT:
         raise Uncertain(operation, "D365's answer is larger than any that it should give")
@@ -584,8 +601,7 @@ def _refusal(operation: str, answer: _Answer, headers: Mapping[str, str]) -> D36
     text = f"D365 answered {status}" + (f": {said.rstrip('.')}" if said else "")
     todo = _TODO.get(300 if 300 <= status < 400 else status)
     error = kind(operation, f"{text}. {todo}" if todo else text, status)
-    if isinstance(error, Unavailable):
-        error.retry_after = retry_after
+    error.retry_after = retry_after
     if isinstance(error, Denied):
         telemetry.report("d365.denied", level=40, operation=operation, error=str(error))
     return error
@@ -610,10 +626,12 @@ def verdict(status: int, *, from_d365: bool, asks_to_wait: bool) -> type[D365Err
             return Denied
         case 408 | 429:
             return Unavailable
+        case 500 | 503 if from_d365 or asks_to_wait:
+            # Its own words, or a wish to wait, come from a server that has turned the request down.
+            return Unavailable
         case _ if status >= 500:
-            # Its own words, or a wish to wait, come from a server that has turned the request down. A page
-            # of some gateway between says nothing of what became of the request behind it.
-            return Unavailable if from_d365 or asks_to_wait else Uncertain
+            # A gateway between, whatever it says, does not know what became of the request behind it.
+            return Uncertain
         case _:
             return Rejected
 
@@ -633,12 +651,14 @@ def _retry_after(text: str | None) -> float | None:
     """Seconds to wait, from either form of the header (RFC 9110, section 10.2.3)."""
     if not text:
         return None
-    if text.strip().isdecimal():
-        return float(min(int(text), 24 * 3600))
     try:
-        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+        if text.strip().isdecimal():
+            seconds = float(text)
+        else:
+            seconds = (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
     except (TypeError, ValueError):
         return None
+    return min(max(0.0, seconds), LONGEST_ASKED)
 
 
 def said_by_d365(body: bytes) -> bool:
@@ -647,21 +667,23 @@ def said_by_d365(body: bytes) -> bool:
         found = _parsed(body)
     except ValueError:
         return False
-    return isinstance(found, dict) and any(
-        key.lower() in ("error", "message", "exceptionmessage", "odata.error") for key in found
+    keys = {key.lower() for key in found} if isinstance(found, dict) else set()
+    # With a status code beside the message it is an API gateway's.
+    return "statuscode" not in keys and bool(
+        keys & {"error", "message", "exceptionmessage", "odata.error"}
     )
 
 
 def _said(body: bytes) -> str:
-    """What an error body says, in at most 500 characters, without secrets."""
-    text = body.decode("utf-8", "replace")
+    """What an error body says, in at most 500 characters."""
+    text = body[:_PAGE_LIMIT].decode("utf-8", "replace")
     try:
-        found = _parsed(text)
+        found = _parsed(body)
         if isinstance(found, dict):
-            error = found.get("error", found)
+            error = found.get("error", found.get("odata.error", found))
             inner = error.get("innererror") if isinstance(error, dict) else None
             parts = [
-                part[key]
+                part[key].get("value") if isinstance(part[key], dict) else part[key]
                 for part in (error, inner)
                 if isinstance(part, dict)
                 for key in ("code", "message", "Message", "ExceptionMessage")
@@ -670,7 +692,7 @@ def _said(body: bytes) -> str:
             text = "; ".join(map(str, parts)) or text
     except ValueError:
         text = re.sub(r"<(style|script).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL)
-    return telemetry.redact(" ".join(text.split())[:500])
+    return " ".join(text.split())[:500]
 
 
 def _parsed(text: str | bytes) -> Any:

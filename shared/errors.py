@@ -2,7 +2,7 @@
 
     D365Error
     ├── Refused            D365 has surely not done what we asked
-    │   ├── Unavailable    it may do it later: not reached, busy, in trouble (`retry_after`)
+    │   ├── Unavailable    it may do it later: not reached, busy, in trouble
     │   ├── Denied         401, 403, no token: the set-up is wrong, not the file
     │   └── Rejected       it never will: the request, the file or the job's settings are wrong
     └── Uncertain          nobody can know: the answer was lost, or says nothing
@@ -10,14 +10,20 @@
 `docs/reliability.md` has the same table with the reason for each row.
 """
 
+from shared.telemetry import redact
+
 
 class D365Error(Exception):
     """Something went wrong with a request to D365. The text is for a person: what, why, what to do."""
 
+    retry_after: float | None = None
+    """What the answer asked us to wait, in seconds."""
+
     def __init__(self, operation: str, message: str, status: int | None = None) -> None:
         self.operation = operation
         self.status = status
-        super().__init__(f"{operation}: {message}")
+        # A3: what D365 said may hold a signed URL, and this text goes into logs, metadata and reports.
+        super().__init__(redact(f"{operation}: {message}"))
 
 
 class Refused(D365Error):
@@ -25,9 +31,7 @@ class Refused(D365Error):
 
 
 class Unavailable(Refused):
-    """Not done, worth another try; `retry_after` is what D365 asked us to wait, in seconds."""
-
-    retry_after: float | None = None
+    """Not done, worth another try."""
 
 
 class Denied(Refused):

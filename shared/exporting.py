@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
-from mimetypes import guess_type
+from mimetypes import guess_file_type
 from threading import Condition, Event
 from typing import Final
 from urllib.parse import quote
@@ -26,6 +26,11 @@ from shared.tracing import new_parent, span
 JOBS_AT_ONCE: Final = 4
 DOWNLOADS: Final = 3
 """Tries for one package: D365 has been seen to answer 500 to the first and then to give it."""
+
+SLOW: Final = 1.0
+PIECE: Final = 64 * 1024
+"""After a read that took more than `SLOW` seconds, no more than `PIECE` bytes are asked for before the time is
+looked at again: a block of 8 MiB that drips in could outlast the run."""
 
 
 @dataclass(frozen=True)
@@ -333,11 +338,16 @@ def _download(
 
 def _in_time(read: Callable[[int], bytes], times: Times) -> Callable[[int], bytes]:
     """The same, until the run's time is up; then it raises `Unavailable`."""
+    most = PIECE
 
     def read_on(size: int) -> bytes:
-        if clock.monotonic() > times.end:
+        nonlocal most
+        before = clock.monotonic()
+        if before > times.end:
             raise Unavailable("download", "the run's time was up before the package's end")
-        return read(size)
+        data = read(min(size, most))
+        most = PIECE if clock.monotonic() - before > SLOW else transfer.BLOCK
+        return data
 
     return read_on
 
@@ -357,7 +367,7 @@ def _unzip(account: blobs.DataAccount, package: BlobClient, size: int, times: Ti
                     blob,
                     verify=lambda _: None,  # reading to the end has checked length and CRC
                     metadata={"package": _header(package.blob_name)},
-                    content_type=guess_type(entry.name)[0] or "application/octet-stream",
+                    content_type=guess_file_type(entry.name)[0] or "application/octet-stream",
                 )
 
 

@@ -68,7 +68,9 @@ def about(**ids: str) -> Iterator[None]:
 
 
 _SECRETS: Final = re.compile(
-    r"(?i)\b(sig|code|access_token|client_secret|accountkey)=[^&\s\"']+|\bbearer\s+[\w\-.~+/]+=*"
+    # A letter before it makes it another word; in JSON an ampersand may be written as \u0026.
+    r"(?i)(?<![a-z])(sig|code|access_token|client_secret|accountkey)(?:=|%3d)[^&\s\"'\\]+"
+    r"|\bbearer\s+[\w\-.~+/]+=*"
 )
 
 

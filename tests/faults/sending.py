@@ -34,6 +34,7 @@ FOLLOWS: Final[dict[Verdict, str]] = {
     "uncertain": "held, or sent again, as the job says",
 }
 IMPORT_ID: Final = "22222222-2222-4222-8222-222222222222"
+GATEWAY: Final = '{"statusCode": 504, "message": "The request has timed out."}'
 D365_ERROR: Final = '{"Message": "An error has occurred.", "ExceptionMessage": "Deadlock."}'
 PAGE: Final = "<html><h1>The service is unavailable.</h1></html>"
 
@@ -96,9 +97,22 @@ CASES: Final = (
     Case("408", "unavailable", "the request did not come in whole", _answer(408)),
     Case("409", "rejected", "D365 says no", _answer(409, D365_ERROR)),
     Case("413", "rejected", "too large: it will never be taken so", _answer(413, PAGE)),
+    Case(
+        "413 that breaks off",
+        "rejected",
+        "the status has said it",
+        _answer(413, "<html>Request", Content_Length="500"),
+    ),
     Case("429", "unavailable", "turned away until later", _answer(429, Retry_After="1")),
     Case(
         "500 with D365's own error", "unavailable", "D365 says it failed", _answer(500, D365_ERROR)
+    ),
+    Case(
+        "500 with a gateway's own error",
+        "uncertain",
+        "the gateway does not know what D365 did",
+        {**_answer(500, GATEWAY), "do": "answer-after"},
+        taken=1,
     ),
     Case("500 with a page", "uncertain", "who says so is not known", _answer(500, PAGE)),
     Case(
@@ -120,6 +134,20 @@ CASES: Final = (
         "uncertain",
         "a gateway waited no longer; D365 may have taken it",
         {**_answer(504, PAGE), "do": "answer-after"},
+        taken=1,
+    ),
+    Case(
+        "502 or 504 with an error in JSON",
+        "uncertain",
+        "the gateway does not know what D365 did",
+        {**_answer(504, D365_ERROR), "do": "answer-after"},
+        taken=1,
+    ),
+    Case(
+        "502 or 504 with Retry-After",
+        "uncertain",
+        "the gateway does not know what D365 did",
+        {**_answer(502, PAGE, Retry_After="1"), "do": "answer-after"},
         taken=1,
     ),
     Case(

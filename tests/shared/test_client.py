@@ -166,6 +166,11 @@ def test_a_long_wait_is_not_spent_inside_a_run(
     with pytest.raises(Unavailable) as failed:
         send(bridge)
     assert (failed.value.retry_after, slept) == (300, [])
+    # Nor does anything else go out before that time (A2).
+    with pytest.raises(Unavailable) as early:
+        bridge.d365.dequeue(EXPORT_ID)
+    assert 290 < (early.value.retry_after or 0) <= 300
+    assert (d365.count("enqueue"), d365.count("dequeue"), slept) == (1, 0, [])
 
 
 def test_tries_are_bounded_jittered_and_told(
@@ -415,6 +420,8 @@ def test_no_secret_is_logged(
         "AccountKey=SECRET==;BlobEndpoint=x",
         "client_secret=SECRET",
         "?code=SECRET",
+        '{"url": "https://x/y?sv=1\\u0026sig=SECRET\\u0026se=2"}',
+        "https%3A%2F%2Fx%2Fy%3Fsv%3D1%26sig%3DSECRET",
     ],
 )
 def test_secrets_are_taken_out_of_texts(text: str) -> None:

@@ -6,7 +6,7 @@ import random
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import IO, Any
@@ -66,7 +66,10 @@ def test_an_empty_queue_costs_one_request(bridge: Bridge, d365: Simulator) -> No
     ]
 
 
-@pytest.mark.parametrize("body", ["", "{}", '{"DownloadLocation": null}', '{"CorrelationId": "x"}'])
+@pytest.mark.parametrize(
+    "body",
+    ["", "{}", "null", '""', "[]", '{"DownloadLocation": null}', '{"CorrelationId": "x"}'],
+)
 def test_an_answer_without_a_location_is_an_empty_queue(
     bridge: Bridge, d365: Simulator, body: str
 ) -> None:
@@ -311,6 +314,34 @@ def test_a_download_that_outlasts_the_run_is_given_up(
     assert exporting.export_packages(bridge) == Totals(0, 1)
     assert package.acknowledged == 0
     assert exported(bridge.account) == {}
+
+
+def test_a_download_that_drips_is_given_up(
+    bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E6: no read waits for a whole block of it; the time is looked at after each piece."""
+    monkeypatch.setattr(exporting, "PIECE", 1024)
+    package = d365.add_package(EXPORT_ID, SMALL)
+    now, download = clock.monotonic, bridge.d365.download
+    asked: list[int] = []
+
+    @contextmanager
+    def dripping(message: DequeuedMessage) -> Iterator[Download]:
+        with download(message) as found:
+
+            def read(size: int) -> bytes:
+                asked.append(size)
+                passed = 300.0 * len(asked)
+                monkeypatch.setattr(clock, "monotonic", lambda: now() + passed)
+                return found.read(size)[:1]  # and the rest is lost; it is never missed
+
+            yield Download(read, found.length)
+
+    monkeypatch.setattr(bridge.d365, "download", dripping)
+    assert exporting.export_packages(bridge) == Totals(0, 1)
+    assert (package.acknowledged, exported(bridge.account)) == (0, {})
+    assert max(asked) <= 1024
+    assert len(asked) < 8
 
 
 def test_unzip_writes_the_files_beside_the_package(

@@ -134,7 +134,12 @@ def test_any_metadata_gives_a_record(metadata: dict[str, str]) -> None:
 def test_any_retry_after(text: str) -> None:
     """Seconds, or none."""
     found = d365._retry_after(text)
-    assert found is None or found >= 0
+    assert found is None or 0 <= found <= 24 * 3600
+
+
+def test_what_an_endless_page_says_is_found_at_once() -> None:
+    """Sixteen MiB of the worst: 8 KiB of it are looked at."""
+    assert len(d365._said(b"<" * 2**24)) <= 500
 
 
 def test_a_message_of_another_form_goes_to_the_poison_queue() -> None:
