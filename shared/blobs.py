@@ -127,6 +127,8 @@ class File:
     """The metadata that came with the dropped file; it stays with it."""
     grows: bool = False
     """An append blob: it is there from its first byte on, and nobody can see which one is its last."""
+    md5: bytes = b""
+    """Of its content, where the uploader said it or storage computed it."""
 
 
 def connect(storage: Storage) -> DataAccount:
@@ -248,9 +250,14 @@ _PROBE: Final = re.compile(re.escape(PROBE) + r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-
 def is_file(container: str, name: str, metadata: dict[str, str] | None) -> bool:
     """Whether a blob is a file: no probe, no report or error keys beside a failed one, and no folder of a
     hierarchical namespace, which is listed as an empty blob with a mark."""
-    beside = container == FAILED and (name.endswith(".error.json") or ERROR_KEYS in name)
-    other = beside or is_probe(name)
+    other = is_probe(name) or (container == FAILED and _is_beside(name))
     return not other and "hdi_isfolder" not in (metadata or {})
+
+
+def _is_beside(name: str) -> bool:
+    """Whether it is a name that we give to what lies beside a failed file."""
+    file, keys, entity = name.rpartition(ERROR_KEYS)
+    return name.endswith(".error.json") or bool(keys and "/" not in entity and _STAMP.search(file))
 
 
 # -- metadata -------------------------------------------------------------------------------------
@@ -360,9 +367,9 @@ def _file(container: str, name: str, found: BlobProperties) -> File:
     etag = found.etag if found.etag.startswith('"') else f'"{found.etag}"'
     copy_status = str(found.copy.status or "success")
     grows = found.blob_type == BlobType.APPENDBLOB
-    return File(
-        container, name, etag, found.size, found.last_modified, record, copy_status, theirs, grows
-    )
+    md5 = bytes(found.content_settings.content_md5 or b"")
+    size, modified = found.size, found.last_modified
+    return File(container, name, etag, size, modified, record, copy_status, theirs, grows, md5)
 
 
 # -- claims, records, moves -----------------------------------------------------------------------
@@ -381,11 +388,16 @@ def claim(account: DataAccount, dropped: File, record: Record) -> File | None:
 
     The copy is conditional on the version's ETag and on the name being free, so however many try, one file
     comes of it. Then the dropped version goes (and no newer one), before anything is sent: a file that is in
-    `imports` has never been sent. None when that version is no longer there.
+    `imports` has never been sent. None when that version is no longer there, or only its metadata was written
+    meanwhile: it is taken when it is looked at again.
     """
     claimed = copy_claim(account, dropped, record, PROCESSING)
-    if claimed:
-        release_source(account, claimed)
+    if claimed is None or release_source(account, claimed) or claimed.record.state != "claimed":
+        return claimed
+    newer = find(account, IMPORTS, dropped.name)
+    if newer and newer.md5 and (newer.md5, newer.size) == (claimed.md5, claimed.size):
+        _delete(account, claimed)  # or the same bytes would be sent twice
+        return None
     return claimed
 
 
@@ -403,19 +415,28 @@ def copy_claim(account: DataAccount, dropped: File, record: Record, container: s
     return find(account, container, name)
 
 
-def release_source(account: DataAccount, claimed: File) -> None:
-    """Delete the dropped version that a claim was made of, and no newer one; gone already is as good.
+def find_claimed(account: DataAccount, dropped: File, container: str) -> File | None:
+    """The copy that a claim has made of a dropped version, or None."""
+    return find(account, container, stamped(dropped.name, dropped.modified, dropped.etag))
+
+
+def release_source(account: DataAccount, claimed: File) -> bool:
+    """Delete the dropped version that a claim was made of, and no newer one: whether it was there still.
 
     Raises `Lost` where the claim's copy is not whole: it is made anew when the dropped file is looked at again.
     """
     record = claimed.record
-    if claimed.copy_status != "success":
-        if claimed.copy_status != "pending":
-            _delete(account, claimed)
-        raise Lost(f"{claimed.name}: its copy is {claimed.copy_status}")
-    if record.source:
-        source = replace(claimed, container=IMPORTS, name=record.source, etag=record.sourceetag)
-        _delete(account, source)
+    _require_whole(account, claimed)
+    source = replace(claimed, container=IMPORTS, name=record.source, etag=record.sourceetag)
+    return bool(record.source) and _delete(account, source)
+
+
+def _require_whole(account: DataAccount, copy: File) -> None:
+    """Raises `Lost` unless a copy is whole; one that never will be is deleted, so that its name is free."""
+    if copy.copy_status != "success":
+        if copy.copy_status != "pending":
+            _delete(account, copy)
+        raise Lost(f"{copy.name}: its copy is {copy.copy_status}")
 
 
 def update(account: DataAccount, file: File, record: Record) -> File:
@@ -444,6 +465,7 @@ def move(account: DataAccount, file: File, container: str, record: Record) -> No
         found = find(account, container, file.name)
         if found is None:
             raise Lost(file.name)
+        _require_whole(account, found)
         if found.size != file.size:
             # The name carries the version, so this can't be; if it is, both are kept for a person.
             raise RuntimeError(f"{container}/{file.name} is there already, with other content")
@@ -451,12 +473,18 @@ def move(account: DataAccount, file: File, container: str, record: Record) -> No
 
 
 def finish_move(account: DataAccount, file: File) -> bool:
-    """Delete a file that was filed at its end already, when a crash came between copy and delete."""
+    """End a move that a crash has left between copy and delete: whether the file was at its end."""
     for container in (SUCCEEDED, FAILED):
         found = find(account, container, file.name)
-        if found and found.copy_status == "success" and found.size == file.size:
-            _delete(account, file)
-            return True
+        if not found or found.copy_status != "success" or found.size != file.size:
+            continue
+        if (found.record.state, found.record.resolution) == ("held", "received"):
+            _delete(
+                account, found
+            )  # a person found it in D365, and it is tracked on: it came from there
+            return False
+        _delete(account, file)
+        return True
     return False
 
 
@@ -521,8 +549,8 @@ def _copy_through(
     return stored.etag if stored.created else None
 
 
-def _delete(account: DataAccount, file: File) -> None:
-    """Delete that version and no other; gone already is as good."""
+def _delete(account: DataAccount, file: File) -> bool:
+    """Delete that version and no other: whether it was there. Raises `Leased`."""
     blob = account.blobs.get_blob_client(file.container, file.name)
     try:
         blob.delete_blob(
@@ -538,6 +566,8 @@ def _delete(account: DataAccount, file: File) -> None:
             ) from error
         if not _gone_on(error):
             raise
+        return False
+    return True
 
 
 def _gone_on(error: HttpResponseError) -> bool:

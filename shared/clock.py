@@ -25,5 +25,9 @@ def text(moment: datetime) -> str:
 
 
 def parse(moment: str) -> datetime:
-    """The moment that `text` wrote; the earliest of all where there is none."""
-    return datetime.fromisoformat(moment) if moment else datetime.min.replace(tzinfo=UTC)
+    """The moment that `text` wrote; the earliest of all where there is none, or something else."""
+    try:
+        found = datetime.fromisoformat(moment)
+    except ValueError:
+        found = datetime.min.replace(tzinfo=UTC)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -35,6 +35,10 @@ GIVE_UP: Final = timedelta(days=1)
 """For so long a file that D365 does not take (busy, not reached, not accepting the app) is sent again."""
 
 LONGEST_DELAY: Final = timedelta(minutes=15)
+"""Between two tries, unless D365 asks for longer."""
+
+LATE: Final = timedelta(seconds=30)
+"""A file this old may have been looked at before: its event was not the first, or did not come."""
 
 UPLOADED_WITHIN: Final = timedelta(hours=1)
 """So long a file may have a name that does not match its job's pattern: programs upload under a name of their
@@ -127,7 +131,7 @@ def destination(jobs: Jobs, dropped: File) -> tuple[ImportJob, str]:
         raise Misplaced("no-such-job", f"there is no import job {folder!r}; there are: {known}")
     if len(rest) > 2 or any(part in ("", ".", "..") for part in rest):
         raise Misplaced("bad-path", f"{dropped.name!r} is not job/file or job/company/file", job)
-    if job.pattern and not _matches(rest[-1], job.pattern):
+    if not _is_named_for(job, dropped):
         raise Misplaced("no-match", f"the name does not match the job's pattern {job.pattern}", job)
     company = _company(job, rest)
     if dropped.size == 0:
@@ -143,10 +147,13 @@ def destination(jobs: Jobs, dropped: File) -> tuple[ImportJob, str]:
     return job, company
 
 
-def _matches(name: str, pattern: str) -> bool:
-    """Whether a file's name matches a pattern of * and ?, without regard to case."""
+def _is_named_for(job: ImportJob, dropped: File) -> bool:
+    """Whether a file's name matches the job's pattern of * and ?, without regard to case."""
+    if not job.pattern:
+        return True
     # A bracket is an ordinary character in a file's name, and in the patterns that people know.
-    return fnmatchcase(name.lower(), pattern.lower().replace("[", "[[]"))
+    name = dropped.name.rpartition("/")[2]
+    return fnmatchcase(name.lower(), job.pattern.lower().replace("[", "[[]"))
 
 
 def _company(job: ImportJob, path: list[str]) -> str:
@@ -180,9 +187,11 @@ def is_package(name: str) -> bool:
 
 
 def claim(bridge: Bridge, dropped: File, job: ImportJob) -> File | None:
-    """Take a dropped file into processing; None when that version is no longer there."""
+    """Take a dropped file into processing; None when that version is no longer there, or was refused before."""
     _, company = destination(bridge.settings.jobs, dropped)
     now = clock.now()
+    if now - dropped.modified > LATE and outcomes.end_refusal(bridge.account, dropped):
+        return None
     record = Record(
         job=job.name,
         company=company,
@@ -207,11 +216,13 @@ def claim(bridge: Bridge, dropped: File, job: ImportJob) -> File | None:
 
 def resume(bridge: Bridge, job: ImportJob, file: File) -> None:
     """Go on with a claimed file that was not sent: its worker died, or D365 did not take it then."""
-    blobs.release_source(bridge.account, file)
     if job.ordered:
         start_next(bridge, job)
-    else:
-        send(bridge, job, file)
+        return
+    if blobs.finish_move(bridge.account, file):  # it had an end before, and a crash
+        return
+    blobs.release_source(bridge.account, file)
+    send(bridge, job, file)
 
 
 def send(bridge: Bridge, job: ImportJob, file: File) -> None:
@@ -225,10 +236,10 @@ def _wrap_and_send(bridge: Bridge, job: ImportJob, file: File) -> None:
         _send(bridge, job, file)
         return
     with SpooledTemporaryFile(max_size=transfer.BLOCK) as package:
-        # Before the intent is written: a template that is wrong leaves no doubt about the file.
+        # Before the intent is written: a wrong template or a full disk leaves no doubt about the file.
         try:
             sha256 = _wrap(bridge, job.template, job, file, package)
-        except InvalidTemplate as error:
+        except (InvalidTemplate, OSError) as error:
             record = replace(file.record, attempts=file.record.attempts + 1)
             _wait(bridge, job, replace(file, record=record), error)
             return
@@ -270,10 +281,9 @@ def _send(
             due=clock.text(now + bridge.settings.function_timeout),
         ),
     )
-    if job.ordered and _others_under_way(bridge, job, sending):
-        _later(
-            bridge, sending, timedelta(seconds=random.uniform(2, 4)), "another file is under way"
-        )
+    if job.ordered and (_others_under_way(bridge, job, sending) or _stopped(bridge, job)):
+        why = "another file is under way, or has failed and stops the job"
+        _later(bridge, sending, timedelta(seconds=random.uniform(2, 4)), why)
         return
     digest = hashlib.sha256()
     blob = bridge.account.blobs.get_blob_client(file.container, file.name)
@@ -340,6 +350,13 @@ def uncertain(bridge: Bridge, job: ImportJob | None, file: File, why: str) -> No
     outcomes.fail(bridge.account, file, file.record, "uncertain", why)
 
 
+def wake(bridge: Bridge, job: ImportJob) -> None:
+    """Have the next file of an ordered job sent, by an invocation with all its time before it."""
+    file = _next(bridge, job)
+    if file:
+        look_again(bridge, file, timedelta(0))
+
+
 def start_next(bridge: Bridge, job: ImportJob) -> None:
     """Send what may go now of an ordered job: the next file, and as long as time allows those after it (I5)."""
     started = clock.monotonic()
@@ -360,14 +377,18 @@ def _next(bridge: Bridge, job: ImportJob) -> File | None:
         first = _in_order(job, waiting)[0]
         if clock.parse(first.record.due) > clock.now() + timedelta(seconds=1):
             return None
+        if blobs.finish_move(bridge.account, first):
+            return _next(bridge, job)
         blobs.release_source(bridge.account, first)
         return first
     in_imports: Iterable[File] = blobs.listed(bridge.account, blobs.IMPORTS, f"{job.name}/")
     if job.order_by != "name" or job.reverse_order:  # they are listed by name
         in_imports = _in_order(job, in_imports)
     for dropped in in_imports:
-        if _unfinished(bridge, dropped):
-            return None  # it comes before the others
+        if _is_named_for(job, dropped) and _unfinished(bridge, dropped):
+            why = "its upload may not be at its end, and it goes before the others of its job"
+            report("message.ignored", job=job.name, file=dropped.name, reason=why)
+            return None
         if take(bridge, dropped):
             claimed = claim(bridge, dropped, job)
             if claimed is None or claimed.record.state != "claimed":
@@ -456,16 +477,18 @@ def _others_under_way(bridge: Bridge, job: ImportJob, mine: File) -> bool:
     )
 
 
-def _wait(bridge: Bridge, job: ImportJob, file: File, error: D365Error | InvalidTemplate) -> None:
+def _wait(
+    bridge: Bridge, job: ImportJob, file: File, error: D365Error | InvalidTemplate | OSError
+) -> None:
     """The file could not be sent now: try again later, until that has gone on for too long."""
     if clock.now() - clock.parse(file.record.claimed) > GIVE_UP:
         reasons = {Uncertain: "uncertain", InvalidTemplate: "no-template"}
         reason = reasons.get(type(error), "unavailable")
         outcomes.fail(bridge.account, file, file.record, reason, str(error))
         return
-    asked = getattr(error, "retry_after", None)
-    delay = timedelta(seconds=asked or 10 * 2 ** min(file.record.attempts, 10))
-    delay = max(timedelta(seconds=1), min(delay, LONGEST_DELAY))
+    asked = error.retry_after if isinstance(error, D365Error) else None
+    own = min(timedelta(seconds=10 * 2 ** min(file.record.attempts, 10)), LONGEST_DELAY)
+    delay = own if asked is None else timedelta(seconds=max(1.0, asked))
     _later(bridge, file, delay, str(error))
     report(
         "file.waiting",

@@ -108,13 +108,28 @@ def refuse(
     claimed = blobs.copy_claim(account, dropped, record, blobs.FAILED)
     if claimed is None:  # overwritten or taken away meanwhile: there is nothing to tell of
         return
-    told = _report(claimed, record, error, None)
+    _tell_of_refusal(account, claimed, error)
+
+
+def end_refusal(account: DataAccount, dropped: File) -> bool:
+    """Whether a dropped file was refused before, by a worker that died at it: then that is brought to its end,
+    whatever the jobs file says by now. Else it would be sent, and lie under failed too."""
+    refused = blobs.find_claimed(account, dropped, blobs.FAILED)
+    if refused is None:
+        return False
+    _tell_of_refusal(account, refused, f"it was refused at {refused.record.claimed}")
+    return True
+
+
+def _tell_of_refusal(account: DataAccount, refused: File, error: str) -> None:
+    record = refused.record
     # A try before this one, which ended before the dropped version was gone, may have told of it.
-    if not blobs.has_report(account, claimed.name):
-        notify(account, record, claimed.name, told)
-        blobs.write_report(account, claimed.name, _text(told))
-        announce(record, claimed.name, error)
-    blobs.release_source(account, claimed)
+    if not blobs.has_report(account, refused.name):
+        told = _report(refused, record, error, None)
+        notify(account, record, refused.name, told)
+        blobs.write_report(account, refused.name, _text(told))
+        announce(record, refused.name, error)
+    blobs.release_source(account, refused)
 
 
 def announce(record: Record, name: str, error: str) -> None:
@@ -171,7 +186,8 @@ def _resolved(record: Record) -> dict[str, Any]:
 
 
 def _text(told: Mapping[str, Any]) -> str:
-    return json.dumps(told, indent=2, ensure_ascii=False, default=str) + "\n"
+    # A3: what D365 says may hold signed URLs.
+    return redact(json.dumps(told, indent=2, ensure_ascii=False, default=str)) + "\n"
 
 
 def _seconds_since_drop(name: str) -> float:

@@ -3,15 +3,14 @@
 
 import logging
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 
-from azure.core.exceptions import AzureError, ResourceNotFoundError
+from azure.core.exceptions import ResourceNotFoundError
 
 from shared import blobs, clock, importing
 from shared.bridge import Bridge, explained
-from shared.errors import D365Error
 from shared.telemetry import report
 
 _AT_ONCE = timedelta(0)
@@ -20,14 +19,15 @@ _AT_ONCE = timedelta(0)
 def reconcile(bridge: Bridge) -> None:
     """Take up dropped files without an event, files in processing whose time is past, and poison messages.
 
-    A file that fails is reported and does not keep the others from being looked at.
+    A file that fails is reported and does not keep the others from being looked at. Nothing is sent here: that
+    is left to invocations of its own, so that none is ended by the host in the middle of it.
     """
     started = clock.monotonic()
     found = _dropped(bridge)
     requeued = _overdue(bridge)
     for job in bridge.settings.jobs.imports:
         if job.ordered and job.enabled:
-            _guarded(job.name, partial(importing.start_next, bridge, job))
+            _guarded(job.name, partial(importing.wake, bridge, job))
     poison = sum(
         _guarded(name, partial(_poison, bridge, name)) or 0 for name in blobs.POISON_QUEUES
     )
@@ -39,7 +39,7 @@ def _dropped(bridge: Bridge) -> int:
     """Claim the files in `imports` that no event brought; the status queue has them sent."""
     count = 0
     latest = clock.now() - bridge.patience
-    for dropped in blobs.listed(bridge.account, blobs.IMPORTS):
+    for dropped in _in_time(bridge, blobs.IMPORTS):
         if dropped.modified > latest:
             continue  # its event may be on its way, or its upload not at its end
         count += bool(_guarded(dropped.name, partial(_claim, bridge, dropped)))
@@ -60,11 +60,26 @@ def _overdue(bridge: Bridge) -> int:
     """Files in processing whose worker died or whose message was lost get a new message."""
     count = 0
     latest = clock.now() - bridge.patience
-    for file in blobs.listed(bridge.account, blobs.PROCESSING):
+    for file in _in_time(bridge, blobs.PROCESSING):
         if clock.parse(file.record.due) < latest and file.modified < latest:
-            _guarded(file.name, partial(importing.look_again, bridge, file, _AT_ONCE))
-            count += 1
+            count += bool(_guarded(file.name, partial(_look_again, bridge, file)))
     return count
+
+
+def _look_again(bridge: Bridge, file: blobs.File) -> bool:
+    if blobs.finish_move(bridge.account, file):
+        return False
+    importing.look_again(bridge, file, _AT_ONCE)
+    return True
+
+
+def _in_time(bridge: Bridge, container: str) -> Iterator[blobs.File]:
+    """The container's files, as many as a third of an invocation has time for: the next run has the others."""
+    until = clock.monotonic() + bridge.settings.function_timeout.total_seconds() / 3
+    for file in blobs.listed(bridge.account, container):
+        if clock.monotonic() > until:
+            return
+        yield file
 
 
 def _poison(bridge: Bridge, name: str) -> int:
@@ -95,7 +110,7 @@ def _guarded[R](name: str, step: Callable[[], R]) -> R | None:
     except blobs.Lost as error:
         why = f"another worker goes on with it: {error}"
         report("message.ignored", job=importing.job_folder(name), file=name, reason=why)
-    except (AzureError, D365Error, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the others must be looked at
         job = importing.job_folder(name)
         report("reconcile.failed", logging.ERROR, job=job, file=name, error=explained(error))
     return None

@@ -121,6 +121,8 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
         text = f"D365 ended the import as {status}{failures.first_error(said)}"
         outcomes.fail(bridge.account, file, record, "not-imported", text, said)
     elif now - clock.parse(record.sent) > GIVE_UP:
+        if blobs.finish_move(bridge.account, file):  # it had an end before, and a crash
+            return
         text = f"no final status after {GIVE_UP.days} days; the last one is {status or 'none'}"
         if trouble:
             text += f" ({trouble})"
@@ -136,7 +138,7 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
 def _next(bridge: Bridge, job: ImportJob | None) -> None:
     """A file has ended: in an ordered job it is the next one's turn."""
     if job and job.ordered and job.enabled:
-        importing.start_next(bridge, job)
+        importing.wake(bridge, job)
 
 
 def normal(status: str) -> str:

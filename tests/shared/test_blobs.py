@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from azure.storage.blob import BlobClient
@@ -111,7 +112,7 @@ def test_a_second_claim_never_overwrites_the_first(
     account: DataAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever comes late finds how far the file has come, and not a fresh claim."""
-    monkeypatch.setattr(blobs, "release_source", lambda *_: None)  # as if no delete came through
+    monkeypatch.setattr(blobs, "release_source", lambda *_: True)  # as if no delete came through
     dropped = drop(account, "journals/may.csv")
     first = blobs.claim(account, dropped, Record(job="journals", state="claimed"))
     assert first
@@ -227,3 +228,57 @@ def test_a_copy_that_did_not_succeed_is_no_copy(
     assert names(account, blobs.IMPORTS) == ["j/a.csv"]
     assert names(account, blobs.PROCESSING) == []
     assert blobs.claim(account, dropped, RECORD)
+
+
+def test_metadata_written_while_a_file_is_taken_makes_no_second_file(
+    account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An uploader writes the file, then metadata. The same bytes must not be sent once for each of the two."""
+    dropped = drop(account, "j/a.csv", b"1;2")
+    copy = blobs.copy_claim
+
+    def then_touched(*args: Any) -> File | None:
+        found = copy(*args)
+        blob = account.blobs.get_blob_client(blobs.IMPORTS, "j/a.csv")
+        blob.set_blob_metadata({"uploadedby": "me"})
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(blobs, "copy_claim", then_touched)
+        assert blobs.claim(account, dropped, RECORD) is None
+    assert names(account, blobs.PROCESSING) == []
+    now = blobs.find(account, blobs.IMPORTS, "j/a.csv")
+    assert now
+    claimed = blobs.claim(account, now, RECORD)
+    assert claimed
+    assert claimed.theirs == {"uploadedby": "me"}
+
+
+@pytest.mark.parametrize(("status", "left"), [("pending", 1), ("failed", 0)])
+def test_a_move_trusts_no_copy_that_is_not_whole(
+    account: DataAccount, monkeypatch: pytest.MonkeyPatch, status: str, left: int
+) -> None:
+    """Another worker's is still on its way, or never will be whole: the file stays, and the name gets free."""
+    file = drop(account, "j/a.csv", b"1;2")
+    account.blobs.get_blob_client(blobs.SUCCEEDED, "j/a.csv").upload_blob(b"1;2")
+    find = blobs.find
+
+    def seen(at: DataAccount, container: str, name: str) -> File | None:
+        found = find(at, container, name)
+        return replace(found, copy_status=status) if found else None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(blobs, "find", seen)
+        with pytest.raises(blobs.Lost):
+            blobs.move(account, file, blobs.SUCCEEDED, RECORD)
+    assert names(account, blobs.IMPORTS) == ["j/a.csv"]
+    assert len(names(account, blobs.SUCCEEDED)) == left
+
+
+def test_only_what_lies_beside_a_failed_file_is_no_file() -> None:
+    """People may name folders and files as we do."""
+    stamped = blobs.stamped("j/a.csv", datetime(2026, 5, 1, tzinfo=UTC), '"0x1"')
+    for beside in (f"{stamped}.error.json", f"{stamped}.error.keys/General journal.txt"):
+        assert not blobs.is_file(blobs.FAILED, beside, None)
+    theirs = blobs.stamped("j/a.error.keys/may.txt", datetime(2026, 5, 1, tzinfo=UTC), '"0x1"')
+    assert blobs.is_file(blobs.FAILED, theirs, None)

@@ -1,8 +1,10 @@
 """Import: every version of a file reaches D365 once, or is held where nobody can know."""
 
+import errno
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from local import samples
 from local.simulator import Simulator
-from shared import blobs, importing, reconciling, tracking
+from shared import blobs, importing, reconciling, templates, tracking
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
 from tests.conftest import PACKAGE_ID, contents, drop, make_bridge, only, report, work_queue
@@ -438,6 +440,58 @@ def test_a_file_that_is_not_accepted_today_waits(
     work_queue(bridge)
     assert len(contents(account, blobs.SUCCEEDED)) == 1
     assert len(d365.received) == 1
+
+
+def test_a_file_waits_as_long_as_d365_asks(
+    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events
+) -> None:
+    """A2: longer than we would by ourselves."""
+    d365.add_fault("enqueue", "answer", status=429, times=-1, headers={"Retry-After": "7200"})
+    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    assert events("file.waiting")[0]["retryInSeconds"] == 7200
+
+
+def test_a_full_disk_makes_a_file_wait(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    events: Events,
+    later: Callable[[timedelta], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is no room for its data package: it is told, tried again, and given up after a day."""
+    bridge = make_bridge(d365, account, template="journals.zip")
+    part = samples.Part(replace(samples.VENDORS, name="General journal"), 1)
+    template = samples.package("General journal", [part])
+    account.blobs.get_blob_client(blobs.TEMPLATES, "journals.zip").upload_blob(template)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(templates, "wrap", full)
+    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    assert "No space left" in events("file.waiting")[0]["reason"]
+    later(timedelta(hours=25))
+    work_queue(bridge)
+    assert "No space left" in report(account)["error"]
+    assert d365.received == []
+
+
+def test_a_signature_in_what_d365_says_is_not_kept(
+    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events
+) -> None:
+    """A3: neither in the report nor in the log, however D365 writes it."""
+    d365.reject_errors = ["no access to https://x.blob/c/b?sv=1&sig=S3CRET%3D&se=2"]
+    importing.import_file(bridge, drop(account, "journals/may.csv", b"REJECT"))
+    work_queue(bridge)
+    body = '{"odata.error": {"message": {"value": "see https://x/b?sv=1\\u0026sig=S3CRET"}}}'
+    d365.add_fault("enqueue", "answer", status=400, body=body)
+    importing.import_file(bridge, drop(account, "journals/june.csv"))
+    reports = b"".join(contents(account, blobs.FAILED).values()).decode()
+    assert reports.count("sig=[redacted]") >= 3
+    assert "S3CRET" not in reports + str(events("file.failed"))
+    records = [file.record for file in blobs.listed(account, blobs.FAILED)]
+    assert "S3CRET" not in str(records)
 
 
 def test_waiting_has_an_end(

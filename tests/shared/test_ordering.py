@@ -288,6 +288,7 @@ def test_a_pause_is_kept_before_each_file(
         assert len(d365.received) == count - 1
         later(timedelta(seconds=60))
         reconciling.reconcile(bridge)
+        work_queue(bridge)
         assert arrived(d365) == list(NAMES[:count])
         end(account, bridge)
     assert len(contents(account, blobs.SUCCEEDED)) == 3
@@ -317,3 +318,42 @@ def test_order_settings_need_ordered() -> None:
     assert [mistake.split(":")[0] for mistake in failed.value.mistakes] == [
         f"imports[0].{setting}" for setting in settings
     ]
+
+
+def test_a_job_that_stopped_meanwhile_sends_no_other(
+    bridge: Bridge, d365: Simulator, account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker has looked and goes to send the second file; another sends the first, which is refused."""
+    bridge = ordered(d365, account, onFailure="stop")
+    for name in NAMES[:2]:
+        drop(account, f"journals/{name}")
+    d365.add_fault("enqueue", "answer", status=400, body='{"Message": "no"}')
+    stopped, looked = importing._stopped, list[int]()
+
+    def then_another(at: Bridge, job: jobs.ImportJob) -> bool:
+        found = stopped(at, job)
+        if not looked:
+            looked.append(1)
+            importing.import_file(bridge, f"journals/{NAMES[0]}")
+        return found
+
+    monkeypatch.setattr(importing, "_stopped", then_another)
+    importing.import_file(bridge, f"journals/{NAMES[1]}")
+    assert d365.received == []
+    work_queue(bridge)
+    assert d365.received == []
+
+
+def test_what_is_not_named_for_the_job_keeps_nobody_waiting(
+    bridge: Bridge, d365: Simulator, account: DataAccount, events: Callable[[str], list[Any]]
+) -> None:
+    """An empty marker that a program writes with each load. An empty file of the job's own does."""
+    bridge = ordered(d365, account, pattern="*.csv")
+    drop(account, "journals/_SUCCESS", b"")
+    importing.import_file(bridge, drop(account, "journals/a.csv"))
+    work_queue(bridge)
+    assert len(d365.received) == 1
+    drop(account, "journals/b.csv", b"")
+    importing.import_file(bridge, drop(account, "journals/c.csv"))
+    assert len(d365.received) == 1
+    assert [each["file"] for each in events("message.ignored")][-1] == "journals/b.csv"

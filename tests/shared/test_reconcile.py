@@ -11,10 +11,10 @@ import pytest
 from azure.core.exceptions import ResourceExistsError
 
 from local.simulator import Simulator
-from shared import blobs, importing, reconciling
+from shared import blobs, clock, importing, reconciling
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
-from tests.conftest import contents, drop, make_bridge, only, report, work_queue
+from tests.conftest import ORDERED_ID, contents, drop, make_bridge, only, report, work_queue
 
 type Events = Callable[[str], list[dict[str, Any]]]
 type Later = Callable[[timedelta], None]
@@ -240,6 +240,82 @@ def test_a_poison_message_that_cant_be_decoded_is_told_too(
     reconciling.reconcile(bridge)
     assert [each["message"] for each in events("poison.found")] == ['{"file": "x"}']
     assert events("reconcile.finished")[0]["poison"] == 1
+
+
+@pytest.mark.parametrize("due", ["tomorrow", "2026-01-01T00:00:00"])
+def test_a_time_that_is_none_stops_no_other_file(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, due: str
+) -> None:
+    """Somebody put a file into processing by hand, with metadata of their own."""
+    odd = account.blobs.get_blob_client(blobs.PROCESSING, "journals/a.csv")
+    odd.upload_blob(b"1", metadata={"due": due})
+    drop(account, "steps/b.csv")
+    later(MISSED)
+    reconciling.reconcile(bridge)
+    work_queue(bridge)
+    assert [received.activity_id for received in d365.received] == [ORDERED_ID]
+
+
+def test_an_error_that_nobody_expected_stops_no_other_file(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    later: Later,
+    events: Events,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is told, with the file at which it came."""
+    take = importing.take
+
+    def odd(at: Bridge, dropped: blobs.File) -> object:
+        if dropped.name == "journals/a.csv":
+            raise KeyError("odd")
+        return take(at, dropped)
+
+    monkeypatch.setattr(importing, "take", odd)
+    for name in ("journals/a.csv", "journals/b.csv", "steps/c.csv"):
+        drop(account, name)
+    later(MISSED)
+    reconciling.reconcile(bridge)
+    work_queue(bridge)
+    assert len(d365.received) == 2
+    assert [each["file"] for each in events("reconcile.failed")] == ["journals/a.csv"]
+
+
+def test_reconcile_sends_nothing_itself(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
+) -> None:
+    """A send may take minutes, and the host ends a run that takes too long, in the midst of it."""
+    for number in range(3):
+        drop(account, f"steps/{number}.csv")
+        drop(account, f"journals/{number}.csv")
+    later(MISSED)
+    reconciling.reconcile(bridge)
+    assert d365.count("enqueue") == 0
+    work_queue(bridge)
+    assert d365.count("enqueue") == 6
+
+
+def test_reconcile_ends_in_time(
+    bridge: Bridge, account: DataAccount, later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had no time for is there for the next run."""
+    for number in range(6):
+        drop(account, f"journals/{number}.csv")
+    later(MISSED)
+    monotonic, claim, claims = clock.monotonic, importing.claim, []
+
+    def slow(*args: Any) -> blobs.File | None:
+        claims.append(1)
+        passed = 240.0 * len(claims)
+        monkeypatch.setattr(clock, "monotonic", lambda: monotonic() + passed)
+        return claim(*args)
+
+    monkeypatch.setattr(importing, "claim", slow)
+    reconciling.reconcile(bridge)
+    assert len(claims) == 3
+    reconciling.reconcile(bridge)
+    assert len(claims) == 6
 
 
 def test_metadata_of_a_program_stops_no_other_file(
