@@ -140,7 +140,7 @@ MUTANTS: Final = (
     Mutant(
         "A2 a wait that D365 asks for is not kept",
         "shared/d365.py",
-        '    asked = getattr(error, "retry_after", None)\n    seconds',
+        "    asked = error.retry_after\n    seconds",
         "    asked = None\n    seconds",
         "test_client.py -k how_long_to_wait",
     ),

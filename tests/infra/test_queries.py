@@ -69,7 +69,7 @@ def everything(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
         importing.import_file(stopped, drop(account, f"journals/USMF/{name}", data))
         work_queue(stopped)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importing, "start_next", fail)
+        patch.setattr(importing, "wake", fail)
         reconciling.reconcile(stopped)
     poison(account)
     reconciling.reconcile(bridge)
