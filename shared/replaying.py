@@ -148,25 +148,39 @@ def receive(bridge: Bridge, order: Order) -> None:
 
 
 def _verify(bridge: Bridge, file: File, message_id: MessageId) -> None:
-    """Raises `NotDone` unless D365 knows the message, and says nothing against its being this file."""
+    """Raises `NotDone` unless D365 has the message in the file's job, under the file's external identifier."""
+    record = file.record
+    job = bridge.settings.jobs.import_job(record.job)
+    if job is None:
+        raise NotDone(
+            f"the jobs file has no job {record.job!r} any more, so D365 can't be asked whose message that is: "
+            "put the job back, deploy, and say so once more"
+        )
     try:
         bridge.d365.message_status(message_id)
     except Rejected as error:
         raise NotDone(f"D365 does not know that message id ({error})") from error
     except D365Error as error:
         raise NotDone(f"D365 can't be asked about that message id now ({error})") from error
-    job = bridge.settings.jobs.import_job(file.record.job)
-    if job is None:
-        return
     try:
         state = bridge.d365.job_status(job.activity_id, message_id).get("DataJobStatus")
-    except D365Error:
-        return  # not every message has one
+    except Rejected as error:
+        raise NotDone(
+            f"D365 does not have that message in this file's job {job.name!r} ({error}): take the id that "
+            f"Manage messages shows there beside {record.externalid!r}"
+        ) from error
+    except D365Error as error:
+        raise NotDone(f"D365 can't be asked now of which file that message is ({error})") from error
     external_id = state.get("ExternalIdentifier") if isinstance(state, dict) else None
-    if external_id and external_id != file.record.externalid:
+    if not external_id:
+        raise NotDone(
+            "D365 does not say of which file that message is. Where Manage messages shows it beside "
+            f"{record.externalid!r}, D365 has this file: dismiss it, and see there how it ends"
+        )
+    if external_id != record.externalid:
         raise NotDone(
             f"that message is of another file: D365 has it as {external_id!r}, this one was sent as "
-            f"{file.record.externalid!r}"
+            f"{record.externalid!r}"
         )
 
 

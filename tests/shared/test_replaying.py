@@ -17,7 +17,7 @@ from shared import blobs, clock, importing, operating, reconciling, replaying
 from shared.blobs import FAILED, IMPORTS, PROCESSING, SUCCEEDED, DataAccount
 from shared.bridge import Bridge
 from shared.replaying import NotDone, Order
-from tests.conftest import contents, drop, make_bridge, only, work_queue
+from tests.conftest import PACKAGE_ID, contents, drop, make_bridge, only, work_queue
 
 type Events = Callable[[str], list[dict[str, Any]]]
 
@@ -336,6 +336,49 @@ def test_a_received_file_is_tracked_to_its_end(
     assert (done.resolution, done.resolvedby) == ("received", "Ada")
     assert events("file.received")[0]["by"] == "Ada"
     assert len(d365.received) == 1
+
+
+def test_a_message_of_another_job_is_not_this_file_s(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """D365 knows it, but not in this job: nothing is believed that D365 does not say."""
+    drop(account, "packages/other.zip")
+    importing.import_file(bridge, "packages/other.zip")
+    file = held(bridge, d365)
+    (other,) = (r for r in d365.received if r.activity_id == PACKAGE_ID)
+    with pytest.raises(NotDone, match="not have that message in this file's job 'journals'"):
+        replaying.receive(bridge, order(file, message_id=other.message_id))
+    assert only(account, FAILED).etag == file.etag
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ({"status": 200, "body": "{}"}, "does not say of which file"),
+        ({"status": 200, "body": '{"DataJobStatus": {"ExternalIdentifier": ""}}'}, "dismiss it"),
+        ({"status": 403}, "can't be asked now of which file"),
+        ({"status": 503, "headers": {"Retry-After": "99"}}, "can't be asked now of which file"),
+    ],
+)
+def test_what_d365_does_not_confirm_is_not_believed(
+    bridge: Bridge, d365: Simulator, account: DataAccount, answer: dict[str, Any], says: str
+) -> None:
+    """The right id, but D365 does not say that it is this file's."""
+    file = held(bridge, d365)
+    d365.add_fault("job_status", "answer", times=-1, **answer)
+    with pytest.raises(NotDone, match=says):
+        replaying.receive(bridge, order(file, message_id=d365.received[0].message_id))
+    assert only(account, FAILED).etag == file.etag
+
+
+def test_a_held_file_whose_job_is_gone_waits_for_its_job(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """D365 can only be asked about messages of a job."""
+    file = held(bridge, d365)
+    renamed = make_bridge(d365, account, name="renamed")
+    with pytest.raises(NotDone, match="has no job 'journals' any more"):
+        replaying.receive(renamed, order(file, message_id=d365.received[0].message_id))
 
 
 def test_when_d365_can_t_be_asked_a_held_file_stays_held(
