@@ -3,17 +3,26 @@
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
+from azure.storage.blob import (
+    AccountSasPermissions,
+    BlobClient,
+    BlobServiceClient,
+    ResourceTypes,
+    generate_account_sas,
+)
 
 from local.simulator import Simulator
-from shared import blobs, clock, importing, journal, operating, pages, telemetry
-from shared.blobs import FAILED, DataAccount
+from shared import blobs, clock, importing, journal, operating, pages, replaying, telemetry
+from shared.blobs import FAILED, IMPORTS, DataAccount
 from shared.bridge import Bridge
 from shared.errors import Rejected
 from shared.journal import JOURNAL
 from shared.operating import Filter
 from shared.pages import Place
+from shared.replaying import NotDone, Order
 from tests.conftest import drop, work_queue
 
 PLACE = Place("/api/operate", "", "https://d365.example.com")
@@ -226,6 +235,41 @@ def test_a_stamped_name_gives_back_its_path_and_time() -> None:
         assert (blobs.unstamped(name), blobs.dropped_at(name)) == (path, moment)
     assert blobs.unstamped("j/may.csv") == "j/may.csv"
     assert blobs.dropped_at("j/may.99999999T999999Z-00000000.csv") is None
+
+
+@pytest.fixture
+def private(bridge: Bridge) -> Iterator[tuple[Bridge, BlobClient]]:
+    """A bridge whose credential signs no path, and a blob beside its containers."""
+    blobs_, queues = bridge.account.blobs, bridge.account.queues
+    sas = generate_account_sas(
+        str(blobs_.account_name),
+        blobs_.credential.account_key,
+        ResourceTypes(service=True, container=True, object=True),
+        AccountSasPermissions.from_string("rwdlc"),
+        datetime.now(UTC) + timedelta(hours=1),
+    )
+    account = DataAccount(BlobServiceClient(blobs_.url, sas), queues)
+    container = account.blobs.create_container(f"private-{uuid4()}")
+    blob = container.upload_blob("a/salaries.csv", b"1;2")
+    yield Bridge(bridge.settings, bridge.d365, account), blob
+    container.delete_container()
+
+
+def test_a_name_leads_to_no_other_container(private: tuple[Bridge, BlobClient]) -> None:
+    """Storage's answer to such a name would be another blob, which nobody asked for by its own name."""
+    bridge, blob = private
+    drop(bridge.account, "journals/may.csv")
+    before = blob.get_blob_properties()
+    path = f"{blob.container_name}/a/salaries.csv"
+    for name in (f"../{path}", f"x/../../{path}", f"..\\{path}", "journals/./may.csv", "..", "."):
+        assert operating.detail(bridge, FAILED, name) is None
+        assert operating.detail(bridge, IMPORTS, name) is None
+        with pytest.raises(NotDone, match="is not there"):
+            replaying.dismiss(bridge, Order(name, str(before.etag), "Eve", "curious"))
+    assert blob.get_blob_properties().etag == before.etag
+    for name in ("journals/..may.csv", "journals/may..csv", "journals/.may", "journals/a\\b.csv"):
+        drop(bridge.account, name)
+        assert operating.detail(bridge, IMPORTS, name)
 
 
 def test_a_held_file_s_page_leads_into_d365(bridge: Bridge, d365: Simulator) -> None:
