@@ -214,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("azure").setLevel(logging.CRITICAL)
     try:
         at = bridge()
-        journal.keep(at.account)
+        journal.keep(at.account, at.settings.jobs)
         commands = {"check": _check, "list": _list, "show": _show}
         return commands.get(options.command, _act)(at, options)
     except (InvalidSettings, InvalidJobs) as error:

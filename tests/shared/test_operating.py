@@ -28,18 +28,6 @@ from tests.conftest import drop, work_queue
 PLACE = Place("/api/operate", "", "https://d365.example.com")
 
 
-@pytest.fixture
-def noted(account: DataAccount, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataAccount]:
-    """A data account that keeps a journal, each line at once, and has none yet."""
-    monkeypatch.setattr(journal, "EVERY", 0.0)
-    if account.blobs.get_container_client(JOURNAL).exists():
-        for found in account.blobs.get_container_client(JOURNAL).list_blobs():
-            account.blobs.get_blob_client(JOURNAL, found.name).delete_blob()
-    journal.keep(account)
-    yield account
-    telemetry.listeners.clear()
-
-
 def test_pages_together_show_each_file_once(
     bridge: Bridge, account: DataAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,7 +233,7 @@ def private(bridge: Bridge) -> Iterator[tuple[Bridge, BlobClient]]:
         str(blobs_.account_name),
         blobs_.credential.account_key,
         ResourceTypes(service=True, container=True, object=True),
-        AccountSasPermissions.from_string("rwdlc"),
+        AccountSasPermissions(read=True, write=True, delete=True, list=True, create=True),
         datetime.now(UTC) + timedelta(hours=1),
     )
     account = DataAccount(BlobServiceClient(blobs_.url, sas), queues)
