@@ -178,6 +178,7 @@ def _api(asked: Asked) -> object:
             return {
                 "jobs": [asdict(job) for job in found.jobs],
                 "elsewhere": found.elsewhere,
+                "failing": [asdict(each) for each in operating.failing(found.recent)],
                 "countedAll": found.counted_all,
                 "since": found.recent.since,
                 "endedAll": found.recent.complete,

@@ -126,6 +126,8 @@ class Job:
     last: datetime | None
     """Import: the last file's end. Export: the last run that was noted."""
     last_text: str
+    last_outcome: str
+    """How that ended: a value of `ENDS`, "" where there was no run."""
     waiting: int = 0
     processing: int = 0
     failed: int = 0
@@ -374,28 +376,60 @@ ENDS: Final[Mapping[str, str]] = {
 """The events with which a file or a package ends, and how."""
 
 
-def _lately(kind: str, entries: list[Entry]) -> tuple[int, int, datetime | None, str]:
-    """Of one job: ends, ends within the last hour, and the last run with what came of it."""
+def _lately(kind: str, entries: list[Entry]) -> tuple[int, int, datetime | None, str, str]:
+    """Of one job: ends, ends within the last hour, and the last run with what came of it, and how it ended."""
     hour = clock.now() - timedelta(hours=1)
     ends = [entry for entry in entries if entry.event in ENDS]
     runs = ends if kind == "import" else [e for e in entries if e.event.startswith("export.")]
     last = runs[-1] if runs else None
     recent = sum(entry.at >= hour for entry in ends)
-    return len(ends), recent, last.at if last else None, _said(last) if last else ""
+    return len(ends), recent, last.at if last else None, *(_said(last) if last else ("", ""))
 
 
-def _said(entry: Entry) -> str:
+def _said(entry: Entry) -> tuple[str, str]:
     fields = entry.fields
     match entry.event:
         case "export.failed":
-            return f"failed: {fields.get('error')}"
+            return f"failed: {fields.get('error')}", "failed"
         case "export.finished":
             number = fields.get("packages")
             text = "1 package" if number == 1 else f"{number} packages"
-            return text + (f", {fields['failed']} failed" if fields.get("failed") else "")
+            if failed := fields.get("failed"):
+                return f"{text}, {failed} failed", "failed"
+            return text, "exported"
         case _:
-            reason = fields.get("reason")
-            return ENDS[entry.event] + (f": {reason}" if reason else "")
+            reason, outcome = fields.get("reason"), ENDS[entry.event]
+            return outcome + (f": {reason}" if reason else ""), outcome
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A package that could not be had so far. D365 offers it again, and deletes it after seven days."""
+
+    job: str
+    correlation_id: str
+    at: datetime
+    """The last try."""
+    tries: int
+    """In the journal's hours."""
+    error: str
+
+
+def failing(recent: Recent) -> list[Failing]:
+    """The packages that failed in the journal's hours and were not acknowledged since, in the order of their
+    last tries."""
+    found: dict[tuple[str, str], Failing] = {}
+    for entry in recent.entries:
+        key = (str(entry.fields.get("job", "")), str(entry.fields.get("correlationId", "")))
+        before = (
+            found.pop(key, None)
+            if entry.event in ("package.failed", "package.acknowledged")
+            else None
+        )
+        if entry.event == "package.failed":
+            tries = before.tries + 1 if before else 1
+            found[key] = Failing(*key, entry.at, tries, str(entry.fields.get("error", "")))
+    return list(found.values())
 
 
 @dataclass(frozen=True)
@@ -406,6 +440,7 @@ class Ended:
     outcome: str
     job: str
     name: str
+    """The file's or package's; the correlation id of a package that failed."""
     seconds: float | None
 
 
@@ -414,7 +449,8 @@ def ended(recent: Recent, job: str = "") -> list[Ended]:
     found = []
     for entry in recent.entries:
         if entry.event in ENDS and job in ("", entry.fields.get("job")):
-            name = str(entry.fields.get("file") or entry.fields.get("blob") or "")
+            keys = ("file", "blob", "correlationId")
+            name = next((str(entry.fields[key]) for key in keys if entry.fields.get(key)), "")
             dropped = blobs.dropped_at(name) if entry.event.startswith("file.") else None
             seconds = (entry.at - dropped).total_seconds() if dropped else None
             outcome, of = ENDS[entry.event], str(entry.fields.get("job", ""))

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 from shared import blobs, clock, operating, plots, replaying
 from shared.checking import Line, Verdict
-from shared.operating import Detail, Filter, Job, Listing, Overview, Row
+from shared.operating import Detail, Failing, Filter, Job, Listing, Overview, Row
 from shared.outcomes import TODO
 
 REFRESH: Final = 30
@@ -169,6 +169,8 @@ def overview(place: Place, found: Overview) -> str:
             "jobs' folders.</p>"
         )
     body.append(_jobs(place, found.jobs, whole=found.recent.complete))
+    if failing := operating.failing(found.recent):
+        body.append(_failing(failing))
     body.append(f"<h2>The last {operating.HOURS} hours</h2>")
     if not found.recent.complete:
         body.append('<p class="dim small">≥: of busy hours, the first part is left out.</p>')
@@ -194,6 +196,7 @@ def _jobs(place: Place, jobs: Sequence[Job], *, whole: bool) -> str:
         no = "" if imports else " none"
         state = "succeeded" if imports else "exported"
         link = place.link("files", state=state, job=job.name)
+        bad = job.last_outcome if job.last_outcome in ("failed", "held") else ""
         paused = "" if job.enabled else ' <span class="held">paused</span>'
         rows.append(
             "<tr>"
@@ -206,7 +209,7 @@ def _jobs(place: Place, jobs: Sequence[Job], *, whole: bool) -> str:
             f'<td class="n" data-label="Last hour">{_number(job.last_hour, whole)}</td>'
             f'<td class="n" data-label="24 hours">{_number(job.ended, whole)}</td>'
             f'<td data-label="Last run"><span>{_time(job.last)} '
-            f'<span class="error">{_e(job.last_text)}</span></span></td></tr>'
+            f'<span class="error {bad}">{_e(job.last_text)}</span></span></td></tr>'
         )
     head = "".join(
         f'<th scope="col"{" class=n" if number else ""}>{text}</th>'
@@ -225,6 +228,26 @@ def _jobs(place: Place, jobs: Sequence[Job], *, whole: bool) -> str:
         f'<table class="stack jobs"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
         '<p class="dim small">How many packages wait in D365 can\'t be asked without taking them. '
         "Runs that found nothing are noted every quarter of an hour.</p>"
+    )
+
+
+def _failing(packages: Sequence[Failing]) -> str:
+    rows = "".join(
+        f'<tr><th scope="row" class="name" data-label="Package"><span>{_e(each.job)} '
+        f'<span class="dim">{_e(each.correlation_id)}</span></span></th>'
+        f'<td class="n" data-label="Tries">{each.tries}</td>'
+        f'<td data-label="Last try">{_time(each.at)}</td>'
+        f'<td class="error" data-label="Error"><span>{_e(each.error)}</span></td></tr>'
+        for each in packages
+    )
+    head = "".join(
+        f'<th scope="col"{" class=n" if text == "Tries" else ""}>{text}</th>'
+        for text in ("Package", "Tries", "Last try", "Error")
+    )
+    return (
+        '<h2 class="failed">Packages that fail</h2>'
+        f'<table class="stack"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        f'<p class="dim small">In the last {operating.HOURS} hours, and not exported since.</p>'
     )
 
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from html import escape
 from uuid import uuid4
 
 import pytest
@@ -15,7 +16,17 @@ from azure.storage.blob import (
 )
 
 from local.simulator import Simulator
-from shared import blobs, clock, importing, journal, operating, pages, replaying, telemetry
+from shared import (
+    blobs,
+    clock,
+    exporting,
+    importing,
+    journal,
+    operating,
+    pages,
+    replaying,
+    telemetry,
+)
 from shared.blobs import FAILED, IMPORTS, DataAccount
 from shared.bridge import Bridge
 from shared.errors import Rejected
@@ -23,7 +34,7 @@ from shared.journal import JOURNAL
 from shared.operating import Filter
 from shared.pages import Place
 from shared.replaying import NotDone, Order
-from tests.conftest import drop, work_queue
+from tests.conftest import EXPORT_ID, drop, work_queue
 
 PLACE = Place("/api/operate", "", "https://d365.example.com")
 
@@ -174,6 +185,35 @@ def test_of_a_busy_hour_the_end_is_shown_and_that_is_said(
     shown = pages.overview(PLACE, operating.overview(bridge))
     assert f'data-label="Last hour">≥ {len(found.entries)}<' in shown
     assert f'data-label="24 hours">≥ {len(found.entries)}<' in shown
+
+
+def test_a_package_that_keeps_failing_is_seen_until_it_is_exported(
+    noted: DataAccount, bridge: Bridge, d365: Simulator
+) -> None:
+    """With its id and its error, also after runs that found nothing; and each run that failed in its colour."""
+    broken = d365.add_package(EXPORT_ID, b"no zip")
+    d365.reoffer_seconds = 0
+    for _ in range(2):
+        exporting.export_packages(bridge)
+    found = operating.overview(bridge)
+    (vendors,) = (job for job in found.jobs if job.name == "vendors")
+    assert (vendors.last_text, vendors.last_outcome) == ("0 packages, 1 failed", "failed")
+    assert 'class="error failed">0 packages, 1 failed<' in pages.overview(PLACE, found)
+    (package,) = operating.failing(found.recent)
+    assert (package.job, package.correlation_id, package.tries) == (
+        "vendors",
+        broken.correlation_id,
+        2,
+    )
+    assert {each.name for each in operating.ended(found.recent)} == {broken.correlation_id}
+    telemetry.report("export.finished", job="vendors", packages=0, failed=0, seconds=0)
+    shown = pages.overview(PLACE, operating.overview(bridge))
+    for text in (broken.correlation_id, escape(package.error), "Packages that fail"):
+        assert text in shown
+    telemetry.report(
+        "package.acknowledged", job="vendors", correlationId=broken.correlation_id, blob="x.zip"
+    )
+    assert "Packages that fail" not in pages.overview(PLACE, operating.overview(bridge))
 
 
 def test_one_job_s_many_files_do_not_hide_another_s(
