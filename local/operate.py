@@ -28,7 +28,7 @@ from shared import blobs, checking, clock, journal, operating, plots, replaying
 from shared.bridge import Bridge, bridge
 from shared.errors import D365Error
 from shared.jobs import InvalidJobs
-from shared.operating import Filter, Row
+from shared.operating import Detail, Filter, Row
 from shared.replaying import NotDone, Order
 from shared.settings import InvalidSettings
 
@@ -161,11 +161,17 @@ def _find(at: Bridge, state: str, name: str) -> Row:
     sys.exit(f"{number} have that in their names; say which:\n  {names}")
 
 
-def _show(at: Bridge, arguments: argparse.Namespace) -> int:
-    row = _find(at, arguments.state, arguments.name)
+def _look_at(at: Bridge, state: str, name: str) -> Detail:
+    """The same, whole."""
+    row = _find(at, state, name)
     found = operating.detail(at, row.container, row.name)
     if found is None:
         sys.exit(f"{row.name} has just gone on")
+    return found
+
+
+def _show(at: Bridge, arguments: argparse.Namespace) -> int:
+    found = _look_at(at, arguments.state, arguments.name)
     whole = {**asdict(found.row), "record": asdict(found.file.record), "report": found.report}
     print(json.dumps(whole, indent=2, ensure_ascii=False, default=_plain))
     return 0
@@ -175,7 +181,8 @@ def _act(at: Bridge, arguments: argparse.Namespace) -> int:
     if arguments.yes and not arguments.etag:
         sys.exit("--yes needs --etag: list --json gives the ETag of the version that you mean.")
     command = arguments.command
-    row = _find(at, "exported" if command == "refetch" else "failed", arguments.name)
+    found = _look_at(at, "exported" if command == "refetch" else "failed", arguments.name)
+    row = found.row
     received = getattr(arguments, "received", None)
     action = {"replay": "resend", "release": "receive" if received else "resend"}.get(
         command, command
@@ -184,11 +191,10 @@ def _act(at: Bridge, arguments: argparse.Namespace) -> int:
         sys.exit(f"{row.name} is not held: replay sends it again.")
     if not arguments.yes:
         print(_line(row))
-        if row.state == "held" and action == "resend":
-            print(
-                "Nobody knows yet whether D365 has this file. Look under Manage messages for the external\n"
-                f"identifier {row.external_id} first: sent twice, it is posted twice."
-            )
+        if found.todo:
+            print(f"What to do: {found.todo}")
+        if action == "resend" and (risk := replaying.risk(found.file)):
+            print(f"Mind: {risk}")
         try:
             said = input(f"{command} this file? Type yes: ")
         except EOFError:

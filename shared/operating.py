@@ -23,6 +23,7 @@ from shared.d365 import MessageId
 from shared.errors import Rejected
 from shared.jobs import ImportJob
 from shared.journal import Entry, Recent
+from shared.outcomes import TODO
 
 STATES: Final[Mapping[str, str]] = {
     "failed": blobs.FAILED,
@@ -109,6 +110,11 @@ class Detail:
     file: File
     report: Mapping[str, Any]
     """The error report beside a failed file."""
+
+    @property
+    def todo(self) -> str:
+        """What to do about a failed file, "" where that is nothing."""
+        return str(self.report.get("todo") or TODO.get(self.row.reason, ""))
 
 
 @dataclass(frozen=True)

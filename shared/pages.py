@@ -17,7 +17,6 @@ from urllib.parse import urlencode
 from shared import blobs, clock, operating, plots, replaying
 from shared.checking import Line, Verdict
 from shared.operating import Detail, Failing, Filter, Job, Listing, Overview, Row
-from shared.outcomes import TODO
 
 REFRESH: Final = 30
 """Seconds after which the lists load anew, unless the viewer has switched that off."""
@@ -386,8 +385,7 @@ def file(place: Place, found: Detail, by: str) -> str:
     body = [f"<h1>{_e(row.name)}</h1>", f"<p>{_state(row.state)} in {_e(row.container)}</p>"]
     if row.error:
         body.append(f'<p class="note bad">{_e(row.error)}</p>')
-    todo = found.report.get("todo") or TODO.get(row.reason)
-    if todo:
+    if todo := found.todo:
         body.append(f"<p><strong>What to do:</strong> {_e(todo)}</p>")
         if "Manage messages" in todo:  # no address of that form is documented
             body.append(
@@ -451,12 +449,8 @@ def file(place: Place, found: Detail, by: str) -> str:
 
 def _action(place: Place, found: Detail, name: str, by: str) -> str:
     title, text, button = _ACTIONS[name]
-    warning = ""
-    if name == "resend" and found.row.state == "held":
-        warning = (
-            '<p class="note">Nobody knows yet whether D365 has this file. Look under Manage messages for the '
-            f"external identifier {_e(found.row.external_id)} first: sent twice, it is posted twice.</p>"
-        )
+    risk = replaying.risk(found.file) if name == "resend" else ""
+    warning = f'<p class="note">{_e(risk)}</p>' if risk else ""
     message_id = (
         f'<div><label for="{name}-message">Message id in D365 (GUID)</label>'
         f'<input type="text" id="{name}-message" name="message_id" required autocomplete="off"></div>'

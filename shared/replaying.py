@@ -251,6 +251,22 @@ def possible(file: File) -> list[str]:
     return [*resend, *held, *([] if file.record.resolution == "dismissed" else ["dismiss"])]
 
 
+def risk(file: File) -> str:
+    """What a person must know before the file is sent again, "" where D365 has surely nothing of it."""
+    record = file.record
+    if record.state == "held":
+        return (
+            "Nobody knows yet whether D365 has this file. Look under Manage messages for the external "
+            f"identifier {record.externalid} first: sent twice, it is posted twice."
+        )
+    if record.messageid:
+        return (
+            f"D365 has this file already, as the message {record.messageid}. Look under Manage messages first "
+            "what came of it: what is in is posted twice if the file is sent again as it is."
+        )
+    return ""
+
+
 def _received(file: File) -> bool:
     """Whether a person found a held file in D365, and a crash kept it from being tracked on. One that was
     tracked on and then failed has an end like any other."""

@@ -91,6 +91,22 @@ def test_a_person_is_shown_the_file_and_asked(
     assert only(account, FAILED).record.resolution == "dismissed"
 
 
+def test_a_person_is_told_what_d365_has_already(
+    run: Run, rejected: blobs.File, bridge: Bridge, account: DataAccount
+) -> None:
+    """With what to do, before the question; of what D365 has surely not there is nothing to mind."""
+    answer = run("replay", "may.csv", "--why", "x").stdout
+    assert "What to do: See D365's errors" in answer
+    assert f"as the message {rejected.record.messageid}" in answer
+    assert "posted twice" not in run("dismiss", "may.csv", "--why", "x").stdout
+    importing.import_file(bridge, drop(account, "nowhere/june.csv"))
+    answer = run("replay", "june.csv", "--why", "x").stdout
+    assert ("What to do: Drop the file into the right folder" in answer, "Mind" in answer) == (
+        True,
+        False,
+    )
+
+
 def test_a_part_of_a_name_must_mean_one_file(run: Run, account: DataAccount) -> None:
     """Both are named, so that the person can choose."""
     for name in ("journals/a-may.csv", "journals/b-may.csv"):

@@ -316,6 +316,25 @@ def test_a_held_file_s_page_leads_into_d365(bridge: Bridge, d365: Simulator) -> 
     assert 'href="https://d365.example.com"' not in refused
 
 
+def test_whoever_sends_a_file_again_is_told_what_d365_has_of_it(
+    bridge: Bridge, d365: Simulator
+) -> None:
+    """Also where it ended there with errors, or with no end: some of its records may be in."""
+    drop(bridge.account, "journals/may.csv", b"REJECT")
+    importing.import_file(bridge, "journals/may.csv")
+    work_queue(bridge)
+    drop(bridge.account, "unknown/may.csv")
+    importing.import_file(bridge, "unknown/may.csv")
+    rejected, refused = (
+        pages.file(PLACE, found, "")
+        for file in blobs.listed(bridge.account, FAILED)
+        if (found := operating.detail(bridge, FAILED, file.name))
+    )
+    assert f"D365 has this file already, as the message {d365.received[0].message_id}" in rejected
+    assert rejected.count("posted twice") == 1
+    assert "posted twice" not in refused
+
+
 def test_a_link_into_d365_leads_nowhere_else(bridge: Bridge, d365: Simulator) -> None:
     """Whatever the answer says, a person is sent to D365's own host alone."""
     body = '{"value": "https://d365.example.com.evil.example/?q=1"}'
