@@ -170,7 +170,8 @@ def _api(asked: Asked) -> object:
             raise BadRequest(f"not valid JSON: {error}") from error
         if not isinstance(fields, dict):
             raise BadRequest("not an object")
-        do, became = _act(at, asked, {k: str(v) for k, v in fields.items()})
+        # null is as good as left out.
+        do, became = _act(at, asked, {k: str(v) for k, v in fields.items() if v is not None})
         return {"did": do, "name": became or fields["name"]}
     match asked.view:
         case "jobs":
@@ -228,15 +229,12 @@ def _act(at: Bridge, asked: Asked, fields: Mapping[str, str]) -> tuple[str, str 
         raise BadRequest(f"do must be one of {', '.join(replaying.ACTIONS)}")
     if fields.get("confirm") not in ("yes", "True"):  # as a form says it, and JSON's true
         raise BadRequest("it was not confirmed; nothing was done")
-    missing = [name for name in ("name", "etag") if not fields.get(name)]
+    given = {**fields, "by": _signed_in(asked.headers) or fields.get("by", "")}
+    missing = [name for name in ("name", "etag", "by", "why") if not given.get(name, "").strip()]
     if missing:
         raise BadRequest(f"{' and '.join(missing)} missing; nothing was done")
     order = Order(
-        fields["name"],
-        fields["etag"],
-        _signed_in(asked.headers) or fields.get("by", ""),
-        fields.get("why", ""),
-        fields.get("message_id", ""),
+        given["name"], given["etag"], given["by"], given["why"], given.get("message_id", "")
     )
     return fields["do"], do(at, order)
 
