@@ -28,12 +28,13 @@ from shared.outcomes import TODO
 STATES: Final[Mapping[str, str]] = {
     "failed": blobs.FAILED,
     "held": blobs.FAILED,
+    "dismissed": blobs.FAILED,
     "waiting": blobs.IMPORTS,
     "processing": blobs.PROCESSING,
     "succeeded": blobs.SUCCEEDED,
     "exported": blobs.EXPORTS,
 }
-"""What can be listed, and the container in which it lies."""
+"""What can be listed, and the container in which it lies; `failed` are those that are held too."""
 
 ROWS: Final = 50
 """Files on a page."""
@@ -151,7 +152,7 @@ class Overview:
     counted_all: bool
     """False where a count is at least so many, since there are more than `COUNTED`."""
     elsewhere: Counter[str] = field(default_factory=Counter)
-    """Files that failed in no job's folder."""
+    """Files that failed or are held in no job's folder, by the beginnings of their paths."""
 
 
 # -- the listing ----------------------------------------------------------------------------------
@@ -170,17 +171,19 @@ def files(bridge: Bridge, wanted: Filter) -> Listing:
         or prefix < begins
         or wanted.since
         or wanted.until
-        or wanted.state in ("held", "exported")
+        or wanted.state in ("held", "dismissed", "exported")
     )
+    enough = ROWS if sifts else 1  # a page of failed ones may hold only dismissed ones
     rows: list[Row] = []
     looked_at, token = 0, wanted.token
     while True:
-        found, token = blobs.page(bridge.account, container, prefix, STEP if sifts else ROWS, token)
+        size = STEP if sifts or looked_at else ROWS
+        found, token = blobs.page(bridge.account, container, prefix, size, token)
         chosen = [each for each in found if _fits(each, wanted, part, begins)]
         with ThreadPoolExecutor(8) as pool:
             rows += pool.map(partial(_row_with_error, bridge), chosen)
         looked_at += len(found)
-        if not sifts or not token or len(rows) >= ROWS or looked_at >= LOOKED_AT:
+        if not token or len(rows) >= enough or looked_at >= LOOKED_AT:
             return Listing(rows, looked_at, token)
 
 
@@ -203,7 +206,8 @@ def _fits(file: File, wanted: Filter, part: str, begins: str) -> bool:
         and (file.name.startswith(begins) or path.startswith(begins))
         and (wanted.since is None or day >= wanted.since)
         and (wanted.until is None or day <= wanted.until)
-        and (wanted.state != "held" or state_of(file) == "held")
+        and (wanted.state not in ("held", "dismissed") or state_of(file) == wanted.state)
+        and (wanted.state != "failed" or state_of(file) != "dismissed")
         # What a package was unzipped to lies in a folder of its own.
         and (wanted.state != "exported" or file.name.count("/") == 1)
     )
@@ -338,7 +342,8 @@ def overview(bridge: Bridge) -> Overview:
     elsewhere = Counter[str]()
     for (name, state), number in failed.items():
         if name not in known and state in ("failed", "held"):
-            elsewhere[state] += number
+            in_no_folder = blobs.dropped_at(name)  # it is a file's own name
+            elsewhere[name if in_no_folder else f"{name}/"] += number
     return Overview(jobs, recent, not (more_waiting or more_processing or more_failed), elsewhere)
 
 

@@ -39,6 +39,7 @@ HEADERS: Final[Mapping[str, str]] = {
 STATES: Final[Mapping[str, str]] = {
     "failed": "Failed or held",
     "held": "Held",
+    "dismissed": "Dismissed",
     "waiting": "Waiting to be taken",
     "processing": "On the way to D365",
     "succeeded": "Succeeded",
@@ -153,6 +154,10 @@ def _state(state: str) -> str:
 # -- the first page -------------------------------------------------------------------------------
 
 
+_ELSEWHERE: Final = 10
+"""Folders that are none of a job's, of which so many are named."""
+
+
 def overview(place: Place, found: Overview) -> str:
     """Jobs, plots, what went wrong outside of every job."""
     body = ["<h1>Jobs</h1>"]
@@ -160,12 +165,14 @@ def overview(place: Place, found: Overview) -> str:
         body.append(
             f'<p class="note">≥: of more than {operating.COUNTED:,} files the first were counted.</p>'
         )
-    elsewhere = sum(found.elsewhere.values())
-    if elsewhere:
-        text = "1 file" if elsewhere == 1 else f"{elsewhere} files"
+    if found.elsewhere:
+        links = ", ".join(
+            f'<a href="{place.link("files", name=begins)}">{_e(begins)}</a> ({number:,})'
+            for begins, number in found.elsewhere.most_common(_ELSEWHERE)
+        )
+        more = " and elsewhere" if len(found.elsewhere) > _ELSEWHERE else ""
         body.append(
-            f'<p class="note bad"><a href="{place.link("files")}">{text} failed</a> outside of these '
-            "jobs' folders.</p>"
+            f'<p class="note bad">Files failed outside of these jobs\' folders: {links}{more}.</p>'
         )
     body.append(_jobs(place, found.jobs, whole=found.recent.complete))
     if failing := operating.failing(found.recent):
@@ -510,7 +517,7 @@ def message(place: Place, title: str, text: str) -> str:
 _DONE: Final[Mapping[str, tuple[str, str]]] = {
     "resend": ("It goes to D365 again, as a new version of", "processing"),
     "receive": ("It is tracked under its message id:", "processing"),
-    "dismiss": ("Dismissed:", "failed"),
+    "dismiss": ("Dismissed:", "dismissed"),
     "refetch": ("The package lies there once more, as", "exported"),
 }
 

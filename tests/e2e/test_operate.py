@@ -194,7 +194,9 @@ def test_a_dismissed_file_stays_and_says_so(page: Page, account: DataAccount) ->
     drop(account, "journals/USMF/may.csv", BAD)
     row = page.failed()
     assert page.act(by(row, "dismiss")).status_code == 303
-    assert page.failed()["state"] == "dismissed"
+    (dismissed,) = page.json("files", state="dismissed")["files"]
+    assert (dismissed["name"], dismissed["state"]) == (row["name"], "dismissed")
+    assert not page.json("files", state="failed")["files"]
     (journals,) = (job for job in page.json("jobs")["jobs"] if job["name"] == "journals")
     assert journals["failed"] == 0
 

@@ -188,6 +188,25 @@ def test_of_a_busy_hour_the_end_is_shown_and_that_is_said(
     assert f'data-label="24 hours">≥ {len(found.entries)}<' in shown
 
 
+def test_dismissed_files_are_listed_by_themselves(
+    bridge: Bridge, account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not among those that wait for a person, however many lie before them."""
+    for number in range(6):
+        importing.import_file(bridge, drop(account, f"unknown/{number}.csv"))
+    for file in list(blobs.listed(account, FAILED))[:5]:
+        replaying.dismiss(bridge, Order(file.name, file.etag, "Ada", "none of ours"))
+
+    def paths(state: str) -> list[str]:
+        return [row.path for row in operating.files(bridge, Filter(state)).rows]
+
+    monkeypatch.setattr(operating, "ROWS", 2)
+    assert paths("failed") == ["unknown/5.csv"]
+    assert paths("held") == []
+    assert paths("dismissed") == [f"unknown/{number}.csv" for number in range(5)]
+    assert pages.overview(PLACE, operating.overview(bridge)).count("unknown/</a> (1)") == 1
+
+
 def test_a_package_that_keeps_failing_is_seen_until_it_is_exported(
     noted: DataAccount, bridge: Bridge, d365: Simulator
 ) -> None:
@@ -228,7 +247,13 @@ def test_one_job_s_many_files_do_not_hide_another_s(
 
     def failed() -> dict[str, tuple[int, bool]]:
         found = operating.overview(bridge)
-        assert found.elsewhere == {"failed": 2}
+        (alone,) = [name for name in found.elsewhere if name != "unknown/"]
+        assert found.elsewhere == {"unknown/": 1, alone: 1}
+        for name, path in (("unknown/", "unknown/x.csv"), (alone, "x.csv")):
+            (row,) = operating.files(bridge, Filter(name=name)).rows
+            assert row.path == path
+            link = f'href="{PLACE.link("files", name=name)}"'
+            assert link in pages.overview(PLACE, found)
         return {job.name: (job.failed, "failed" in job.at_least) for job in found.jobs}
 
     whole = {
