@@ -54,6 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--json", action="store_true")
 
+    lately = commands.add_parser("lately", help="what ended in the last day, the newest first")
+    lately.add_argument("--job", default="")
+    lately.add_argument("--json", action="store_true", help="one JSON object a line")
+
     listing = commands.add_parser("list", help="files by state, job, name and day")
     listing.add_argument("state", nargs="?", default="failed", choices=list(operating.STATES))
     listing.add_argument("--job", default="")
@@ -115,24 +119,42 @@ def _check(at: Bridge, arguments: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
+def _lately(at: Bridge, arguments: argparse.Namespace) -> int:
+    for each in operating.lately(at, arguments.job):
+        if arguments.json:
+            print(json.dumps(asdict(each), default=_plain, ensure_ascii=False))
+        else:
+            name = each.name if each.container else f"{each.job}: package {each.name}"
+            error = f"\n           {each.error}" if each.error else ""
+            print(
+                f"{each.outcome:<10} {clock.text(each.at)} {_took(each.seconds):>8}  {name}{error}"
+            )
+    return 0
+
+
 def _list(at: Bridge, arguments: argparse.Namespace) -> int:
     given = (arguments.job, arguments.name, arguments.since, arguments.until)
-    token = ""
+    token, looked_at = "", 0
     while True:
         found = operating.files(at, Filter(arguments.state, *given, token))
+        looked_at += found.looked_at
         for row in found.rows:
             print(json.dumps(asdict(row), default=_plain) if arguments.json else _line(row))
         token = found.next_token
         if not token:
             return 0
         if not arguments.all:
-            print("There are more: --all lists every one.", file=sys.stderr)
+            said = f"{looked_at:,} were looked at. There are more: --all looks at every one."
+            print(said, file=sys.stderr)
             return 0
 
 
+def _took(seconds: float | None) -> str:
+    return plots.duration(seconds) if seconds is not None else ""
+
+
 def _line(row: Row) -> str:
-    took = plots.duration(row.seconds) if row.seconds is not None else ""
-    text = f"{row.state:<10} {clock.text(row.changed)} {took:>8}  {row.name}"
+    text = f"{row.state:<10} {clock.text(row.changed)} {_took(row.seconds):>8}  {row.name}"
     reason = f"\n           {row.reason}: {row.error}" if row.error and row.reason else ""
     return text + (f"\n           message {row.message_id}" if row.message_id else "") + reason
 
@@ -221,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         at = bridge()
         journal.keep(at.account, at.settings.jobs)
-        commands = {"check": _check, "list": _list, "show": _show}
+        commands = {"check": _check, "lately": _lately, "list": _list, "show": _show}
         return commands.get(options.command, _act)(at, options)
     except (InvalidSettings, InvalidJobs) as error:
         sys.exit(f"wrong      {error}")

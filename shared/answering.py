@@ -93,6 +93,9 @@ def _view(place: Place, asked: Asked) -> Answer:
     match asked.view:
         case "":
             return _html(pages.overview(place, operating.overview(at)))
+        case "lately":
+            job = query.get("job", "")
+            return _html(pages.lately(place, operating.lately(at, job), job))
         case "files":
             wanted = _filter(query)
             names = [job.name for job in at.settings.jobs.imports]
@@ -185,6 +188,9 @@ def _api(asked: Asked) -> object:
                 "endedAll": found.recent.complete,
                 "ended": [asdict(each) for each in operating.ended(found.recent)],
             }
+        case "lately":
+            lately = operating.lately(at, asked.query.get("job", ""))
+            return {"ended": [asdict(each) for each in lately]}
         case "files":
             listing = operating.files(at, _filter(asked.query))
             rows = [asdict(row) for row in listing.rows]
@@ -208,7 +214,7 @@ def _api(asked: Asked) -> object:
             wrong = any(line.verdict == "wrong" for line in lines)
             return {"ok": not wrong, "lines": [asdict(line) for line in lines]}
         case _:
-            raise BadRequest("there are jobs, files, file, check and act")
+            raise BadRequest("there are jobs, lately, files, file, check and act")
 
 
 def _as_json(value: object, status: int = 200) -> Answer:

@@ -445,7 +445,7 @@ def failing(recent: Recent) -> list[Failing]:
 
 @dataclass(frozen=True)
 class Ended:
-    """A file or package that ended lately, for the plots."""
+    """A file or package that ended lately."""
 
     at: datetime
     outcome: str
@@ -453,6 +453,10 @@ class Ended:
     name: str
     """The file's or package's; the correlation id of a package that failed."""
     seconds: float | None
+    container: str
+    """Where it lay then; "" for a package that failed."""
+    message_id: str
+    error: str
 
 
 def ended(recent: Recent, job: str = "") -> list[Ended]:
@@ -465,5 +469,12 @@ def ended(recent: Recent, job: str = "") -> list[Ended]:
             dropped = blobs.dropped_at(name) if entry.event.startswith("file.") else None
             seconds = (entry.at - dropped).total_seconds() if dropped else None
             outcome, of = ENDS[entry.event], str(entry.fields.get("job", ""))
-            found.append(Ended(entry.at, outcome, of, name, seconds))
+            container = "" if entry.event == "package.failed" else STATES[outcome]
+            message_id, error = (str(entry.fields.get(key) or "") for key in ("messageId", "error"))
+            found.append(Ended(entry.at, outcome, of, name, seconds, container, message_id, error))
     return found
+
+
+def lately(bridge: Bridge, job: str = "") -> list[Ended]:
+    """What ended last, the newest first: at most `ROWS` of the journal's hours."""
+    return ended(journal.recent(bridge.account, HOURS), job)[: -ROWS - 1 : -1]

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 from shared import blobs, clock, operating, plots, replaying
 from shared.checking import Line, Verdict
-from shared.operating import Detail, Failing, Filter, Job, Listing, Overview, Row
+from shared.operating import Detail, Ended, Failing, Filter, Job, Listing, Overview, Row
 
 REFRESH: Final = 30
 """Seconds after which the lists load anew, unless the viewer has switched that off."""
@@ -99,7 +99,7 @@ def _page(
     refresh: bool = False,
     query: Mapping[str, str] | None = None,
 ) -> str:
-    links = (("", "Jobs"), ("files", "Files"), ("check", "Check"))
+    links = (("", "Jobs"), ("lately", "Lately"), ("files", "Files"), ("check", "Check"))
     nav = "".join(
         f'<a href="{place.link(view)}"{" aria-current=page" if view == here else ""}>{text}</a>'
         for view, text in links
@@ -201,7 +201,10 @@ def _jobs(place: Place, jobs: Sequence[Job], *, whole: bool) -> str:
 
         no = "" if imports else " none"
         state = "succeeded" if imports else "exported"
-        link = place.link("files", state=state, job=job.name)
+        link, lately = (
+            place.link("files", state=state, job=job.name),
+            place.link("lately", job=job.name),
+        )
         bad = job.last_outcome if job.last_outcome in ("failed", "held") else ""
         paused = "" if job.enabled else ' <span class="held">paused</span>'
         rows.append(
@@ -213,7 +216,7 @@ def _jobs(place: Place, jobs: Sequence[Job], *, whole: bool) -> str:
             f'<td class="n{no}" data-label="Failed">{count(job.failed, "failed", "failed")}</td>'
             f'<td class="n{no}" data-label="Held">{count(job.held, "held", "held")}</td>'
             f'<td class="n" data-label="Last hour">{_number(job.last_hour, whole)}</td>'
-            f'<td class="n" data-label="24 hours">{_number(job.ended, whole)}</td>'
+            f'<td class="n" data-label="24 hours"><a href="{lately}">{_number(job.ended, whole)}</a></td>'
             f'<td data-label="Last run"><span>{_time(job.last)} '
             f'<span class="error {bad}">{_e(job.last_text)}</span></span></td></tr>'
         )
@@ -259,6 +262,44 @@ def _failing(packages: Sequence[Failing]) -> str:
 
 def _number(number: int, whole: bool) -> str:
     return f"{'' if whole else '≥ '}{number:,}"
+
+
+# -- what came lately -----------------------------------------------------------------------------
+
+
+def lately(place: Place, ended: Sequence[Ended], job: str) -> str:
+    """What ended last, the newest first."""
+    rows = []
+    for each in ended:
+        name = _e(blobs.unstamped(each.name))
+        if each.container:
+            link = place.link("file", **{"in": each.container, "name": each.name})
+            name = f'<a href="{link}" title="{_e(each.name)}">{name}</a>'
+        message = _e(each.message_id) or '<span class="dim">–</span>'
+        error = f"<span>{_e(each.error)}</span>" if each.error else ""
+        rows.append(
+            f'<tr><td data-label="Ended">{_time(each.at)}</td>'
+            f'<td data-label="State">{_state(each.outcome)}</td>'
+            f'<th scope="row" class="name" data-label="Name">{name}</th>'
+            f'<td class="n" data-label="Took">{_duration(each.seconds)}</td>'
+            f'<td class="name small" data-label="Message id"><span>{message}</span></td>'
+            f'<td class="error{"" if error else " none"}" data-label="Error">{error}</td></tr>'
+        )
+    head = "".join(
+        f'<th scope="col"{" class=n" if text == "Took" else ""}>{text}</th>'
+        for text in ("Ended", "State", "Name", "Took", "Message id", "Error")
+    )
+    title = f"Lately: {job}" if job else "Lately"
+    table = (
+        f'<table class="stack"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    )
+    all_jobs = f' · <a href="{place.link("lately")}">All jobs</a>' if job else ""
+    body = (
+        f"<h1>{_e(title)}</h1>{table if rows else '<p>None.</p>'}"
+        f'<p class="dim small">What ended in the last {operating.HOURS} hours, the newest first, at most '
+        f"{operating.ROWS}. A file may have gone on since.{all_jobs}</p>"
+    )
+    return _page(place, title, "lately", body, refresh=True, query={"job": job})
 
 
 # -- the list -------------------------------------------------------------------------------------

@@ -201,7 +201,7 @@ def full(account: DataAccount, d365: Simulator, app: RunningHost) -> RunningHost
     return app
 
 
-VIEWS: Final = ("", "files", "files?state=exported", "files?state=waiting")
+VIEWS: Final = ("", "lately", "files", "files?state=exported", "files?state=waiting")
 LOOKS: Final[dict[str, dict[str, Any]]] = {
     "light": {"color_scheme": "light"},
     "dark": {"color_scheme": "dark"},

@@ -91,6 +91,21 @@ def test_a_person_is_shown_the_file_and_asked(
     assert only(account, FAILED).record.resolution == "dismissed"
 
 
+def test_what_came_last_and_how_far_a_search_went_is_told(
+    run: Run, account: DataAccount, noted: DataAccount, bridge: Bridge
+) -> None:
+    """Where it found nothing, too."""
+    importing.import_file(bridge, drop(noted, "journals/may.csv"))
+    work_queue(bridge)
+    assert run("lately").stdout.startswith("succeeded ")
+    (line,) = run("lately", "--job", "journals", "--json").stdout.splitlines()
+    assert json.loads(line)["name"].startswith("journals/may.")
+    assert run("lately", "--job", "vendors").stdout == ""
+    for number in range(operating.ROWS + 1):
+        drop(account, f"journals/{number:03}.csv")
+    assert run("list", "waiting").stderr.startswith("50 were looked at. There are more")
+
+
 def test_a_person_is_told_what_d365_has_already(
     run: Run, rejected: blobs.File, bridge: Bridge, account: DataAccount
 ) -> None:

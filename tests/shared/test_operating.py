@@ -15,6 +15,7 @@ from azure.storage.blob import (
     generate_account_sas,
 )
 
+from local.samples import VENDORS, Part, package
 from local.simulator import Simulator
 from shared import (
     blobs,
@@ -27,7 +28,7 @@ from shared import (
     replaying,
     telemetry,
 )
-from shared.blobs import FAILED, IMPORTS, DataAccount
+from shared.blobs import EXPORTS, FAILED, IMPORTS, SUCCEEDED, DataAccount
 from shared.bridge import Bridge
 from shared.errors import Rejected
 from shared.journal import JOURNAL
@@ -188,6 +189,31 @@ def test_of_a_busy_hour_the_end_is_shown_and_that_is_said(
     assert f'data-label="24 hours">≥ {len(found.entries)}<' in shown
 
 
+def test_what_came_last_stands_first(
+    noted: DataAccount, bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files and packages, each with a link to where it lies, or its error; of one job alone, too."""
+    d365.add_package(EXPORT_ID, package("Vendors", [Part(VENDORS, 1)]))
+    exporting.export_packages(bridge)
+    for name, data in (("journals/may.csv", b"1"), ("journals/june.csv", b"REJECT")):
+        importing.import_file(bridge, drop(noted, name, data))
+        work_queue(bridge)
+    found = operating.lately(bridge)
+    assert [(e.outcome, e.container) for e in found] == [
+        ("failed", FAILED),
+        ("succeeded", SUCCEEDED),
+        ("exported", EXPORTS),
+    ]
+    assert [each.outcome for each in operating.lately(bridge, "vendors")] == ["exported"]
+    shown = pages.lately(PLACE, found, "")
+    assert shown.index("june.csv") < shown.index("may.csv") < shown.index("vendors/")
+    for each in found:
+        assert f'href="{PLACE.link("file", **{"in": each.container, "name": each.name})}"' in shown
+    assert d365.reject_errors[0] in shown
+    monkeypatch.setattr(operating, "ROWS", 2)
+    assert operating.lately(bridge) == found[:2]
+
+
 def test_dismissed_files_are_listed_by_themselves(
     bridge: Bridge, account: DataAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,8 +245,8 @@ def test_a_package_that_keeps_failing_is_seen_until_it_is_exported(
     (vendors,) = (job for job in found.jobs if job.name == "vendors")
     assert (vendors.last_text, vendors.last_outcome) == ("0 packages, 1 failed", "failed")
     assert 'class="error failed">0 packages, 1 failed<' in pages.overview(PLACE, found)
-    (package,) = operating.failing(found.recent)
-    assert (package.job, package.correlation_id, package.tries) == (
+    (failing,) = operating.failing(found.recent)
+    assert (failing.job, failing.correlation_id, failing.tries) == (
         "vendors",
         broken.correlation_id,
         2,
@@ -228,7 +254,7 @@ def test_a_package_that_keeps_failing_is_seen_until_it_is_exported(
     assert {each.name for each in operating.ended(found.recent)} == {broken.correlation_id}
     telemetry.report("export.finished", job="vendors", packages=0, failed=0, seconds=0)
     shown = pages.overview(PLACE, operating.overview(bridge))
-    for text in (broken.correlation_id, escape(package.error), "Packages that fail"):
+    for text in (broken.correlation_id, escape(failing.error), "Packages that fail"):
         assert text in shown
     telemetry.report(
         "package.acknowledged", job="vendors", correlationId=broken.correlation_id, blob="x.zip"
