@@ -64,11 +64,12 @@ _JSON: Final[Mapping[str, str]] = {
 
 def page(asked: Asked) -> Answer:
     """A view as HTML, or what came of a form."""
+    refresh = asked.query.get("refresh", "")
     place = Place(
         root=urlsplit(asked.url).path.partition("/operate")[0] + "/operate",
         code=asked.query.get("code", ""),
         d365_url=bridge().settings.d365_url,
-        refresh=asked.query.get("refresh") != "off",
+        refresh=refresh if refresh in ("on", "off") else "",
     )
     try:
         return _view(place, asked)
@@ -77,7 +78,10 @@ def page(asked: Asked) -> Answer:
     except NotDone as error:
         return _html(pages.message(place, "Not done", f"{error}."), 409)
     except (AzureError, D365Error) as error:
-        return _html(pages.message(place, "That did not work", _short(error)), 502)
+        view = "message" if asked.method == "POST" else asked.view
+        query = {k: v for k, v in asked.query.items() if k not in ("code", "refresh")}
+        text = pages.message(place, "That did not work", _short(error), view, query)
+        return _html(text, 502)
 
 
 def _view(place: Place, asked: Asked) -> Answer:

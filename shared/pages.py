@@ -19,7 +19,11 @@ from shared.checking import Line, Verdict
 from shared.operating import Detail, Ended, Failing, Filter, Job, Listing, Overview, Row
 
 REFRESH: Final = 30
-"""Seconds after which the lists load anew, unless the viewer has switched that off."""
+"""Seconds after which a page of `_REFRESHED` loads anew."""
+
+_REFRESHED: Final[Mapping[str, str]] = {"": "on", "lately": "on", "files": "off"}
+"""Views that load anew by themselves, and whether they do before the viewer says so: a list has a form, which
+may be half filled in."""
 
 CSS: Final = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
 
@@ -63,22 +67,23 @@ class Place:
     code: str
     """The function key that the viewer came with, or ""."""
     d365_url: str
-    refresh: bool = True
+    refresh: str = ""
+    """What the viewer has said about loading anew: on, off, or nothing."""
 
-    def address(self, view: str = "", **query: str) -> str:
+    def address(self, view: str = "", /, **query: str) -> str:
         """The address of a view."""
         code = {"code": self.code} if self.code else {}
-        off = {} if self.refresh else {"refresh": "off"}
-        given = urlencode({**{k: v for k, v in query.items() if v}, **off, **code})
+        told = {"refresh": self.refresh} if self.refresh else {}
+        given = urlencode({**{k: v for k, v in query.items() if v}, **told, **code})
         return f"{self.root}{'/' if view else ''}{view}{'?' if given else ''}{given}"
 
-    def link(self, view: str = "", **query: str) -> str:
+    def link(self, view: str = "", /, **query: str) -> str:
         """The same, escaped for an attribute."""
         return _e(self.address(view, **query))
 
     def hidden(self) -> str:
         """The same for a form that is sent with GET."""
-        fields = {"code": self.code, "refresh": "" if self.refresh else "off"}
+        fields = {"code": self.code, "refresh": self.refresh}
         return "".join(
             f'<input type="hidden" name="{name}" value="{_e(value)}">'
             for name, value in fields.items()
@@ -95,8 +100,6 @@ def _page(
     title: str,
     here: str,
     body: str,
-    *,
-    refresh: bool = False,
     query: Mapping[str, str] | None = None,
 ) -> str:
     links = (("", "Jobs"), ("lately", "Lately"), ("files", "Files"), ("check", "Check"))
@@ -105,13 +108,16 @@ def _page(
         for view, text in links
     )
     meta, switch = "", ""
-    if refresh and place.refresh:
-        meta = f'<meta http-equiv="refresh" content="{REFRESH}">'
-        off = replace(place, refresh=False)
-        switch = f' · loads anew every {REFRESH} s (<a href="{off.link(here, **(query or {}))}">stop</a>)'
-    elif refresh:
-        on = replace(place, refresh=True)
-        switch = f' · <a href="{on.link(here, **(query or {}))}">load anew every {REFRESH} s</a>'
+    if usual := _REFRESHED.get(here):
+        on = (place.refresh or usual) == "on"
+        other = "off" if on else "on"
+        to = replace(place, refresh=other if other != usual else "")
+        link = to.link(here, **(query or {}))
+        if on:
+            meta = f'<meta http-equiv="refresh" content="{REFRESH}">'
+            switch = f' · loads anew every {REFRESH} s (<a href="{link}">stop</a>)'
+        else:
+            switch = f' · <a href="{link}">load anew every {REFRESH} s</a>'
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -181,7 +187,7 @@ def overview(place: Place, found: Overview) -> str:
     if not found.recent.complete:
         body.append('<p class="dim small">≥: of busy hours, the first part is left out.</p>')
     body.append(plots.both(operating.ended(found.recent), found.recent.since))
-    return _page(place, "Jobs", "", "".join(body), refresh=True)
+    return _page(place, "Jobs", "", "".join(body))
 
 
 def _jobs(place: Place, jobs: Sequence[Job], *, whole: bool) -> str:
@@ -299,7 +305,7 @@ def lately(place: Place, ended: Sequence[Ended], job: str) -> str:
         f'<p class="dim small">What ended in the last {operating.HOURS} hours, the newest first, at most '
         f"{operating.ROWS}. A file may have gone on since.{all_jobs}</p>"
     )
-    return _page(place, title, "lately", body, refresh=True, query={"job": job})
+    return _page(place, title, "lately", body, {"job": job})
 
 
 # -- the list -------------------------------------------------------------------------------------
@@ -322,8 +328,8 @@ def listing(place: Place, wanted: Filter, found: Listing, jobs: Iterable[str]) -
     if found.next_token:
         more = place.link("files", **query, token=found.next_token)
         body.append(f'<p><a rel="next" href="{more}">Next page</a></p>')
-    refresh = not wanted.token
-    return _page(place, STATES[wanted.state], "files", "".join(body), refresh=refresh, query=query)
+    here = {**query, "token": wanted.token}
+    return _page(place, STATES[wanted.state], "files", "".join(body), here)
 
 
 def _query(wanted: Filter) -> dict[str, str]:
@@ -545,14 +551,19 @@ def _said_by_d365(report: Mapping[str, Any]) -> list[str]:
 # -- the rest -------------------------------------------------------------------------------------
 
 
-def message(place: Place, title: str, text: str) -> str:
-    """A page that says one thing, such as why something was not done."""
-    return _page(
-        place,
-        title,
-        "message",
-        f'<h1>{_e(title)}</h1><p class="note bad" role="alert">{_e(text)}</p>',
-    )
+def message(
+    place: Place,
+    title: str,
+    text: str,
+    view: str = "message",
+    query: Mapping[str, str] | None = None,
+) -> str:
+    """A page that says one thing, such as why something was not done.
+
+    In place of a `view` with its `query` it loads anew as that does, so that a screen on a wall goes on.
+    """
+    body = f'<h1>{_e(title)}</h1><p class="note bad" role="alert">{_e(text)}</p>'
+    return _page(place, title, view, body, query)
 
 
 _DONE: Final[Mapping[str, tuple[str, str]]] = {

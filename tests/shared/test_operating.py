@@ -7,6 +7,7 @@ from html import escape
 from uuid import uuid4
 
 import pytest
+from azure.core.exceptions import ServiceRequestError
 from azure.storage.blob import (
     AccountSasPermissions,
     BlobClient,
@@ -18,6 +19,7 @@ from azure.storage.blob import (
 from local.samples import VENDORS, Part, package
 from local.simulator import Simulator
 from shared import (
+    answering,
     blobs,
     clock,
     exporting,
@@ -28,6 +30,7 @@ from shared import (
     replaying,
     telemetry,
 )
+from shared.answering import Asked
 from shared.blobs import EXPORTS, FAILED, IMPORTS, SUCCEEDED, DataAccount
 from shared.bridge import Bridge
 from shared.errors import Rejected
@@ -385,6 +388,32 @@ def test_whoever_sends_a_file_again_is_told_what_d365_has_of_it(
     assert f"D365 has this file already, as the message {d365.received[0].message_id}" in rejected
     assert rejected.count("posted twice") == 1
     assert "posted twice" not in refused
+
+
+def test_a_screen_on_a_wall_goes_on_after_an_error(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What loads anew does so in its error's place too."""
+    monkeypatch.setattr(answering, "bridge", lambda: bridge)
+
+    def broken(*_: object) -> None:
+        raise ServiceRequestError("not reached")
+
+    for name in ("overview", "lately", "files"):
+        monkeypatch.setattr(operating, name, broken)
+    url = "https://app.example/api/operate"
+
+    def loads_anew(view: str, **query: str) -> bool:
+        asked = Asked("GET", f"{url}/{view}", view, {"view": "x", **query}, {}, b"")
+        answer = answering.page(asked)
+        assert (answer.status, "not reached" in answer.body) == (502, True)
+        return 'http-equiv="refresh"' in answer.body
+
+    assert loads_anew("")
+    assert loads_anew("lately")
+    assert not loads_anew("", refresh="off")
+    assert not loads_anew("files", state="held")
+    assert loads_anew("files", state="held", refresh="on")
 
 
 def test_a_link_into_d365_leads_nowhere_else(bridge: Bridge, d365: Simulator) -> None:
