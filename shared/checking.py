@@ -215,6 +215,8 @@ def _storage_says(error: HttpResponseError) -> str:
                 + "The identity lacks a role on the data account: Storage Blob Data Contributor for "
                 "containers, Storage Queue Data Contributor for queues. A new role takes minutes to count."
             )
+        case "AuthenticationFailed":
+            return said + "It does not take the sign-in: is the account in the identity's tenant?"
         case "AuthorizationFailure":
             return said + "The account's firewall does not admit the app, or the role is missing."
     return said + "See docs/deploy.md, and try again."
@@ -278,7 +280,11 @@ def _poison(bridge: Bridge) -> tuple[Verdict, str]:
             found[name] = count
     if found:
         text = ", ".join(f"{count} in {name}" for name, count in found.items())
-        return "wrong", f"Messages were given up: {text}. reconcile reports each as poison.found."
+        return (
+            "wrong",
+            f"The host gave up messages: {text}. Look in the log for what failed just before, and mend that. "
+            "Nothing is lost: reconcile takes their files up again, and clears the queue, within five minutes.",
+        )
     return "ok", "Nothing was given up."
 
 
