@@ -12,7 +12,7 @@ from hashlib import sha256
 from html import escape
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 from shared import blobs, clock, operating, plots, replaying
 from shared.checking import Line, Verdict
@@ -433,6 +433,26 @@ _ACTIONS: Final[Mapping[str, tuple[str, str, str]]] = {
 }
 
 
+_TOLD: Final[Mapping[str, str]] = {
+    "replayedby": "Sent again by",
+    "replayedwhy": "Why",
+    "replayof": "Of",
+    "replayed": "On",
+    "copiedby": "Handed over again by",
+    "copiedwhy": "Why",
+    "copyof": "Of",
+    "copied": "On",
+}
+"""What `replaying` tells in the metadata of what it makes; a file has the one kind or the other."""
+
+
+def _told(theirs: Mapping[str, str]) -> dict[str, str]:
+    """Metadata that is not a file's record, what is ours in words and first."""
+    ours = {label: unquote(theirs[key]) for key, label in _TOLD.items() if key in theirs}
+    rest = {key: value for key, value in sorted(theirs.items()) if key not in _TOLD}
+    return {**ours, **rest}
+
+
 def file(place: Place, found: Detail, by: str) -> str:
     """One file: what is known of it, what D365 said, what can be done."""
     row, record = found.row, found.file.record
@@ -477,7 +497,7 @@ def file(place: Place, found: Detail, by: str) -> str:
         else "",
         "Next look": _when(record.due),
         "SHA-256": record.sha256 or found.file.theirs.get("sha256", ""),
-        **{key: value for key, value in sorted(found.file.theirs.items()) if key != "sha256"},
+        **{key: value for key, value in _told(found.file.theirs).items() if key != "sha256"},
     }
     items = "".join(
         f"<dt>{_e(key)}</dt><dd>{_e(value)}</dd>" for key, value in facts.items() if value

@@ -416,6 +416,24 @@ def test_a_screen_on_a_wall_goes_on_after_an_error(
     assert loads_anew("files", state="held", refresh="on")
 
 
+def test_who_sent_a_file_again_stands_on_its_page_in_words(bridge: Bridge) -> None:
+    """As it was typed, whatever a header can carry; and harmless."""
+    importing.import_file(bridge, drop(bridge.account, "unknown/ä.csv"))
+    (file,) = blobs.listed(bridge.account, FAILED)
+    replaying.resend(bridge, Order(file.name, file.etag, "Müller <b>", "100 % sure: ö & é"))
+    found = operating.detail(bridge, IMPORTS, "unknown/ä.csv")
+    assert found
+    shown = pages.file(PLACE, found, "")
+    for label, text in (
+        ("Sent again by", "Müller &lt;b&gt;"),
+        ("Why", "100 % sure: ö &amp; é"),
+        ("Of", file.name),
+        ("On", found.file.theirs["replayed"]),
+    ):
+        assert f"<dt>{label}</dt><dd>{text}</dd>" in shown
+    assert "replayed" not in shown
+
+
 def test_a_link_into_d365_leads_nowhere_else(bridge: Bridge, d365: Simulator) -> None:
     """Whatever the answer says, a person is sent to D365's own host alone."""
     body = '{"value": "https://d365.example.com.evil.example/?q=1"}'
