@@ -100,11 +100,16 @@ def _load(file: Path | None) -> None:
     if len(demos) > 1 and not file.is_file():
         sys.exit("Several demos are running: name one's settings with --settings FILE.")
     try:
-        values = json.loads(file.read_text(encoding="utf-8-sig"))["Values"]
+        values = dict(json.loads(file.read_text(encoding="utf-8-sig"))["Values"])
     except OSError as error:
         sys.exit(f"{file} can't be read ({error.strerror}): name the app settings with --settings")
     except (ValueError, KeyError, TypeError):
         sys.exit(f'{file} must be a JSON object with "Values", as local.settings.sample.json')
+    if "IDENTITY_ENDPOINT" not in {*values, *os.environ}:
+        # Of an app in Azure these name its managed identity, which nobody has here: it is you who signs in.
+        values.pop("DataStorage__clientId", None)
+        if not any(values.get(f"AZURE_CLIENT_{way}") for way in ("SECRET", "CERTIFICATE_PATH")):
+            values.pop("AZURE_CLIENT_ID", None)
     os.environ.update({name: str(value) for name, value in values.items()})
 
 

@@ -1,10 +1,12 @@
 """`dev.py operate`: what a script and a person at a prompt get, and that neither does anything by accident."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -171,6 +173,27 @@ def test_the_check_s_exit_code_says_whether_something_is_wrong(run: Run, d365: S
     assert (answer.returncode, wrong) == (1, ["event of a dropped file"])
     d365.registered = False
     assert "wrong      D365" in run("check", "--wait", "0").stdout
+
+
+def test_the_settings_of_an_app_in_azure_mean_your_own_sign_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The app's managed identity is not to be had here; a client secret or the demo's identity is."""
+    identity = {"DataStorage__clientId": "m", "AZURE_CLIENT_ID": "m"}
+
+    def loaded(**values: str) -> dict[str, str]:
+        (tmp_path / "app.json").write_text(json.dumps({"Values": values}))
+        with mock.patch.dict("os.environ"):
+            for name in (*identity, "IDENTITY_ENDPOINT"):
+                os.environ.pop(name, None)
+            operate._load(tmp_path / "app.json")
+            return {name: os.environ[name] for name in values if name in os.environ}
+
+    assert loaded(**identity, D365_URL="https://x") == {"D365_URL": "https://x"}
+    secret = {"AZURE_CLIENT_ID": "c", "AZURE_CLIENT_SECRET": "s"}
+    assert loaded(**secret) == secret
+    demo = {**identity, "IDENTITY_ENDPOINT": "http://127.0.0.1:1"}
+    assert loaded(**demo) == demo
 
 
 def test_wrong_settings_are_told_without_a_traceback(run: Run, tmp_path: Path) -> None:
