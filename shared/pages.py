@@ -427,7 +427,8 @@ _ACTIONS: Final[Mapping[str, tuple[str, str, str]]] = {
     ),
     "refetch": (
         "Hand it over again",
-        "The package is copied beside itself under a fresh name, for whoever picks packages up.",
+        "The package is copied beside itself under a fresh name, for whoever picks packages up; in a job that "
+        "unzips, its files lie in a fresh folder of that name too.",
         "Copy it",
     ),
 }

@@ -15,13 +15,17 @@ from typing import Any, Final, Literal
 from urllib.parse import quote
 from uuid import uuid4
 
-from shared import blobs, clock, importing, operating
+from azure.core.exceptions import AzureError
+
+from shared import blobs, clock, exporting, importing, operating
 from shared.blobs import File, Record
-from shared.bridge import Bridge
+from shared.bridge import Bridge, explained
 from shared.d365 import MessageId
 from shared.errors import D365Error, Rejected
+from shared.packages import InvalidPackage
 from shared.telemetry import redact, report
 from shared.tracing import trace_of
+from shared.transfer import OtherContent
 
 Resolution = Literal["resending", "received", "dismissed"]
 
@@ -32,7 +36,7 @@ _GUID: Final = re.compile(r"\{?([0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]
 
 
 class NotDone(ValueError):
-    """What was asked was not done, and nothing was changed. The text says why, and what to do."""
+    """What was asked was not done, and nothing was changed unless the text says so; why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,8 @@ def dismiss(bridge: Bridge, order: Order) -> None:
 
 
 def refetch(bridge: Bridge, order: Order) -> str:
-    """Copy a package that was exported before to a fresh name beside it: that name. Raises `NotDone`.
+    """Copy a package that was exported before to a fresh name beside it, with its files where the job unzips:
+    that name. Raises `NotDone`.
 
     From our own blob: D365 gives a package that was acknowledged no second time.
     """
@@ -220,6 +225,9 @@ def refetch(bridge: Bridge, order: Order) -> str:
     }
     if not blobs.copy_fresh(bridge.account, file, fresh, told):
         raise NotDone(f"{fresh} is there already, or {file.name} has just changed: look again")
+    folder = file.name.partition("/")[0]
+    if any(job.unzip for job in bridge.settings.jobs.exports if job.name == folder):
+        _unzip(bridge, fresh, file.size)
     report(
         "package.copied",
         job=file.record.job,
@@ -230,6 +238,18 @@ def refetch(bridge: Bridge, order: Order) -> str:
         why=redact(order.why),
     )
     return fresh
+
+
+def _unzip(bridge: Bridge, package: str, size: int) -> None:
+    """Raises `NotDone`."""
+    now, limit = clock.monotonic(), bridge.settings.function_timeout.total_seconds()
+    blob = bridge.account.blobs.get_blob_client(blobs.EXPORTS, package)
+    try:
+        exporting.unzip(bridge.account, blob, size, exporting.Times(now, now + 0.9 * limit))
+    except (D365Error, AzureError, InvalidPackage, OtherContent) as error:
+        raise NotDone(
+            f"{package} is there, but not all of its files are ({explained(error)}): do it once more"
+        ) from error
 
 
 ACTIONS: Final[Mapping[str, Callable[[Bridge, Order], str | None]]] = {

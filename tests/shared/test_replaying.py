@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 from threading import Barrier
 from typing import Any
 
@@ -12,12 +13,22 @@ import pytest
 from azure.core.exceptions import ServiceResponseError
 from azure.core.pipeline.transport import RequestsTransport
 
+from local.samples import VENDORS, Part, package
 from local.simulator import Simulator
-from shared import blobs, clock, importing, operating, reconciling, replaying
-from shared.blobs import FAILED, IMPORTS, PROCESSING, SUCCEEDED, DataAccount
+from shared import blobs, clock, exporting, importing, jobs, operating, reconciling, replaying
+from shared.blobs import EXPORTS, FAILED, IMPORTS, PROCESSING, SUCCEEDED, DataAccount
 from shared.bridge import Bridge
 from shared.replaying import NotDone, Order
-from tests.conftest import PACKAGE_ID, contents, drop, make_bridge, only, work_queue
+from tests.conftest import (
+    EXPORT_ID,
+    JOBS,
+    PACKAGE_ID,
+    contents,
+    drop,
+    make_bridge,
+    only,
+    work_queue,
+)
 
 type Events = Callable[[str], list[dict[str, Any]]]
 
@@ -398,6 +409,49 @@ def test_a_failed_file_can_t_be_called_received(bridge: Bridge, d365: Simulator)
     file = fail_one(bridge)
     with pytest.raises(NotDone, match="is not held"):
         replaying.receive(bridge, order(file, message_id=d365.received[0].message_id))
+
+
+@pytest.fixture
+def unzipping(bridge: Bridge, d365: Simulator) -> Bridge:
+    """A bridge with an export job that unzips, and one package exported."""
+    raw = json.loads(json.dumps(JOBS))
+    raw["exports"][0]["unzip"] = True
+    found = replace(bridge.settings, jobs=jobs.parse(json.dumps(raw).encode()))
+    d365.add_package(EXPORT_ID, package("Vendors", [Part(VENDORS, 20)]))
+    made = Bridge(found, bridge.d365, bridge.account)
+    exporting.export_packages(made)
+    return made
+
+
+def exported(account: DataAccount) -> blobs.File:
+    """The package, not its files."""
+    (file,) = (each for each in blobs.listed(account, EXPORTS) if each.name.endswith(".zip"))
+    return file
+
+
+def test_a_package_of_a_job_that_unzips_is_handed_over_with_its_files(
+    unzipping: Bridge, account: DataAccount
+) -> None:
+    """In a fresh folder, for the programs that read folders."""
+    file = exported(account)
+    before = contents(account, EXPORTS)
+    folder = file.name.removesuffix(".zip")
+    fresh = replaying.refetch(unzipping, order(file)).removesuffix(".zip")
+    assert len(before) > 1
+    assert contents(account, EXPORTS) == before | {
+        name.replace(folder, fresh): data for name, data in before.items()
+    }
+
+
+def test_a_package_whose_files_can_t_be_written_is_told(
+    unzipping: Bridge, account: DataAccount, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no success, and is not reported as one."""
+    hours = count(0, 3600)
+    monkeypatch.setattr(clock, "monotonic", lambda: next(hours))
+    with pytest.raises(NotDone, match=r"not all of its files are .*do it once more"):
+        replaying.refetch(unzipping, order(exported(account)))
+    assert not events("package.copied")
 
 
 def test_secrets_in_a_reason_are_not_kept(
