@@ -344,7 +344,15 @@ def test_a_name_leads_to_no_other_container(private: tuple[Bridge, BlobClient]) 
     drop(bridge.account, "journals/may.csv")
     before = blob.get_blob_properties()
     path = f"{blob.container_name}/a/salaries.csv"
-    for name in (f"../{path}", f"x/../../{path}", f"..\\{path}", "journals/./may.csv", "..", "."):
+    for name in (
+        f"../{path}",
+        f"x/../../{path}",
+        f"..\\{path}",
+        "journals/./may.csv",
+        "..",
+        ".",
+        "a\0b",
+    ):
         assert operating.detail(bridge, FAILED, name) is None
         assert operating.detail(bridge, IMPORTS, name) is None
         with pytest.raises(NotDone, match="is not there"):
