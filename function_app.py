@@ -12,7 +12,7 @@ from shared.bridge import bridge
 logging.getLogger("azure").setLevel(logging.WARNING)
 
 # A wrong setting or jobs file stops the app at start, with every mistake listed.
-journal.keep(bridge().account)
+journal.keep(bridge().account, bridge().settings.jobs)
 telemetry.listeners.append(tracing.measure)
 if bridge().settings.exports_telemetry:
     tracing.export()

@@ -28,7 +28,7 @@ from shared import blobs, checking, clock, journal, operating, plots, replaying
 from shared.bridge import Bridge, bridge
 from shared.errors import D365Error
 from shared.jobs import InvalidJobs
-from shared.operating import Filter, Row
+from shared.operating import Detail, Filter, Row
 from shared.replaying import NotDone, Order
 from shared.settings import InvalidSettings
 
@@ -53,6 +53,10 @@ def _parser() -> argparse.ArgumentParser:
         "--wait", type=float, default=60, metavar="SECONDS", help="for the probe's event (60)"
     )
     check.add_argument("--json", action="store_true")
+
+    lately = commands.add_parser("lately", help="what ended in the last day, the newest first")
+    lately.add_argument("--job", default="")
+    lately.add_argument("--json", action="store_true", help="one JSON object a line")
 
     listing = commands.add_parser("list", help="files by state, job, name and day")
     listing.add_argument("state", nargs="?", default="failed", choices=list(operating.STATES))
@@ -96,11 +100,16 @@ def _load(file: Path | None) -> None:
     if len(demos) > 1 and not file.is_file():
         sys.exit("Several demos are running: name one's settings with --settings FILE.")
     try:
-        values = json.loads(file.read_text(encoding="utf-8-sig"))["Values"]
+        values = dict(json.loads(file.read_text(encoding="utf-8-sig"))["Values"])
     except OSError as error:
         sys.exit(f"{file} can't be read ({error.strerror}): name the app settings with --settings")
     except (ValueError, KeyError, TypeError):
         sys.exit(f'{file} must be a JSON object with "Values", as local.settings.sample.json')
+    if "IDENTITY_ENDPOINT" not in {*values, *os.environ}:
+        # Of an app in Azure these name its managed identity, which nobody has here: it is you who signs in.
+        values.pop("DataStorage__clientId", None)
+        if not any(values.get(f"AZURE_CLIENT_{way}") for way in ("SECRET", "CERTIFICATE_PATH")):
+            values.pop("AZURE_CLIENT_ID", None)
     os.environ.update({name: str(value) for name, value in values.items()})
 
 
@@ -115,24 +124,42 @@ def _check(at: Bridge, arguments: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
+def _lately(at: Bridge, arguments: argparse.Namespace) -> int:
+    for each in operating.lately(at, arguments.job):
+        if arguments.json:
+            print(json.dumps(asdict(each), default=_plain, ensure_ascii=False))
+        else:
+            name = each.name if each.container else f"{each.job}: package {each.name}"
+            error = f"\n           {each.error}" if each.error else ""
+            print(
+                f"{each.outcome:<10} {clock.text(each.at)} {_took(each.seconds):>8}  {name}{error}"
+            )
+    return 0
+
+
 def _list(at: Bridge, arguments: argparse.Namespace) -> int:
     given = (arguments.job, arguments.name, arguments.since, arguments.until)
-    token = ""
+    token, looked_at = "", 0
     while True:
         found = operating.files(at, Filter(arguments.state, *given, token))
+        looked_at += found.looked_at
         for row in found.rows:
             print(json.dumps(asdict(row), default=_plain) if arguments.json else _line(row))
         token = found.next_token
         if not token:
             return 0
         if not arguments.all:
-            print("There are more: --all lists every one.", file=sys.stderr)
+            said = f"{looked_at:,} were looked at. There are more: --all looks at every one."
+            print(said, file=sys.stderr)
             return 0
 
 
+def _took(seconds: float | None) -> str:
+    return plots.duration(seconds) if seconds is not None else ""
+
+
 def _line(row: Row) -> str:
-    took = plots.duration(row.seconds) if row.seconds is not None else ""
-    text = f"{row.state:<10} {clock.text(row.changed)} {took:>8}  {row.name}"
+    text = f"{row.state:<10} {clock.text(row.changed)} {_took(row.seconds):>8}  {row.name}"
     reason = f"\n           {row.reason}: {row.error}" if row.error and row.reason else ""
     return text + (f"\n           message {row.message_id}" if row.message_id else "") + reason
 
@@ -161,11 +188,17 @@ def _find(at: Bridge, state: str, name: str) -> Row:
     sys.exit(f"{number} have that in their names; say which:\n  {names}")
 
 
-def _show(at: Bridge, arguments: argparse.Namespace) -> int:
-    row = _find(at, arguments.state, arguments.name)
+def _look_at(at: Bridge, state: str, name: str) -> Detail:
+    """The same, whole."""
+    row = _find(at, state, name)
     found = operating.detail(at, row.container, row.name)
     if found is None:
         sys.exit(f"{row.name} has just gone on")
+    return found
+
+
+def _show(at: Bridge, arguments: argparse.Namespace) -> int:
+    found = _look_at(at, arguments.state, arguments.name)
     whole = {**asdict(found.row), "record": asdict(found.file.record), "report": found.report}
     print(json.dumps(whole, indent=2, ensure_ascii=False, default=_plain))
     return 0
@@ -175,7 +208,8 @@ def _act(at: Bridge, arguments: argparse.Namespace) -> int:
     if arguments.yes and not arguments.etag:
         sys.exit("--yes needs --etag: list --json gives the ETag of the version that you mean.")
     command = arguments.command
-    row = _find(at, "exported" if command == "refetch" else "failed", arguments.name)
+    found = _look_at(at, "exported" if command == "refetch" else "failed", arguments.name)
+    row = found.row
     received = getattr(arguments, "received", None)
     action = {"replay": "resend", "release": "receive" if received else "resend"}.get(
         command, command
@@ -184,11 +218,10 @@ def _act(at: Bridge, arguments: argparse.Namespace) -> int:
         sys.exit(f"{row.name} is not held: replay sends it again.")
     if not arguments.yes:
         print(_line(row))
-        if row.state == "held" and action == "resend":
-            print(
-                "Nobody knows yet whether D365 has this file. Look under Manage messages for the external\n"
-                f"identifier {row.external_id} first: sent twice, it is posted twice."
-            )
+        if found.todo:
+            print(f"What to do: {found.todo}")
+        if action == "resend" and (risk := replaying.risk(found.file)):
+            print(f"Mind: {risk}")
         try:
             said = input(f"{command} this file? Type yes: ")
         except EOFError:
@@ -214,8 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("azure").setLevel(logging.CRITICAL)
     try:
         at = bridge()
-        journal.keep(at.account)
-        commands = {"check": _check, "list": _list, "show": _show}
+        journal.keep(at.account, at.settings.jobs)
+        commands = {"check": _check, "lately": _lately, "list": _list, "show": _show}
         return commands.get(options.command, _act)(at, options)
     except (InvalidSettings, InvalidJobs) as error:
         sys.exit(f"wrong      {error}")

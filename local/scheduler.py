@@ -129,6 +129,12 @@ _STATUS_FILE: Final = (
     "the file's metadata says it; a failed file has its report {file}.error.json beside it"
 )
 
+_SFTP: Final = re.compile("(Use)?Sftp(In|Out)bound")
+_BY_SFTP: Final = (
+    "let the partners use the storage account's own SFTP, or a copy job bring files from their server to "
+    "imports/{job}/, and from exports/{job}/ to it"
+)
+
 ELSEWHERE: Final[Mapping[str, str]] = {
     "AosUri": "it is the app setting D365_URL, one for all jobs",
     "AzureAuthEndpoint": _IDENTITY,
@@ -345,9 +351,12 @@ def _export(job: Job, taken: set[str], notes: list[str]) -> dict[str, Any]:
 
 
 def _rest(job: Job, taken: set[str]) -> Iterator[str]:
-    """A line for every option that is in no field and not said for all jobs at once."""
+    """A line for every option that is in no field and not said for all jobs at once; one for all of SFTP."""
+    sftp = [key for key, value in job.options.items() if _SFTP.match(key) and value.strip()]
+    if sftp:
+        yield f"{', '.join(sftp)}: {_BY_SFTP}"
     for key, value in job.options.items():
-        if key in taken or key in _QUIET or not value.strip() or key == "AosUri":
+        if key in taken or key in _QUIET or key in sftp or not value.strip() or key == "AosUri":
             continue
         if key in ELSEWHERE:
             yield f"{key}: {ELSEWHERE[key]}"

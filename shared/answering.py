@@ -64,11 +64,12 @@ _JSON: Final[Mapping[str, str]] = {
 
 def page(asked: Asked) -> Answer:
     """A view as HTML, or what came of a form."""
+    refresh = asked.query.get("refresh", "")
     place = Place(
         root=urlsplit(asked.url).path.partition("/operate")[0] + "/operate",
         code=asked.query.get("code", ""),
         d365_url=bridge().settings.d365_url,
-        refresh=asked.query.get("refresh") != "off",
+        refresh=refresh if refresh in ("on", "off") else "",
     )
     try:
         return _view(place, asked)
@@ -77,7 +78,10 @@ def page(asked: Asked) -> Answer:
     except NotDone as error:
         return _html(pages.message(place, "Not done", f"{error}."), 409)
     except (AzureError, D365Error) as error:
-        return _html(pages.message(place, "That did not work", _short(error)), 502)
+        view = "message" if asked.method == "POST" else asked.view
+        query = {k: v for k, v in asked.query.items() if k not in ("code", "refresh")}
+        text = pages.message(place, "That did not work", _short(error), view, query)
+        return _html(text, 502)
 
 
 def _view(place: Place, asked: Asked) -> Answer:
@@ -93,6 +97,9 @@ def _view(place: Place, asked: Asked) -> Answer:
     match asked.view:
         case "":
             return _html(pages.overview(place, operating.overview(at)))
+        case "lately":
+            job = query.get("job", "")
+            return _html(pages.lately(place, operating.lately(at, job), job))
         case "files":
             wanted = _filter(query)
             names = [job.name for job in at.settings.jobs.imports]
@@ -170,7 +177,8 @@ def _api(asked: Asked) -> object:
             raise BadRequest(f"not valid JSON: {error}") from error
         if not isinstance(fields, dict):
             raise BadRequest("not an object")
-        do, became = _act(at, asked, {k: str(v) for k, v in fields.items()})
+        # null is as good as left out.
+        do, became = _act(at, asked, {k: str(v) for k, v in fields.items() if v is not None})
         return {"did": do, "name": became or fields["name"]}
     match asked.view:
         case "jobs":
@@ -178,11 +186,15 @@ def _api(asked: Asked) -> object:
             return {
                 "jobs": [asdict(job) for job in found.jobs],
                 "elsewhere": found.elsewhere,
+                "failing": [asdict(each) for each in operating.failing(found.recent)],
                 "countedAll": found.counted_all,
                 "since": found.recent.since,
                 "endedAll": found.recent.complete,
                 "ended": [asdict(each) for each in operating.ended(found.recent)],
             }
+        case "lately":
+            lately = operating.lately(at, asked.query.get("job", ""))
+            return {"ended": [asdict(each) for each in lately]}
         case "files":
             listing = operating.files(at, _filter(asked.query))
             rows = [asdict(row) for row in listing.rows]
@@ -206,7 +218,7 @@ def _api(asked: Asked) -> object:
             wrong = any(line.verdict == "wrong" for line in lines)
             return {"ok": not wrong, "lines": [asdict(line) for line in lines]}
         case _:
-            raise BadRequest("there are jobs, files, file, check and act")
+            raise BadRequest("there are jobs, lately, files, file, check and act")
 
 
 def _as_json(value: object, status: int = 200) -> Answer:
@@ -227,15 +239,12 @@ def _act(at: Bridge, asked: Asked, fields: Mapping[str, str]) -> tuple[str, str 
         raise BadRequest(f"do must be one of {', '.join(replaying.ACTIONS)}")
     if fields.get("confirm") not in ("yes", "True"):  # as a form says it, and JSON's true
         raise BadRequest("it was not confirmed; nothing was done")
-    missing = [name for name in ("name", "etag") if not fields.get(name)]
+    given = {**fields, "by": _signed_in(asked.headers) or fields.get("by", "")}
+    missing = [name for name in ("name", "etag", "by", "why") if not given.get(name, "").strip()]
     if missing:
         raise BadRequest(f"{' and '.join(missing)} missing; nothing was done")
     order = Order(
-        fields["name"],
-        fields["etag"],
-        _signed_in(asked.headers) or fields.get("by", ""),
-        fields.get("why", ""),
-        fields.get("message_id", ""),
+        given["name"], given["etag"], given["by"], given["why"], given.get("message_id", "")
     )
     return fields["do"], do(at, order)
 

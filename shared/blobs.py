@@ -323,8 +323,15 @@ def from_metadata(metadata: dict[str, str] | None) -> tuple[Record, dict[str, st
 # -- reading --------------------------------------------------------------------------------------
 
 
+_NO_NAME: Final = re.compile(r"(^|[/\\])\.\.?([/\\]|$)|\0")
+"""Names that lead to another blob, even of another container: the SDK's HTTP library folds the dots of a URL,
+and storage may take a backslash for a slash. No blob has such a name (A4), nor one with a NUL."""
+
+
 def find(account: DataAccount, container: str, name: str) -> File | None:
     """The blob's present version, or None."""
+    if _NO_NAME.search(name):
+        return None
     try:
         found = account.blobs.get_blob_client(container, name).get_blob_properties()
     except ResourceNotFoundError:

@@ -20,7 +20,7 @@ from shared.d365 import MessageId
 from shared.errors import D365Error, Denied, Rejected
 from shared.identity import new_d365_credential
 from shared.jobs import ExportJob, ImportJob
-from shared.journal import Recent
+from shared.journal import Entry, Recent
 from shared.settings import EXPORT_SCHEDULE, schedule
 from shared.telemetry import redact
 from shared.templates import InvalidTemplate
@@ -103,7 +103,9 @@ def _d365(bridge: Bridge) -> Line:
         who = {401: "It does not accept the token", 403: "It does not know the application"}
         return Line(what, "wrong", f"{who.get(error.status or 0, 'Denied')}: {error}")
     except Rejected as error:
-        if error.status is not None and 300 <= error.status < 400:
+        if error.status is None:  # it is no JSON
+            return Line(what, "wrong", f"{error}. Is D365_URL right? D365 answers in JSON.")
+        if 300 <= error.status < 400:
             return Line(what, "wrong", str(error))
     except D365Error as error:
         if error.status is None:
@@ -121,55 +123,63 @@ def _recent(bridge: Bridge) -> Recent:
 
 
 def _import_job(bridge: Bridge, job: ImportJob, recent: Recent, *, asks: bool) -> Line:
-    """D365 is asked for a message of the job that there is not: that much is refused or not."""
+    """D365 is asked for the last message that it took of the job, or else for one that there is not: to that
+    much it says no, or not."""
     what = f"import job {job.name}"
-    took = [
-        entry
-        for entry in recent.entries
-        if entry.event.startswith("file.") and entry.fields.get("job") == job.name
-    ]
-    for entry in reversed(took):
-        if entry.fields.get("messageId"):
-            return Line(what, "ok", f"D365 took a file of it, known since {clock.text(entry.at)}.")
-        if entry.fields.get("reason") == "refused":
-            text = (
-                f"D365 refused its last file at {clock.text(entry.at)}: {entry.fields.get('error')}"
-            )
-            return Line(what, "wrong", text)
     if not asks:
         return Line(what, "can't tell", "D365 can't be asked: see above.")
+    tried = [
+        entry
+        for entry in _of(job, recent, "file.")
+        if entry.fields.get("messageId") or entry.fields.get("reason") == "refused"
+    ]
+    last = tried[-1] if tried else None
+    known = str(last.fields.get("messageId") or "") if last else ""
     try:
-        bridge.d365.job_status(job.activity_id, MessageId(str(uuid4())))
+        bridge.d365.job_status(job.activity_id, MessageId(known or str(uuid4())))
     except Denied as error:
         text = f"{error}. Allow the application in this job's authorisation policy."
         return Line(what, "wrong", text)
     except D365Error as error:
         said = f"D365 says {error.status or 'nothing'}"
     else:
+        if known:
+            return Line(what, "ok", f"D365 has its last file under the message id {known}.")
         said = "D365 answers"
+    if last and not known:
+        text = f"D365 refused its last file at {clock.text(last.at)}: {last.fields.get('error')}"
+        return Line(what, "wrong", text)
+    about = f"message {known}, which it took before," if known else "it"
     return Line(
         what,
         "can't tell",
-        f"{said} to a question about it, and does not refuse the application; whether {job.activity_id} is "
+        f"{said} to a question about {about} and does not refuse the application; whether {job.activity_id} is "
         "an import job of its own, only a first file can show. Compare it with the ID on Manage scheduled "
         "data jobs.",
     )
 
 
+def _of(job: ImportJob | ExportJob, recent: Recent, events: str) -> list[Entry]:
+    """What the journal knows of a job under its present activity id."""
+    return [
+        entry
+        for entry in recent.entries
+        if entry.event.startswith(events)
+        and (entry.fields.get("job"), entry.fields.get("activityId")) == (job.name, job.activity_id)
+    ]
+
+
 def _export_job(job: ExportJob, recent: Recent) -> Line:
     """Known from the runs alone: the only question that D365 takes about it takes a message."""
     what = f"export job {job.name}"
-    runs = [
-        entry
-        for entry in recent.entries
-        if entry.event.startswith("export.") and entry.fields.get("job") == job.name
-    ]
     if not job.enabled:
         return Line(what, "can't tell", "It is paused, so it is not asked for.")
+    runs = _of(job, recent, "export.")
     if not runs:
         when = schedule("EXPORT_SCHEDULE", EXPORT_SCHEDULE)
         text = (
-            f"No run is known yet. The app asks on the schedule {when}: look again after the next."
+            "No run with this activity id is known yet. The app asks on the schedule "
+            f"{when}: look again after the next."
         )
         return Line(what, "can't tell", text)
     last = runs[-1]
@@ -205,6 +215,8 @@ def _storage_says(error: HttpResponseError) -> str:
                 + "The identity lacks a role on the data account: Storage Blob Data Contributor for "
                 "containers, Storage Queue Data Contributor for queues. A new role takes minutes to count."
             )
+        case "AuthenticationFailed":
+            return said + "It does not take the sign-in: is the account in the identity's tenant?"
         case "AuthorizationFailure":
             return said + "The account's firewall does not admit the app, or the role is missing."
     return said + "See docs/deploy.md, and try again."
@@ -268,7 +280,11 @@ def _poison(bridge: Bridge) -> tuple[Verdict, str]:
             found[name] = count
     if found:
         text = ", ".join(f"{count} in {name}" for name, count in found.items())
-        return "wrong", f"Messages were given up: {text}. reconcile reports each as poison.found."
+        return (
+            "wrong",
+            f"The host gave up messages: {text}. Look in the log for what failed just before, and mend that. "
+            "Nothing is lost: reconcile takes their files up again, and clears the queue, within five minutes.",
+        )
     return "ok", "Nothing was given up."
 
 

@@ -225,7 +225,7 @@ def _store_and_acknowledge(
     try:
         blob, size = _store(d365, account, job, message, times)
         if job.unzip:
-            _unzip(account, blob, size, times)
+            unzip(account, blob, size, times)
         # E1: only now, when all of it is committed.
         acknowledge()
     except (D365Error, AzureError, InvalidPackage, transfer.OtherContent) as error:
@@ -352,7 +352,7 @@ def _in_time(read: Callable[[int], bytes], times: Times) -> Callable[[int], byte
     return read_on
 
 
-def _unzip(account: blobs.DataAccount, package: BlobClient, size: int, times: Times) -> None:
+def unzip(account: blobs.DataAccount, package: BlobClient, size: int, times: Times) -> None:
     """Write the package's files beside it, under its name without `.zip`.
 
     Raises `InvalidPackage`, `Unavailable` when time is up, `transfer.OtherContent` and the storage's errors.

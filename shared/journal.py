@@ -1,5 +1,6 @@
 """The journal: what happened lately, for the page. A container of that name holds an append blob an hour, such
-as `2026/11/23/14.jsonl`, with a JSON object a line: `at`, `event` and the event's fields.
+as `2026/11/23/14.jsonl`, with a JSON object a line: `at`, `event`, the event's fields and the activity id that
+the job had.
 
 It is for looking, never for deciding: the containers say what is. A line that can't be written is lost, and the
 flow goes on. Whole hours may be deleted at any time; `infra/` does after a while.
@@ -22,6 +23,7 @@ from azure.storage.blob import BlobType
 
 from shared import clock, telemetry
 from shared.blobs import DataAccount
+from shared.jobs import Jobs
 
 JOURNAL: Final = "journal"
 """The container. The app makes it where it is missing."""
@@ -57,9 +59,9 @@ _TEXT_LIMIT: Final = 500
 log = logging.getLogger("bridge.journal")
 
 
-def keep(account: DataAccount) -> None:
+def keep(account: DataAccount, jobs: Jobs) -> None:
     """Note every event of `EVENTS` that this process reports from now on."""
-    notes = _Notes(account)
+    notes = _Notes(account, jobs)
     atexit.register(notes.write)
     telemetry.listeners.append(notes.hear)
 
@@ -67,8 +69,11 @@ def keep(account: DataAccount) -> None:
 class _Notes:
     """What this process has to note. The first line is written at once, those that follow it soon together."""
 
-    def __init__(self, account: DataAccount) -> None:
+    def __init__(self, account: DataAccount, jobs: Jobs) -> None:
         self._account = account
+        self._activity_ids = {("file", job.name): job.activity_id for job in jobs.imports}
+        for kind in ("export", "package"):
+            self._activity_ids |= {(kind, job.name): job.activity_id for job in jobs.exports}
         self._lock = Lock()
         self._lines: list[bytes] = []
         self._written = float("-inf")
@@ -82,8 +87,11 @@ class _Notes:
         now = clock.now()
         if self._is_quiet(event, fields, now):
             return
-        cut = {k: v[:_TEXT_LIMIT] if isinstance(v, str) else v for k, v in fields.items()}
-        line = json.dumps({"at": clock.text(now), "event": event, **cut}, ensure_ascii=False)
+        told = {k: v[:_TEXT_LIMIT] if isinstance(v, str) else v for k, v in fields.items()}
+        kind, job = event.partition(".")[0], str(fields.get("job", ""))
+        if activity_id := self._activity_ids.get((kind, job)):
+            told["activityId"] = activity_id
+        line = json.dumps({"at": clock.text(now), "event": event, **told}, ensure_ascii=False)
         with self._lock:
             self._lines.append(line.encode() + b"\n")
             wait = self._written + EVERY - clock.monotonic()

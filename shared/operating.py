@@ -23,16 +23,18 @@ from shared.d365 import MessageId
 from shared.errors import Rejected
 from shared.jobs import ImportJob
 from shared.journal import Entry, Recent
+from shared.outcomes import TODO
 
 STATES: Final[Mapping[str, str]] = {
     "failed": blobs.FAILED,
     "held": blobs.FAILED,
+    "dismissed": blobs.FAILED,
     "waiting": blobs.IMPORTS,
     "processing": blobs.PROCESSING,
     "succeeded": blobs.SUCCEEDED,
     "exported": blobs.EXPORTS,
 }
-"""What can be listed, and the container in which it lies."""
+"""What can be listed, and the container in which it lies; `failed` are those that are held too."""
 
 ROWS: Final = 50
 """Files on a page."""
@@ -110,6 +112,11 @@ class Detail:
     report: Mapping[str, Any]
     """The error report beside a failed file."""
 
+    @property
+    def todo(self) -> str:
+        """What to do about a failed file, "" where that is nothing."""
+        return str(self.report.get("todo") or TODO.get(self.row.reason, ""))
+
 
 @dataclass(frozen=True)
 class Job:
@@ -126,6 +133,8 @@ class Job:
     last: datetime | None
     """Import: the last file's end. Export: the last run that was noted."""
     last_text: str
+    last_outcome: str
+    """How that ended: a value of `ENDS`, "" where there was no run."""
     waiting: int = 0
     processing: int = 0
     failed: int = 0
@@ -143,7 +152,7 @@ class Overview:
     counted_all: bool
     """False where a count is at least so many, since there are more than `COUNTED`."""
     elsewhere: Counter[str] = field(default_factory=Counter)
-    """Files that failed in no job's folder."""
+    """Files that failed or are held in no job's folder, by the beginnings of their paths."""
 
 
 # -- the listing ----------------------------------------------------------------------------------
@@ -162,17 +171,19 @@ def files(bridge: Bridge, wanted: Filter) -> Listing:
         or prefix < begins
         or wanted.since
         or wanted.until
-        or wanted.state in ("held", "exported")
+        or wanted.state in ("held", "dismissed", "exported")
     )
+    enough = ROWS if sifts else 1  # a page of failed ones may hold only dismissed ones
     rows: list[Row] = []
     looked_at, token = 0, wanted.token
     while True:
-        found, token = blobs.page(bridge.account, container, prefix, STEP if sifts else ROWS, token)
+        size = STEP if sifts or looked_at else ROWS
+        found, token = blobs.page(bridge.account, container, prefix, size, token)
         chosen = [each for each in found if _fits(each, wanted, part, begins)]
         with ThreadPoolExecutor(8) as pool:
             rows += pool.map(partial(_row_with_error, bridge), chosen)
         looked_at += len(found)
-        if not sifts or not token or len(rows) >= ROWS or looked_at >= LOOKED_AT:
+        if not token or len(rows) >= enough or looked_at >= LOOKED_AT:
             return Listing(rows, looked_at, token)
 
 
@@ -195,7 +206,8 @@ def _fits(file: File, wanted: Filter, part: str, begins: str) -> bool:
         and (file.name.startswith(begins) or path.startswith(begins))
         and (wanted.since is None or day >= wanted.since)
         and (wanted.until is None or day <= wanted.until)
-        and (wanted.state != "held" or state_of(file) == "held")
+        and (wanted.state not in ("held", "dismissed") or state_of(file) == wanted.state)
+        and (wanted.state != "failed" or state_of(file) != "dismissed")
         # What a package was unzipped to lies in a folder of its own.
         and (wanted.state != "exported" or file.name.count("/") == 1)
     )
@@ -330,7 +342,8 @@ def overview(bridge: Bridge) -> Overview:
     elsewhere = Counter[str]()
     for (name, state), number in failed.items():
         if name not in known and state in ("failed", "held"):
-            elsewhere[state] += number
+            in_no_folder = blobs.dropped_at(name)  # it is a file's own name
+            elsewhere[name if in_no_folder else f"{name}/"] += number
     return Overview(jobs, recent, not (more_waiting or more_processing or more_failed), elsewhere)
 
 
@@ -374,39 +387,76 @@ ENDS: Final[Mapping[str, str]] = {
 """The events with which a file or a package ends, and how."""
 
 
-def _lately(kind: str, entries: list[Entry]) -> tuple[int, int, datetime | None, str]:
-    """Of one job: ends, ends within the last hour, and the last run with what came of it."""
+def _lately(kind: str, entries: list[Entry]) -> tuple[int, int, datetime | None, str, str]:
+    """Of one job: ends, ends within the last hour, and the last run with what came of it, and how it ended."""
     hour = clock.now() - timedelta(hours=1)
     ends = [entry for entry in entries if entry.event in ENDS]
     runs = ends if kind == "import" else [e for e in entries if e.event.startswith("export.")]
     last = runs[-1] if runs else None
     recent = sum(entry.at >= hour for entry in ends)
-    return len(ends), recent, last.at if last else None, _said(last) if last else ""
+    return len(ends), recent, last.at if last else None, *(_said(last) if last else ("", ""))
 
 
-def _said(entry: Entry) -> str:
+def _said(entry: Entry) -> tuple[str, str]:
     fields = entry.fields
     match entry.event:
         case "export.failed":
-            return f"failed: {fields.get('error')}"
+            return f"failed: {fields.get('error')}", "failed"
         case "export.finished":
             number = fields.get("packages")
             text = "1 package" if number == 1 else f"{number} packages"
-            return text + (f", {fields['failed']} failed" if fields.get("failed") else "")
+            if failed := fields.get("failed"):
+                return f"{text}, {failed} failed", "failed"
+            return text, "exported"
         case _:
-            reason = fields.get("reason")
-            return ENDS[entry.event] + (f": {reason}" if reason else "")
+            reason, outcome = fields.get("reason"), ENDS[entry.event]
+            return outcome + (f": {reason}" if reason else ""), outcome
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A package that could not be had so far. D365 offers it again, and deletes it after seven days."""
+
+    job: str
+    correlation_id: str
+    at: datetime
+    """The last try."""
+    tries: int
+    """In the journal's hours."""
+    error: str
+
+
+def failing(recent: Recent) -> list[Failing]:
+    """The packages that failed in the journal's hours and were not acknowledged since, in the order of their
+    last tries."""
+    found: dict[tuple[str, str], Failing] = {}
+    for entry in recent.entries:
+        key = (str(entry.fields.get("job", "")), str(entry.fields.get("correlationId", "")))
+        before = (
+            found.pop(key, None)
+            if entry.event in ("package.failed", "package.acknowledged")
+            else None
+        )
+        if entry.event == "package.failed":
+            tries = before.tries + 1 if before else 1
+            found[key] = Failing(*key, entry.at, tries, str(entry.fields.get("error", "")))
+    return list(found.values())
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A file or package that ended lately, for the plots."""
+    """A file or package that ended lately."""
 
     at: datetime
     outcome: str
     job: str
     name: str
+    """The file's or package's; the correlation id of a package that failed."""
     seconds: float | None
+    container: str
+    """Where it lay then; "" for a package that failed."""
+    message_id: str
+    error: str
 
 
 def ended(recent: Recent, job: str = "") -> list[Ended]:
@@ -414,9 +464,17 @@ def ended(recent: Recent, job: str = "") -> list[Ended]:
     found = []
     for entry in recent.entries:
         if entry.event in ENDS and job in ("", entry.fields.get("job")):
-            name = str(entry.fields.get("file") or entry.fields.get("blob") or "")
+            keys = ("file", "blob", "correlationId")
+            name = next((str(entry.fields[key]) for key in keys if entry.fields.get(key)), "")
             dropped = blobs.dropped_at(name) if entry.event.startswith("file.") else None
             seconds = (entry.at - dropped).total_seconds() if dropped else None
             outcome, of = ENDS[entry.event], str(entry.fields.get("job", ""))
-            found.append(Ended(entry.at, outcome, of, name, seconds))
+            container = "" if entry.event == "package.failed" else STATES[outcome]
+            message_id, error = (str(entry.fields.get(key) or "") for key in ("messageId", "error"))
+            found.append(Ended(entry.at, outcome, of, name, seconds, container, message_id, error))
     return found
+
+
+def lately(bridge: Bridge, job: str = "") -> list[Ended]:
+    """What ended last, the newest first: at most `ROWS` of the journal's hours."""
+    return ended(journal.recent(bridge.account, HOURS), job)[: -ROWS - 1 : -1]

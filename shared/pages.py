@@ -12,15 +12,18 @@ from hashlib import sha256
 from html import escape
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 from shared import blobs, clock, operating, plots, replaying
 from shared.checking import Line, Verdict
-from shared.operating import Detail, Filter, Job, Listing, Overview, Row
-from shared.outcomes import TODO
+from shared.operating import Detail, Ended, Failing, Filter, Job, Listing, Overview, Row
 
 REFRESH: Final = 30
-"""Seconds after which the lists load anew, unless the viewer has switched that off."""
+"""Seconds after which a page of `_REFRESHED` loads anew."""
+
+_REFRESHED: Final[Mapping[str, str]] = {"": "on", "lately": "on", "files": "off"}
+"""Views that load anew by themselves, and whether they do before the viewer says so: a list has a form, which
+may be half filled in."""
 
 CSS: Final = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
 
@@ -40,6 +43,7 @@ HEADERS: Final[Mapping[str, str]] = {
 STATES: Final[Mapping[str, str]] = {
     "failed": "Failed or held",
     "held": "Held",
+    "dismissed": "Dismissed",
     "waiting": "Waiting to be taken",
     "processing": "On the way to D365",
     "succeeded": "Succeeded",
@@ -63,22 +67,23 @@ class Place:
     code: str
     """The function key that the viewer came with, or ""."""
     d365_url: str
-    refresh: bool = True
+    refresh: str = ""
+    """What the viewer has said about loading anew: on, off, or nothing."""
 
-    def address(self, view: str = "", **query: str) -> str:
+    def address(self, view: str = "", /, **query: str) -> str:
         """The address of a view."""
         code = {"code": self.code} if self.code else {}
-        off = {} if self.refresh else {"refresh": "off"}
-        given = urlencode({**{k: v for k, v in query.items() if v}, **off, **code})
+        told = {"refresh": self.refresh} if self.refresh else {}
+        given = urlencode({**{k: v for k, v in query.items() if v}, **told, **code})
         return f"{self.root}{'/' if view else ''}{view}{'?' if given else ''}{given}"
 
-    def link(self, view: str = "", **query: str) -> str:
+    def link(self, view: str = "", /, **query: str) -> str:
         """The same, escaped for an attribute."""
         return _e(self.address(view, **query))
 
     def hidden(self) -> str:
         """The same for a form that is sent with GET."""
-        fields = {"code": self.code, "refresh": "" if self.refresh else "off"}
+        fields = {"code": self.code, "refresh": self.refresh}
         return "".join(
             f'<input type="hidden" name="{name}" value="{_e(value)}">'
             for name, value in fields.items()
@@ -95,23 +100,24 @@ def _page(
     title: str,
     here: str,
     body: str,
-    *,
-    refresh: bool = False,
     query: Mapping[str, str] | None = None,
 ) -> str:
-    links = (("", "Jobs"), ("files", "Files"), ("check", "Check"))
+    links = (("", "Jobs"), ("lately", "Lately"), ("files", "Files"), ("check", "Check"))
     nav = "".join(
         f'<a href="{place.link(view)}"{" aria-current=page" if view == here else ""}>{text}</a>'
         for view, text in links
     )
     meta, switch = "", ""
-    if refresh and place.refresh:
-        meta = f'<meta http-equiv="refresh" content="{REFRESH}">'
-        off = replace(place, refresh=False)
-        switch = f' · loads anew every {REFRESH} s (<a href="{off.link(here, **(query or {}))}">stop</a>)'
-    elif refresh:
-        on = replace(place, refresh=True)
-        switch = f' · <a href="{on.link(here, **(query or {}))}">load anew every {REFRESH} s</a>'
+    if usual := _REFRESHED.get(here):
+        on = (place.refresh or usual) == "on"
+        other = "off" if on else "on"
+        to = replace(place, refresh=other if other != usual else "")
+        link = to.link(here, **(query or {}))
+        if on:
+            meta = f'<meta http-equiv="refresh" content="{REFRESH}">'
+            switch = f' · loads anew every {REFRESH} s (<a href="{link}">stop</a>)'
+        else:
+            switch = f' · <a href="{link}">load anew every {REFRESH} s</a>'
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -154,6 +160,10 @@ def _state(state: str) -> str:
 # -- the first page -------------------------------------------------------------------------------
 
 
+_ELSEWHERE: Final = 10
+"""Folders that are none of a job's, of which so many are named."""
+
+
 def overview(place: Place, found: Overview) -> str:
     """Jobs, plots, what went wrong outside of every job."""
     body = ["<h1>Jobs</h1>"]
@@ -161,19 +171,23 @@ def overview(place: Place, found: Overview) -> str:
         body.append(
             f'<p class="note">≥: of more than {operating.COUNTED:,} files the first were counted.</p>'
         )
-    elsewhere = sum(found.elsewhere.values())
-    if elsewhere:
-        text = "1 file" if elsewhere == 1 else f"{elsewhere} files"
+    if found.elsewhere:
+        links = ", ".join(
+            f'<a href="{place.link("files", name=begins)}">{_e(begins)}</a> ({number:,})'
+            for begins, number in found.elsewhere.most_common(_ELSEWHERE)
+        )
+        more = " and elsewhere" if len(found.elsewhere) > _ELSEWHERE else ""
         body.append(
-            f'<p class="note bad"><a href="{place.link("files")}">{text} failed</a> outside of these '
-            "jobs' folders.</p>"
+            f'<p class="note bad">Files failed outside of these jobs\' folders: {links}{more}.</p>'
         )
     body.append(_jobs(place, found.jobs, whole=found.recent.complete))
+    if failing := operating.failing(found.recent):
+        body.append(_failing(failing))
     body.append(f"<h2>The last {operating.HOURS} hours</h2>")
     if not found.recent.complete:
         body.append('<p class="dim small">≥: of busy hours, the first part is left out.</p>')
     body.append(plots.both(operating.ended(found.recent), found.recent.since))
-    return _page(place, "Jobs", "", "".join(body), refresh=True)
+    return _page(place, "Jobs", "", "".join(body))
 
 
 def _jobs(place: Place, jobs: Sequence[Job], *, whole: bool) -> str:
@@ -193,7 +207,11 @@ def _jobs(place: Place, jobs: Sequence[Job], *, whole: bool) -> str:
 
         no = "" if imports else " none"
         state = "succeeded" if imports else "exported"
-        link = place.link("files", state=state, job=job.name)
+        link, lately = (
+            place.link("files", state=state, job=job.name),
+            place.link("lately", job=job.name),
+        )
+        bad = job.last_outcome if job.last_outcome in ("failed", "held") else ""
         paused = "" if job.enabled else ' <span class="held">paused</span>'
         rows.append(
             "<tr>"
@@ -204,9 +222,9 @@ def _jobs(place: Place, jobs: Sequence[Job], *, whole: bool) -> str:
             f'<td class="n{no}" data-label="Failed">{count(job.failed, "failed", "failed")}</td>'
             f'<td class="n{no}" data-label="Held">{count(job.held, "held", "held")}</td>'
             f'<td class="n" data-label="Last hour">{_number(job.last_hour, whole)}</td>'
-            f'<td class="n" data-label="24 hours">{_number(job.ended, whole)}</td>'
+            f'<td class="n" data-label="24 hours"><a href="{lately}">{_number(job.ended, whole)}</a></td>'
             f'<td data-label="Last run"><span>{_time(job.last)} '
-            f'<span class="error">{_e(job.last_text)}</span></span></td></tr>'
+            f'<span class="error {bad}">{_e(job.last_text)}</span></span></td></tr>'
         )
     head = "".join(
         f'<th scope="col"{" class=n" if number else ""}>{text}</th>'
@@ -228,8 +246,66 @@ def _jobs(place: Place, jobs: Sequence[Job], *, whole: bool) -> str:
     )
 
 
+def _failing(packages: Sequence[Failing]) -> str:
+    rows = "".join(
+        f'<tr><th scope="row" class="name" data-label="Package"><span>{_e(each.job)} '
+        f'<span class="dim">{_e(each.correlation_id)}</span></span></th>'
+        f'<td class="n" data-label="Tries">{each.tries}</td>'
+        f'<td data-label="Last try">{_time(each.at)}</td>'
+        f'<td class="error" data-label="Error"><span>{_e(each.error)}</span></td></tr>'
+        for each in packages
+    )
+    head = "".join(
+        f'<th scope="col"{" class=n" if text == "Tries" else ""}>{text}</th>'
+        for text in ("Package", "Tries", "Last try", "Error")
+    )
+    return (
+        '<h2 class="failed">Packages that fail</h2>'
+        f'<table class="stack"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        f'<p class="dim small">In the last {operating.HOURS} hours, and not exported since.</p>'
+    )
+
+
 def _number(number: int, whole: bool) -> str:
     return f"{'' if whole else '≥ '}{number:,}"
+
+
+# -- what came lately -----------------------------------------------------------------------------
+
+
+def lately(place: Place, ended: Sequence[Ended], job: str) -> str:
+    """What ended last, the newest first."""
+    rows = []
+    for each in ended:
+        name = _e(blobs.unstamped(each.name))
+        if each.container:
+            link = place.link("file", **{"in": each.container, "name": each.name})
+            name = f'<a href="{link}" title="{_e(each.name)}">{name}</a>'
+        message = _e(each.message_id) or '<span class="dim">–</span>'
+        error = f"<span>{_e(each.error)}</span>" if each.error else ""
+        rows.append(
+            f'<tr><td data-label="Ended">{_time(each.at)}</td>'
+            f'<td data-label="State">{_state(each.outcome)}</td>'
+            f'<th scope="row" class="name" data-label="Name">{name}</th>'
+            f'<td class="n" data-label="Took">{_duration(each.seconds)}</td>'
+            f'<td class="name small" data-label="Message id"><span>{message}</span></td>'
+            f'<td class="error{"" if error else " none"}" data-label="Error">{error}</td></tr>'
+        )
+    head = "".join(
+        f'<th scope="col"{" class=n" if text == "Took" else ""}>{text}</th>'
+        for text in ("Ended", "State", "Name", "Took", "Message id", "Error")
+    )
+    title = f"Lately: {job}" if job else "Lately"
+    table = (
+        f'<table class="stack"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    )
+    all_jobs = f' · <a href="{place.link("lately")}">All jobs</a>' if job else ""
+    body = (
+        f"<h1>{_e(title)}</h1>{table if rows else '<p>None.</p>'}"
+        f'<p class="dim small">What ended in the last {operating.HOURS} hours, the newest first, at most '
+        f"{operating.ROWS}. A file may have gone on since.{all_jobs}</p>"
+    )
+    return _page(place, title, "lately", body, {"job": job})
 
 
 # -- the list -------------------------------------------------------------------------------------
@@ -252,8 +328,8 @@ def listing(place: Place, wanted: Filter, found: Listing, jobs: Iterable[str]) -
     if found.next_token:
         more = place.link("files", **query, token=found.next_token)
         body.append(f'<p><a rel="next" href="{more}">Next page</a></p>')
-    refresh = not wanted.token
-    return _page(place, STATES[wanted.state], "files", "".join(body), refresh=refresh, query=query)
+    here = {**query, "token": wanted.token}
+    return _page(place, STATES[wanted.state], "files", "".join(body), here)
 
 
 def _query(wanted: Filter) -> dict[str, str]:
@@ -351,10 +427,31 @@ _ACTIONS: Final[Mapping[str, tuple[str, str, str]]] = {
     ),
     "refetch": (
         "Hand it over again",
-        "The package is copied beside itself under a fresh name, for whoever picks packages up.",
+        "The package is copied beside itself under a fresh name, for whoever picks packages up; in a job that "
+        "unzips, its files lie in a fresh folder of that name too.",
         "Copy it",
     ),
 }
+
+
+_TOLD: Final[Mapping[str, str]] = {
+    "replayedby": "Sent again by",
+    "replayedwhy": "Why",
+    "replayof": "Of",
+    "replayed": "On",
+    "copiedby": "Handed over again by",
+    "copiedwhy": "Why",
+    "copyof": "Of",
+    "copied": "On",
+}
+"""What `replaying` tells in the metadata of what it makes; a file has the one kind or the other."""
+
+
+def _told(theirs: Mapping[str, str]) -> dict[str, str]:
+    """Metadata that is not a file's record, what is ours in words and first."""
+    ours = {label: unquote(theirs[key]) for key, label in _TOLD.items() if key in theirs}
+    rest = {key: value for key, value in sorted(theirs.items()) if key not in _TOLD}
+    return {**ours, **rest}
 
 
 def file(place: Place, found: Detail, by: str) -> str:
@@ -363,8 +460,7 @@ def file(place: Place, found: Detail, by: str) -> str:
     body = [f"<h1>{_e(row.name)}</h1>", f"<p>{_state(row.state)} in {_e(row.container)}</p>"]
     if row.error:
         body.append(f'<p class="note bad">{_e(row.error)}</p>')
-    todo = found.report.get("todo") or TODO.get(row.reason)
-    if todo:
+    if todo := found.todo:
         body.append(f"<p><strong>What to do:</strong> {_e(todo)}</p>")
         if "Manage messages" in todo:  # no address of that form is documented
             body.append(
@@ -402,7 +498,7 @@ def file(place: Place, found: Detail, by: str) -> str:
         else "",
         "Next look": _when(record.due),
         "SHA-256": record.sha256 or found.file.theirs.get("sha256", ""),
-        **{key: value for key, value in sorted(found.file.theirs.items()) if key != "sha256"},
+        **{key: value for key, value in _told(found.file.theirs).items() if key != "sha256"},
     }
     items = "".join(
         f"<dt>{_e(key)}</dt><dd>{_e(value)}</dd>" for key, value in facts.items() if value
@@ -428,12 +524,8 @@ def file(place: Place, found: Detail, by: str) -> str:
 
 def _action(place: Place, found: Detail, name: str, by: str) -> str:
     title, text, button = _ACTIONS[name]
-    warning = ""
-    if name == "resend" and found.row.state == "held":
-        warning = (
-            '<p class="note">Nobody knows yet whether D365 has this file. Look under Manage messages for the '
-            f"external identifier {_e(found.row.external_id)} first: sent twice, it is posted twice.</p>"
-        )
+    risk = replaying.risk(found.file) if name == "resend" else ""
+    warning = f'<p class="note">{_e(risk)}</p>' if risk else ""
     message_id = (
         f'<div><label for="{name}-message">Message id in D365 (GUID)</label>'
         f'<input type="text" id="{name}-message" name="message_id" required autocomplete="off"></div>'
@@ -480,20 +572,25 @@ def _said_by_d365(report: Mapping[str, Any]) -> list[str]:
 # -- the rest -------------------------------------------------------------------------------------
 
 
-def message(place: Place, title: str, text: str) -> str:
-    """A page that says one thing, such as why something was not done."""
-    return _page(
-        place,
-        title,
-        "message",
-        f'<h1>{_e(title)}</h1><p class="note bad" role="alert">{_e(text)}</p>',
-    )
+def message(
+    place: Place,
+    title: str,
+    text: str,
+    view: str = "message",
+    query: Mapping[str, str] | None = None,
+) -> str:
+    """A page that says one thing, such as why something was not done.
+
+    In place of a `view` with its `query` it loads anew as that does, so that a screen on a wall goes on.
+    """
+    body = f'<h1>{_e(title)}</h1><p class="note bad" role="alert">{_e(text)}</p>'
+    return _page(place, title, view, body, query)
 
 
 _DONE: Final[Mapping[str, tuple[str, str]]] = {
     "resend": ("It goes to D365 again, as a new version of", "processing"),
     "receive": ("It is tracked under its message id:", "processing"),
-    "dismiss": ("Dismissed:", "failed"),
+    "dismiss": ("Dismissed:", "dismissed"),
     "refetch": ("The package lies there once more, as", "exported"),
 }
 

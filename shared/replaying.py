@@ -15,13 +15,17 @@ from typing import Any, Final, Literal
 from urllib.parse import quote
 from uuid import uuid4
 
-from shared import blobs, clock, importing, operating
+from azure.core.exceptions import AzureError
+
+from shared import blobs, clock, exporting, importing, operating
 from shared.blobs import File, Record
-from shared.bridge import Bridge
+from shared.bridge import Bridge, explained
 from shared.d365 import MessageId
 from shared.errors import D365Error, Rejected
+from shared.packages import InvalidPackage
 from shared.telemetry import redact, report
 from shared.tracing import trace_of
+from shared.transfer import OtherContent
 
 Resolution = Literal["resending", "received", "dismissed"]
 
@@ -32,7 +36,7 @@ _GUID: Final = re.compile(r"\{?([0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]
 
 
 class NotDone(ValueError):
-    """What was asked was not done, and nothing was changed. The text says why, and what to do."""
+    """What was asked was not done, and nothing was changed unless the text says so; why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -148,25 +152,39 @@ def receive(bridge: Bridge, order: Order) -> None:
 
 
 def _verify(bridge: Bridge, file: File, message_id: MessageId) -> None:
-    """Raises `NotDone` unless D365 knows the message, and says nothing against its being this file."""
+    """Raises `NotDone` unless D365 has the message in the file's job, under the file's external identifier."""
+    record = file.record
+    job = bridge.settings.jobs.import_job(record.job)
+    if job is None:
+        raise NotDone(
+            f"the jobs file has no job {record.job!r} any more, so D365 can't be asked whose message that is: "
+            "put the job back, deploy, and say so once more"
+        )
     try:
         bridge.d365.message_status(message_id)
     except Rejected as error:
         raise NotDone(f"D365 does not know that message id ({error})") from error
     except D365Error as error:
         raise NotDone(f"D365 can't be asked about that message id now ({error})") from error
-    job = bridge.settings.jobs.import_job(file.record.job)
-    if job is None:
-        return
     try:
         state = bridge.d365.job_status(job.activity_id, message_id).get("DataJobStatus")
-    except D365Error:
-        return  # not every message has one
+    except Rejected as error:
+        raise NotDone(
+            f"D365 does not have that message in this file's job {job.name!r} ({error}): take the id that "
+            f"Manage messages shows there beside {record.externalid!r}"
+        ) from error
+    except D365Error as error:
+        raise NotDone(f"D365 can't be asked now of which file that message is ({error})") from error
     external_id = state.get("ExternalIdentifier") if isinstance(state, dict) else None
-    if external_id and external_id != file.record.externalid:
+    if not external_id:
+        raise NotDone(
+            "D365 does not say of which file that message is. Where Manage messages shows it beside "
+            f"{record.externalid!r}, D365 has this file: dismiss it, and see there how it ends"
+        )
+    if external_id != record.externalid:
         raise NotDone(
             f"that message is of another file: D365 has it as {external_id!r}, this one was sent as "
-            f"{file.record.externalid!r}"
+            f"{record.externalid!r}"
         )
 
 
@@ -188,7 +206,8 @@ def dismiss(bridge: Bridge, order: Order) -> None:
 
 
 def refetch(bridge: Bridge, order: Order) -> str:
-    """Copy a package that was exported before to a fresh name beside it: that name. Raises `NotDone`.
+    """Copy a package that was exported before to a fresh name beside it, with its files where the job unzips:
+    that name. Raises `NotDone`.
 
     From our own blob: D365 gives a package that was acknowledged no second time.
     """
@@ -206,6 +225,9 @@ def refetch(bridge: Bridge, order: Order) -> str:
     }
     if not blobs.copy_fresh(bridge.account, file, fresh, told):
         raise NotDone(f"{fresh} is there already, or {file.name} has just changed: look again")
+    folder = file.name.partition("/")[0]
+    if any(job.unzip for job in bridge.settings.jobs.exports if job.name == folder):
+        _unzip(bridge, fresh, file.size)
     report(
         "package.copied",
         job=file.record.job,
@@ -216,6 +238,18 @@ def refetch(bridge: Bridge, order: Order) -> str:
         why=redact(order.why),
     )
     return fresh
+
+
+def _unzip(bridge: Bridge, package: str, size: int) -> None:
+    """Raises `NotDone`."""
+    now, limit = clock.monotonic(), bridge.settings.function_timeout.total_seconds()
+    blob = bridge.account.blobs.get_blob_client(blobs.EXPORTS, package)
+    try:
+        exporting.unzip(bridge.account, blob, size, exporting.Times(now, now + 0.9 * limit))
+    except (D365Error, AzureError, InvalidPackage, OtherContent) as error:
+        raise NotDone(
+            f"{package} is there, but not all of its files are ({explained(error)}): do it once more"
+        ) from error
 
 
 ACTIONS: Final[Mapping[str, Callable[[Bridge, Order], str | None]]] = {
@@ -235,6 +269,22 @@ def possible(file: File) -> list[str]:
     resend = [] if _received(file) else ["resend"]
     held = ["receive"] if file.record.state == "held" else []
     return [*resend, *held, *([] if file.record.resolution == "dismissed" else ["dismiss"])]
+
+
+def risk(file: File) -> str:
+    """What a person must know before the file is sent again, "" where D365 has surely nothing of it."""
+    record = file.record
+    if record.state == "held":
+        return (
+            "Nobody knows yet whether D365 has this file. Look under Manage messages for the external "
+            f"identifier {record.externalid} first: sent twice, it is posted twice."
+        )
+    if record.messageid:
+        return (
+            f"D365 has this file already, as the message {record.messageid}. Look under Manage messages first "
+            "what came of it: what is in is posted twice if the file is sent again as it is."
+        )
+    return ""
 
 
 def _received(file: File) -> bool:

@@ -79,7 +79,7 @@ def load(environment: Mapping[str, str] = os.environ, app: Path | None = None) -
     """Read the settings and the jobs file that they name.
 
     `app` is the folder of host.json and of a relative JOBS_FILE. Raises `InvalidSettings` with every
-    mistake of the settings, and `jobs.InvalidJobs` with every mistake of the jobs file.
+    mistake of the settings and of the jobs file, and `jobs.InvalidJobs` where that alone is wrong.
     """
     app = app or Path(__file__).resolve().parent.parent
     mistakes: list[str] = []
@@ -90,11 +90,56 @@ def load(environment: Mapping[str, str] = os.environ, app: Path | None = None) -
     if not parallelism.isdecimal() or not 1 <= int(parallelism) <= 52:
         mistakes.append(f"EXPORT_PARALLELISM: must be a number from 1 to 52, not {parallelism}")
     registration = _registration(environment, mistakes)
+    mistakes += [
+        f"{name}: must be NCRONTAB with six fields (0 */5 * * * *), not {text}"
+        for name in ("EXPORT_SCHEDULE", "RECONCILE_SCHEDULE")
+        if (text := environment.get(name, "").strip()) and not _is_ncrontab(text)
+    ]
+    wrong = "app settings:" + "".join(f"\n  - {mistake}" for mistake in mistakes)
+    try:
+        served = jobs.load(app / (environment.get("JOBS_FILE", "").strip() or "jobs.json"))
+    except jobs.InvalidJobs as error:
+        if mistakes:
+            raise InvalidSettings(f"{wrong}\n{error}") from error
+        raise
     if mistakes:
-        raise InvalidSettings("app settings:" + "".join(f"\n  - {mistake}" for mistake in mistakes))
-    served = jobs.load(app / (environment.get("JOBS_FILE", "").strip() or "jobs.json"))
+        raise InvalidSettings(wrong)
     collector = bool(environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip())
     return Settings(url, storage, served, int(parallelism), timeout, collector, registration)
+
+
+_FIELDS: Final = (
+    (0, 59, ""),
+    (0, 59, ""),
+    (0, 23, ""),
+    (1, 31, ""),
+    (1, 12, "jan feb mar apr may jun jul aug sep oct nov dec"),
+    (0, 6, "sun mon tue wed thu fri sat"),
+)
+"""Of NCRONTAB: the least number, the greatest one, names (Microsoft Learn, "Timer trigger for Azure
+Functions")."""
+
+
+def _is_ncrontab(text: str) -> bool:
+    """Whether it has the form of a timer's schedule: with another the host does not start the app."""
+    fields = text.split()
+    return len(fields) == len(_FIELDS) and all(
+        _is_field(part, *of)
+        for field, of in zip(fields, _FIELDS, strict=True)
+        for part in field.split(",")
+    )
+
+
+def _is_field(part: str, least: int, greatest: int, names: str) -> bool:
+    """`*`, a value or a range of two, each perhaps with a step."""
+    span, slash, step = part.partition("/")
+    values = [] if span == "*" else span.split("-", 1)
+    return (not slash or bool(re.fullmatch("[1-9][0-9]?", step))) and all(
+        least <= int(value) <= greatest
+        if re.fullmatch("[0-9]{1,2}", value)
+        else value[:3].lower() in names.split()
+        for value in values
+    )
 
 
 def _registration(environment: Mapping[str, str], mistakes: list[str]) -> Registration | None:

@@ -12,7 +12,7 @@ from azure.core.exceptions import ResourceNotFoundError
 from local.azurite import Azurite, running_azurite
 from local.provisioning import provision
 from local.simulator import Simulator, identity_settings, running_simulator
-from shared import blobs, clock, importing, jobs, settings, tracking
+from shared import blobs, clock, importing, jobs, journal, settings, telemetry, tracking
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
 from shared.d365 import D365
@@ -107,6 +107,19 @@ def make_bridge(d365: Simulator, account: DataAccount, **changes: object) -> Bri
         timedelta(minutes=30),
     )
     return Bridge(found, D365(d365.base_url, new_credential), account)
+
+
+@pytest.fixture
+def noted(account: DataAccount, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataAccount]:
+    """A data account that keeps a journal of `JOBS`, each line at once, and has none yet."""
+    monkeypatch.setattr(journal, "EVERY", 0.0)
+    container = account.blobs.get_container_client(journal.JOURNAL)
+    if container.exists():
+        for found in container.list_blobs():
+            container.delete_blob(found.name)
+    journal.keep(account, jobs.parse(json.dumps(JOBS).encode()))
+    yield account
+    telemetry.listeners.clear()
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """The operator's guide against the code: whoever meets a code finds it there."""
 
+import ast
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,69 @@ def test_every_alert_is_explained_under_the_name_that_an_e_mail_has() -> None:
     assert {"file-failed", "dead-letters"} < rules
     assert set(found) == rules
     assert all(len(cells) == 2 and all(cells) for cells in found.values())
+
+
+def test_every_error_text_is_explained() -> None:
+    """Each text with which the D365 client raises an error, each code that the check tells apart."""
+    section = OPERATIONS.split("\n## Error texts\n")[1]
+    cells = re.findall(r"^\| (`.*?`) \|", section, re.MULTILINE)
+    explained = [code for cell in cells for code in re.findall(r"`([^`]+)`", cell)]
+    texts = list(error_texts(ROOT / "shared/d365.py"))
+    assert len(texts) > 15
+    checking = (ROOT / "shared/checking.py").read_text(encoding="utf-8")
+    codes = [
+        code
+        for line in re.findall(r"^ *case (.*):$", checking, re.MULTILINE)
+        for code in re.findall(r'"(\w+)"', line)
+    ]
+    assert "AuthenticationFailed" in codes
+    assert [text for text in texts if not any(matches(code, text) for code in explained)] == []
+    assert set(codes) <= set(explained)
+
+
+def error_texts(path: Path) -> Iterator[str]:
+    """The texts of the errors that a module makes, … for what is filled in."""
+    module = ast.parse(path.read_text(encoding="utf-8"))
+    for function in ast.walk(module):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        assigned = {
+            target.id: node.value
+            for node in ast.walk(function)
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        for node in ast.walk(function):
+            match node:
+                case ast.Call(
+                    func=ast.Name(id="Denied" | "Rejected" | "Unavailable" | "Uncertain"), args=args
+                ):
+                    yield template(args[1], assigned)
+                case ast.Return(value=ast.Call(args=[ast.JoinedStr() as text])):
+                    yield template(text, assigned)
+
+
+def template(text: ast.expr, assigned: Mapping[str, ast.expr]) -> str:
+    """A text of the source as a person sees it."""
+    match text:
+        case ast.Constant(value=str(value)):
+            return value
+        case ast.JoinedStr(values=values):
+            parts = (v.value if isinstance(v, ast.Constant) else "…" for v in values)
+            return "".join(map(str, parts))
+        case ast.BinOp(left=left):
+            return template(left, assigned)
+        case ast.Call(args=[inner]):
+            return template(inner, assigned)
+        case ast.Name(id=name) if name in assigned:
+            return template(assigned[name], assigned)
+    return "…"
+
+
+def matches(code: str, text: str) -> bool:
+    """Whether a code of the table is in a text, … for anything."""
+    return bool(re.match(".+".join(map(re.escape, code.split("…"))), text))
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)

@@ -124,8 +124,8 @@ def test_nothing_is_sent_again_by_accident(
     for name, change, status in (
         ("not confirmed", {"confirm": ""}, 400),
         ("another version", {"etag": '"0x1"'}, 409),
-        ("by nobody", {"by": " "}, 409),
-        ("for no reason", {"why": ""}, 409),
+        ("by nobody", {"by": " "}, 400),
+        ("for no reason", {"why": ""}, 400),
         ("what?", {"do": "erase"}, 400),
         ("not there", {"name": "journals/other.csv"}, 409),
     ):
@@ -194,7 +194,9 @@ def test_a_dismissed_file_stays_and_says_so(page: Page, account: DataAccount) ->
     drop(account, "journals/USMF/may.csv", BAD)
     row = page.failed()
     assert page.act(by(row, "dismiss")).status_code == 303
-    assert page.failed()["state"] == "dismissed"
+    (dismissed,) = page.json("files", state="dismissed")["files"]
+    assert (dismissed["name"], dismissed["state"]) == (row["name"], "dismissed")
+    assert not page.json("files", state="failed")["files"]
     (journals,) = (job for job in page.json("jobs")["jobs"] if job["name"] == "journals")
     assert journals["failed"] == 0
 
@@ -394,6 +396,9 @@ def test_a_script_sends_a_file_again_by_json(
     row = page.failed()
     d365.reject_text = b""
     order = {**by(row, "resend"), "confirm": True}
+    for lacks in ("by", "why", "name", "etag"):
+        answer = requests.post(f"{page.root}/api/act", json={**order, lacks: None}, timeout=60)
+        assert (answer.status_code, lacks in answer.json()["error"]) == (400, True)
     answer = requests.post(f"{page.root}/api/act", json=order, timeout=60)
     assert answer.json() == {"did": "resend", "name": "journals/USMF/may.csv"}
     again = requests.post(f"{page.root}/api/act", json=by(row, "resend"), timeout=60)

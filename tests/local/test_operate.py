@@ -1,10 +1,12 @@
 """`dev.py operate`: what a script and a person at a prompt get, and that neither does anything by accident."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -91,6 +93,37 @@ def test_a_person_is_shown_the_file_and_asked(
     assert only(account, FAILED).record.resolution == "dismissed"
 
 
+def test_what_came_last_and_how_far_a_search_went_is_told(
+    run: Run, account: DataAccount, noted: DataAccount, bridge: Bridge
+) -> None:
+    """Where it found nothing, too."""
+    importing.import_file(bridge, drop(noted, "journals/may.csv"))
+    work_queue(bridge)
+    assert run("lately").stdout.startswith("succeeded ")
+    (line,) = run("lately", "--job", "journals", "--json").stdout.splitlines()
+    assert json.loads(line)["name"].startswith("journals/may.")
+    assert run("lately", "--job", "vendors").stdout == ""
+    for number in range(operating.ROWS + 1):
+        drop(account, f"journals/{number:03}.csv")
+    assert run("list", "waiting").stderr.startswith("50 were looked at. There are more")
+
+
+def test_a_person_is_told_what_d365_has_already(
+    run: Run, rejected: blobs.File, bridge: Bridge, account: DataAccount
+) -> None:
+    """With what to do, before the question; of what D365 has surely not there is nothing to mind."""
+    answer = run("replay", "may.csv", "--why", "x").stdout
+    assert "What to do: See D365's errors" in answer
+    assert f"as the message {rejected.record.messageid}" in answer
+    assert "posted twice" not in run("dismiss", "may.csv", "--why", "x").stdout
+    importing.import_file(bridge, drop(account, "nowhere/june.csv"))
+    answer = run("replay", "june.csv", "--why", "x").stdout
+    assert ("What to do: Drop the file into the right folder" in answer, "Mind" in answer) == (
+        True,
+        False,
+    )
+
+
 def test_a_part_of_a_name_must_mean_one_file(run: Run, account: DataAccount) -> None:
     """Both are named, so that the person can choose."""
     for name in ("journals/a-may.csv", "journals/b-may.csv"):
@@ -140,6 +173,27 @@ def test_the_check_s_exit_code_says_whether_something_is_wrong(run: Run, d365: S
     assert (answer.returncode, wrong) == (1, ["event of a dropped file"])
     d365.registered = False
     assert "wrong      D365" in run("check", "--wait", "0").stdout
+
+
+def test_the_settings_of_an_app_in_azure_mean_your_own_sign_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The app's managed identity is not to be had here; a client secret or the demo's identity is."""
+    identity = {"DataStorage__clientId": "m", "AZURE_CLIENT_ID": "m"}
+
+    def loaded(**values: str) -> dict[str, str]:
+        (tmp_path / "app.json").write_text(json.dumps({"Values": values}))
+        with mock.patch.dict("os.environ"):
+            for name in (*identity, "IDENTITY_ENDPOINT"):
+                os.environ.pop(name, None)
+            operate._load(tmp_path / "app.json")
+            return {name: os.environ[name] for name in values if name in os.environ}
+
+    assert loaded(**identity, D365_URL="https://x") == {"D365_URL": "https://x"}
+    secret = {"AZURE_CLIENT_ID": "c", "AZURE_CLIENT_SECRET": "s"}
+    assert loaded(**secret) == secret
+    demo = {**identity, "IDENTITY_ENDPOINT": "http://127.0.0.1:1"}
+    assert loaded(**demo) == demo
 
 
 def test_wrong_settings_are_told_without_a_traceback(run: Run, tmp_path: Path) -> None:

@@ -73,6 +73,16 @@ def test_a_template_that_is_not_used_is_told() -> None:
     assert "  PackageTemplate: not taken, the files are packages already" in result.notes
 
 
+def test_options_of_sftp_are_told_together_without_a_secret() -> None:
+    """The storage account's own SFTP stands for them, or a copy job."""
+    sftp = {"UseSftpInbound": "True", "SftpInboundHost": "files.example", "SftpInboundPort": "22"}
+    sftp |= {"SftpInboundPassword": "q83v", "UseSftpOutbound": "False", "SftpOutboundHost": ""}
+    (line,) = [n for n in scheduler.convert([upload(**sftp)]).notes if "Sftp" in n]
+    keys = "UseSftpInbound, SftpInboundHost, SftpInboundPort, SftpInboundPassword, UseSftpOutbound"
+    assert line.startswith(f"  {keys}: let the partners use the storage account's own SFTP")
+    assert "q83v" not in line
+
+
 def test_no_secret_is_told() -> None:
     """Neither in the jobs file nor in the notes."""
     result = converted("Schedule.xml")
@@ -174,6 +184,8 @@ _KEYS = sorted(
         "InputFilesArePackages",
         "GetImportTargetErrorKeysFile",
         "Unheard",
+        "UseSftpInbound",
+        "SftpOutboundRemoteFolder",
         "DownloadSuccessDir",
     }
 )

@@ -3,32 +3,44 @@
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from html import escape
+from uuid import uuid4
 
 import pytest
+from azure.core.exceptions import ServiceRequestError
+from azure.storage.blob import (
+    AccountSasPermissions,
+    BlobClient,
+    BlobServiceClient,
+    ResourceTypes,
+    generate_account_sas,
+)
 
+from local.samples import VENDORS, Part, package
 from local.simulator import Simulator
-from shared import blobs, clock, importing, journal, operating, pages, telemetry
-from shared.blobs import FAILED, DataAccount
+from shared import (
+    answering,
+    blobs,
+    clock,
+    exporting,
+    importing,
+    journal,
+    operating,
+    pages,
+    replaying,
+    telemetry,
+)
+from shared.answering import Asked
+from shared.blobs import EXPORTS, FAILED, IMPORTS, SUCCEEDED, DataAccount
 from shared.bridge import Bridge
 from shared.errors import Rejected
 from shared.journal import JOURNAL
 from shared.operating import Filter
 from shared.pages import Place
-from tests.conftest import drop, work_queue
+from shared.replaying import NotDone, Order
+from tests.conftest import EXPORT_ID, drop, work_queue
 
 PLACE = Place("/api/operate", "", "https://d365.example.com")
-
-
-@pytest.fixture
-def noted(account: DataAccount, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataAccount]:
-    """A data account that keeps a journal, each line at once, and has none yet."""
-    monkeypatch.setattr(journal, "EVERY", 0.0)
-    if account.blobs.get_container_client(JOURNAL).exists():
-        for found in account.blobs.get_container_client(JOURNAL).list_blobs():
-            account.blobs.get_blob_client(JOURNAL, found.name).delete_blob()
-    journal.keep(account)
-    yield account
-    telemetry.listeners.clear()
 
 
 def test_pages_together_show_each_file_once(
@@ -69,7 +81,8 @@ def test_a_filter_reads_no_more_than_its_limit(
 
 def test_a_file_is_found_by_the_name_that_the_page_shows(bridge: Bridge) -> None:
     """Without its stamp, with its suffix; and by the stamped one too."""
-    dropped = ("unknown/a.b.csv", "unknown/a.csv", "unknown/a.csv.bak", "unknown/a")
+    # y, since a stamp ends with a hexadecimal digit
+    dropped = ("unknown/y.b.csv", "unknown/y.csv", "unknown/y.csv.bak", "unknown/y")
     for name in dropped:
         drop(bridge.account, name)
         importing.import_file(bridge, name)
@@ -78,11 +91,11 @@ def test_a_file_is_found_by_the_name_that_the_page_shows(bridge: Bridge) -> None
     def paths(name: str) -> set[str]:
         return {row.path for row in operating.files(bridge, Filter("failed", name=name)).rows}
 
-    assert paths("A.CSV") == {"unknown/a.csv", "unknown/a.csv.bak"}
-    assert paths("unknown/a.csv") == {"unknown/a.csv", "unknown/a.csv.bak"}
-    assert paths("unknown/a.b") == paths(wanted.name) == paths(wanted.name[8:]) == {dropped[0]}
-    assert paths("unknown/a") == paths("unknown/") == set(dropped)
-    assert paths("unknown/a.bc") == set()
+    assert paths("Y.CSV") == {"unknown/y.csv", "unknown/y.csv.bak"}
+    assert paths("unknown/y.csv") == {"unknown/y.csv", "unknown/y.csv.bak"}
+    assert paths("unknown/y.b") == paths(wanted.name) == paths(wanted.name[8:]) == {dropped[0]}
+    assert paths("unknown/y") == paths("unknown/") == set(dropped)
+    assert paths("unknown/y.bc") == set()
 
 
 def test_a_date_is_a_whole_day(bridge: Bridge, account: DataAccount) -> None:
@@ -179,6 +192,79 @@ def test_of_a_busy_hour_the_end_is_shown_and_that_is_said(
     assert f'data-label="24 hours">≥ {len(found.entries)}<' in shown
 
 
+def test_what_came_last_stands_first(
+    noted: DataAccount, bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files and packages, each with a link to where it lies, or its error; of one job alone, too."""
+    d365.add_package(EXPORT_ID, package("Vendors", [Part(VENDORS, 1)]))
+    exporting.export_packages(bridge)
+    for name, data in (("journals/may.csv", b"1"), ("journals/june.csv", b"REJECT")):
+        importing.import_file(bridge, drop(noted, name, data))
+        work_queue(bridge)
+    found = operating.lately(bridge)
+    assert [(e.outcome, e.container) for e in found] == [
+        ("failed", FAILED),
+        ("succeeded", SUCCEEDED),
+        ("exported", EXPORTS),
+    ]
+    assert [each.outcome for each in operating.lately(bridge, "vendors")] == ["exported"]
+    shown = pages.lately(PLACE, found, "")
+    assert shown.index("june.csv") < shown.index("may.csv") < shown.index("vendors/")
+    for each in found:
+        assert f'href="{PLACE.link("file", **{"in": each.container, "name": each.name})}"' in shown
+    assert d365.reject_errors[0] in shown
+    monkeypatch.setattr(operating, "ROWS", 2)
+    assert operating.lately(bridge) == found[:2]
+
+
+def test_dismissed_files_are_listed_by_themselves(
+    bridge: Bridge, account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not among those that wait for a person, however many lie before them."""
+    for number in range(6):
+        importing.import_file(bridge, drop(account, f"unknown/{number}.csv"))
+    for file in list(blobs.listed(account, FAILED))[:5]:
+        replaying.dismiss(bridge, Order(file.name, file.etag, "Ada", "none of ours"))
+
+    def paths(state: str) -> list[str]:
+        return [row.path for row in operating.files(bridge, Filter(state)).rows]
+
+    monkeypatch.setattr(operating, "ROWS", 2)
+    assert paths("failed") == ["unknown/5.csv"]
+    assert paths("held") == []
+    assert paths("dismissed") == [f"unknown/{number}.csv" for number in range(5)]
+    assert pages.overview(PLACE, operating.overview(bridge)).count("unknown/</a> (1)") == 1
+
+
+def test_a_package_that_keeps_failing_is_seen_until_it_is_exported(
+    noted: DataAccount, bridge: Bridge, d365: Simulator
+) -> None:
+    """With its id and its error, also after runs that found nothing; and each run that failed in its colour."""
+    broken = d365.add_package(EXPORT_ID, b"no zip")
+    d365.reoffer_seconds = 0
+    for _ in range(2):
+        exporting.export_packages(bridge)
+    found = operating.overview(bridge)
+    (vendors,) = (job for job in found.jobs if job.name == "vendors")
+    assert (vendors.last_text, vendors.last_outcome) == ("0 packages, 1 failed", "failed")
+    assert 'class="error failed">0 packages, 1 failed<' in pages.overview(PLACE, found)
+    (failing,) = operating.failing(found.recent)
+    assert (failing.job, failing.correlation_id, failing.tries) == (
+        "vendors",
+        broken.correlation_id,
+        2,
+    )
+    assert {each.name for each in operating.ended(found.recent)} == {broken.correlation_id}
+    telemetry.report("export.finished", job="vendors", packages=0, failed=0, seconds=0)
+    shown = pages.overview(PLACE, operating.overview(bridge))
+    for text in (broken.correlation_id, escape(failing.error), "Packages that fail"):
+        assert text in shown
+    telemetry.report(
+        "package.acknowledged", job="vendors", correlationId=broken.correlation_id, blob="x.zip"
+    )
+    assert "Packages that fail" not in pages.overview(PLACE, operating.overview(bridge))
+
+
 def test_one_job_s_many_files_do_not_hide_another_s(
     bridge: Bridge, account: DataAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,7 +276,13 @@ def test_one_job_s_many_files_do_not_hide_another_s(
 
     def failed() -> dict[str, tuple[int, bool]]:
         found = operating.overview(bridge)
-        assert found.elsewhere == {"failed": 2}
+        (alone,) = [name for name in found.elsewhere if name != "unknown/"]
+        assert found.elsewhere == {"unknown/": 1, alone: 1}
+        for name, path in (("unknown/", "unknown/x.csv"), (alone, "x.csv")):
+            (row,) = operating.files(bridge, Filter(name=name)).rows
+            assert row.path == path
+            link = f'href="{PLACE.link("files", name=name)}"'
+            assert link in pages.overview(PLACE, found)
         return {job.name: (job.failed, "failed" in job.at_least) for job in found.jobs}
 
     whole = {
@@ -228,6 +320,49 @@ def test_a_stamped_name_gives_back_its_path_and_time() -> None:
     assert blobs.dropped_at("j/may.99999999T999999Z-00000000.csv") is None
 
 
+@pytest.fixture
+def private(bridge: Bridge) -> Iterator[tuple[Bridge, BlobClient]]:
+    """A bridge whose credential signs no path, and a blob beside its containers."""
+    blobs_, queues = bridge.account.blobs, bridge.account.queues
+    sas = generate_account_sas(
+        str(blobs_.account_name),
+        blobs_.credential.account_key,
+        ResourceTypes(service=True, container=True, object=True),
+        AccountSasPermissions(read=True, write=True, delete=True, list=True, create=True),
+        datetime.now(UTC) + timedelta(hours=1),
+    )
+    account = DataAccount(BlobServiceClient(blobs_.url, sas), queues)
+    container = account.blobs.create_container(f"private-{uuid4()}")
+    blob = container.upload_blob("a/salaries.csv", b"1;2")
+    yield Bridge(bridge.settings, bridge.d365, account), blob
+    container.delete_container()
+
+
+def test_a_name_leads_to_no_other_container(private: tuple[Bridge, BlobClient]) -> None:
+    """Storage's answer to such a name would be another blob, which nobody asked for by its own name."""
+    bridge, blob = private
+    drop(bridge.account, "journals/may.csv")
+    before = blob.get_blob_properties()
+    path = f"{blob.container_name}/a/salaries.csv"
+    for name in (
+        f"../{path}",
+        f"x/../../{path}",
+        f"..\\{path}",
+        "journals/./may.csv",
+        "..",
+        ".",
+        "a\0b",
+    ):
+        assert operating.detail(bridge, FAILED, name) is None
+        assert operating.detail(bridge, IMPORTS, name) is None
+        with pytest.raises(NotDone, match="is not there"):
+            replaying.dismiss(bridge, Order(name, str(before.etag), "Eve", "curious"))
+    assert blob.get_blob_properties().etag == before.etag
+    for name in ("journals/..may.csv", "journals/may..csv", "journals/.may", "journals/a\\b.csv"):
+        drop(bridge.account, name)
+        assert operating.detail(bridge, IMPORTS, name)
+
+
 def test_a_held_file_s_page_leads_into_d365(bridge: Bridge, d365: Simulator) -> None:
     """Beside the advice to look under Manage messages; a file that D365 has refused needs no such look."""
     d365.add_fault("enqueue", "reset-after")
@@ -242,6 +377,69 @@ def test_a_held_file_s_page_leads_into_d365(bridge: Bridge, d365: Simulator) -> 
     )
     assert 'href="https://d365.example.com"' in held
     assert 'href="https://d365.example.com"' not in refused
+
+
+def test_whoever_sends_a_file_again_is_told_what_d365_has_of_it(
+    bridge: Bridge, d365: Simulator
+) -> None:
+    """Also where it ended there with errors, or with no end: some of its records may be in."""
+    drop(bridge.account, "journals/may.csv", b"REJECT")
+    importing.import_file(bridge, "journals/may.csv")
+    work_queue(bridge)
+    drop(bridge.account, "unknown/may.csv")
+    importing.import_file(bridge, "unknown/may.csv")
+    rejected, refused = (
+        pages.file(PLACE, found, "")
+        for file in blobs.listed(bridge.account, FAILED)
+        if (found := operating.detail(bridge, FAILED, file.name))
+    )
+    assert f"D365 has this file already, as the message {d365.received[0].message_id}" in rejected
+    assert rejected.count("posted twice") == 1
+    assert "posted twice" not in refused
+
+
+def test_a_screen_on_a_wall_goes_on_after_an_error(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What loads anew does so in its error's place too."""
+    monkeypatch.setattr(answering, "bridge", lambda: bridge)
+
+    def broken(*_: object) -> None:
+        raise ServiceRequestError("not reached")
+
+    for name in ("overview", "lately", "files"):
+        monkeypatch.setattr(operating, name, broken)
+    url = "https://app.example/api/operate"
+
+    def loads_anew(view: str, **query: str) -> bool:
+        asked = Asked("GET", f"{url}/{view}", view, {"view": "x", **query}, {}, b"")
+        answer = answering.page(asked)
+        assert (answer.status, "not reached" in answer.body) == (502, True)
+        return 'http-equiv="refresh"' in answer.body
+
+    assert loads_anew("")
+    assert loads_anew("lately")
+    assert not loads_anew("", refresh="off")
+    assert not loads_anew("files", state="held")
+    assert loads_anew("files", state="held", refresh="on")
+
+
+def test_who_sent_a_file_again_stands_on_its_page_in_words(bridge: Bridge) -> None:
+    """As it was typed, whatever a header can carry; and harmless."""
+    importing.import_file(bridge, drop(bridge.account, "unknown/ä.csv"))
+    (file,) = blobs.listed(bridge.account, FAILED)
+    replaying.resend(bridge, Order(file.name, file.etag, "Müller <b>", "100 % sure: ö & é"))
+    found = operating.detail(bridge, IMPORTS, "unknown/ä.csv")
+    assert found
+    shown = pages.file(PLACE, found, "")
+    for label, text in (
+        ("Sent again by", "Müller &lt;b&gt;"),
+        ("Why", "100 % sure: ö &amp; é"),
+        ("Of", file.name),
+        ("On", found.file.theirs["replayed"]),
+    ):
+        assert f"<dt>{label}</dt><dd>{text}</dd>" in shown
+    assert "replayed" not in shown
 
 
 def test_a_link_into_d365_leads_nowhere_else(bridge: Bridge, d365: Simulator) -> None:

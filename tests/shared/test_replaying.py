@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 from threading import Barrier
 from typing import Any
 
@@ -12,12 +13,22 @@ import pytest
 from azure.core.exceptions import ServiceResponseError
 from azure.core.pipeline.transport import RequestsTransport
 
+from local.samples import VENDORS, Part, package
 from local.simulator import Simulator
-from shared import blobs, clock, importing, operating, reconciling, replaying
-from shared.blobs import FAILED, IMPORTS, PROCESSING, SUCCEEDED, DataAccount
+from shared import blobs, clock, exporting, importing, jobs, operating, reconciling, replaying
+from shared.blobs import EXPORTS, FAILED, IMPORTS, PROCESSING, SUCCEEDED, DataAccount
 from shared.bridge import Bridge
 from shared.replaying import NotDone, Order
-from tests.conftest import contents, drop, make_bridge, only, work_queue
+from tests.conftest import (
+    EXPORT_ID,
+    JOBS,
+    PACKAGE_ID,
+    contents,
+    drop,
+    make_bridge,
+    only,
+    work_queue,
+)
 
 type Events = Callable[[str], list[dict[str, Any]]]
 
@@ -338,6 +349,49 @@ def test_a_received_file_is_tracked_to_its_end(
     assert len(d365.received) == 1
 
 
+def test_a_message_of_another_job_is_not_this_file_s(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """D365 knows it, but not in this job: nothing is believed that D365 does not say."""
+    drop(account, "packages/other.zip")
+    importing.import_file(bridge, "packages/other.zip")
+    file = held(bridge, d365)
+    (other,) = (r for r in d365.received if r.activity_id == PACKAGE_ID)
+    with pytest.raises(NotDone, match="not have that message in this file's job 'journals'"):
+        replaying.receive(bridge, order(file, message_id=other.message_id))
+    assert only(account, FAILED).etag == file.etag
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ({"status": 200, "body": "{}"}, "does not say of which file"),
+        ({"status": 200, "body": '{"DataJobStatus": {"ExternalIdentifier": ""}}'}, "dismiss it"),
+        ({"status": 403}, "can't be asked now of which file"),
+        ({"status": 503, "headers": {"Retry-After": "99"}}, "can't be asked now of which file"),
+    ],
+)
+def test_what_d365_does_not_confirm_is_not_believed(
+    bridge: Bridge, d365: Simulator, account: DataAccount, answer: dict[str, Any], says: str
+) -> None:
+    """The right id, but D365 does not say that it is this file's."""
+    file = held(bridge, d365)
+    d365.add_fault("job_status", "answer", times=-1, **answer)
+    with pytest.raises(NotDone, match=says):
+        replaying.receive(bridge, order(file, message_id=d365.received[0].message_id))
+    assert only(account, FAILED).etag == file.etag
+
+
+def test_a_held_file_whose_job_is_gone_waits_for_its_job(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """D365 can only be asked about messages of a job."""
+    file = held(bridge, d365)
+    renamed = make_bridge(d365, account, name="renamed")
+    with pytest.raises(NotDone, match="has no job 'journals' any more"):
+        replaying.receive(renamed, order(file, message_id=d365.received[0].message_id))
+
+
 def test_when_d365_can_t_be_asked_a_held_file_stays_held(
     bridge: Bridge, d365: Simulator, account: DataAccount
 ) -> None:
@@ -355,6 +409,49 @@ def test_a_failed_file_can_t_be_called_received(bridge: Bridge, d365: Simulator)
     file = fail_one(bridge)
     with pytest.raises(NotDone, match="is not held"):
         replaying.receive(bridge, order(file, message_id=d365.received[0].message_id))
+
+
+@pytest.fixture
+def unzipping(bridge: Bridge, d365: Simulator) -> Bridge:
+    """A bridge with an export job that unzips, and one package exported."""
+    raw = json.loads(json.dumps(JOBS))
+    raw["exports"][0]["unzip"] = True
+    found = replace(bridge.settings, jobs=jobs.parse(json.dumps(raw).encode()))
+    d365.add_package(EXPORT_ID, package("Vendors", [Part(VENDORS, 20)]))
+    made = Bridge(found, bridge.d365, bridge.account)
+    exporting.export_packages(made)
+    return made
+
+
+def exported(account: DataAccount) -> blobs.File:
+    """The package, not its files."""
+    (file,) = (each for each in blobs.listed(account, EXPORTS) if each.name.endswith(".zip"))
+    return file
+
+
+def test_a_package_of_a_job_that_unzips_is_handed_over_with_its_files(
+    unzipping: Bridge, account: DataAccount
+) -> None:
+    """In a fresh folder, for the programs that read folders."""
+    file = exported(account)
+    before = contents(account, EXPORTS)
+    folder = file.name.removesuffix(".zip")
+    fresh = replaying.refetch(unzipping, order(file)).removesuffix(".zip")
+    assert len(before) > 1
+    assert contents(account, EXPORTS) == before | {
+        name.replace(folder, fresh): data for name, data in before.items()
+    }
+
+
+def test_a_package_whose_files_can_t_be_written_is_told(
+    unzipping: Bridge, account: DataAccount, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no success, and is not reported as one."""
+    hours = count(0, 3600)
+    monkeypatch.setattr(clock, "monotonic", lambda: next(hours))
+    with pytest.raises(NotDone, match=r"not all of its files are .*do it once more"):
+        replaying.refetch(unzipping, order(exported(account)))
+    assert not events("package.copied")
 
 
 def test_secrets_in_a_reason_are_not_kept(

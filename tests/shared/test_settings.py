@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shared import settings
+from shared import jobs, settings
 
 GOOD = {
     "D365_URL": "https://contoso.operations.dynamics.com/",
@@ -48,6 +48,60 @@ def test_all_mistakes_are_told_at_once(app: Path) -> None:
         "AzureFunctionsJobHost__functionTimeout",
     ):
         assert name in str(caught.value)
+
+
+def test_mistakes_of_the_jobs_file_are_told_with_those_of_the_settings(app: Path) -> None:
+    """And its own alone where the settings are right."""
+    (app / "jobs.json").write_text('{"imports": [{"name": "a/b"}], "more": 1}')
+    mistakes = ("imports[0].name: must be", "imports[0].activityId: missing", "more: unknown")
+    with pytest.raises(settings.InvalidSettings) as caught:
+        settings.load({**GOOD, "D365_URL": "", "EXPORT_SCHEDULE": "every day"}, app)
+    for text in ("D365_URL: missing", "EXPORT_SCHEDULE: must be NCRONTAB", *mistakes):
+        assert text in str(caught.value)
+    with pytest.raises(jobs.InvalidJobs):
+        settings.load(GOOD, app)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        "every day",
+        "*/5 * * * *",
+        "0 */5 * * * * *",
+        "60 * * * * *",
+        "0 0 24 * * *",
+        "0 0 0 0 * *",
+        "0 0 0 1 13 *",
+        "0 0 0 * * 7",
+        "0 */0 * * * *",
+        "0 1- * * * *",
+        "0 , * * * *",
+        "0 ? * * * *",
+        "0 0 0 * * noday",
+        "00:05:00",
+    ],
+)
+def test_a_schedule_that_the_host_would_not_take_is_told(schedule: str, app: Path) -> None:
+    """Before the host refuses to start the app."""
+    for name in ("EXPORT_SCHEDULE", "RECONCILE_SCHEDULE"):
+        with pytest.raises(settings.InvalidSettings, match=f"{name}: must be NCRONTAB"):
+            settings.load({**GOOD, name: schedule}, app)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        "",
+        " 0 */5 * * * * ",
+        "30 */5 * * * *",
+        "0 0 0 1 1 *",
+        "0 0 9-17/2 * * 1-5",
+        "0 5,10,55 * 1-15,31 Jan,July Mon-Fri",
+    ],
+)
+def test_a_schedule_may_be_all_that_ncrontab_is(schedule: str, app: Path) -> None:
+    """Lists, ranges, steps and names; none stands for the default."""
+    settings.load({**GOOD, "EXPORT_SCHEDULE": schedule, "RECONCILE_SCHEDULE": schedule}, app)
 
 
 @pytest.mark.parametrize(
