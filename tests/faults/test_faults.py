@@ -34,6 +34,13 @@ def test_a_crash_loses_nothing_and_doubles_nothing(
     assert [result for result in results if result.violations] == []
 
 
+def test_the_blocks_of_a_package_are_crash_points(matrix: crashes.Matrix) -> None:
+    """They are staged by a pool's threads, on which nothing of the app's own code runs."""
+    points = crashes.crash_points(matrix.requests(crashes.EXPORT))
+    blocks = [(point.nth, point.when) for point in points if "(block)" in point.request]
+    assert blocks == [(1, "before"), (1, "after"), (2, "before"), (2, "after")]
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("seed", "seconds"), [(7, 12), (15, 4)], ids=["side by side", "ordered"])
 def test_a_random_schedule_ends_in_order(seed: int, seconds: float) -> None:
