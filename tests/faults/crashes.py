@@ -19,6 +19,7 @@ from local.azurite import Azurite
 from local.hosting import RunningHost, running_host
 from local.samples import VENDORS, Part, package, write_large_package
 from local.simulator import Simulator, running_simulator
+from tests.faults import people
 from tests.faults.world import OFTEN, World
 
 WIRE = (sys.executable, "-m", "tests.faults.wire")
@@ -114,6 +115,8 @@ FLOWS = (
     Flow("import, template", _file, template=True),
     Flow("status", _bad_file, only_after="GetMessageStatus"),
     Flow("reconcile", _file, _reconcile, events=False),
+    Flow("ordered", _files, ordered=True),
+    Flow("replay", people.trouble, tend=people.tend, also=people.untended),
 )
 
 

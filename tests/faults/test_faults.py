@@ -17,7 +17,7 @@ ONE_EACH = {each.invariant.split()[0]: each for each in reversed(mutants.MUTANTS
 @pytest.fixture(scope="module")
 def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[crashes.Matrix]:
     """One Azurite with an account for each crash."""
-    names = crashes.accounts(120)
+    names = crashes.accounts(200)
     folder = tmp_path_factory.mktemp("crashes")
     with running_azurite(more_accounts=names) as running:
         yield crashes.Matrix(running, names, folder)
