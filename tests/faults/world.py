@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from urllib.parse import unquote
 from uuid import UUID
@@ -154,7 +155,7 @@ class World:
         return [
             order.Turn(
                 name,
-                self.there.get(name, 0.0),
+                self.there.get(name, inf),
                 clock.parse(files[0].record.claimed).timestamp() if files else 0.0,
                 # One whose end D365 never told was in doubt, and is over as soon as it is filed.
                 [(r.began, r.ended or r.taken) for r in self.receipts(self.dropped[name])],
