@@ -47,6 +47,9 @@ HIDDEN: Final = 600
 
 BLOB_POLL: Final = 0.5
 
+USER_AGENT: Final = "trigger-host"
+"""Begins the `User-Agent` of the host's own requests, by which they are told from the app's."""
+
 
 class Settings:
     """App settings and host.json, with the settings that override it (`AzureFunctionsJobHost__a__b`)."""
@@ -96,8 +99,8 @@ def connect(connection: str) -> tuple[BlobServiceClient, QueueServiceClient]:
     """The storage of a connection: a connection string, or service URIs with an identity."""
     if text := os.environ.get(connection):
         return (
-            BlobServiceClient.from_connection_string(text, retry_total=0),
-            QueueServiceClient.from_connection_string(text, retry_total=0),
+            BlobServiceClient.from_connection_string(text, retry_total=0, user_agent=USER_AGENT),
+            QueueServiceClient.from_connection_string(text, retry_total=0, user_agent=USER_AGENT),
         )
     try:
         uris = [os.environ[f"{connection}__{kind}ServiceUri"] for kind in ("blob", "queue")]
@@ -108,8 +111,8 @@ def connect(connection: str) -> tuple[BlobServiceClient, QueueServiceClient]:
         ManagedIdentityCredential(client_id=client_id) if client_id else DefaultAzureCredential()
     )
     return (
-        BlobServiceClient(uris[0], credential=credential, retry_total=0),
-        QueueServiceClient(uris[1], credential=credential, retry_total=0),
+        BlobServiceClient(uris[0], credential=credential, retry_total=0, user_agent=USER_AGENT),
+        QueueServiceClient(uris[1], credential=credential, retry_total=0, user_agent=USER_AGENT),
     )
 
 

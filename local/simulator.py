@@ -86,6 +86,12 @@ class Received:
     headers: dict[str, str]
     statuses: deque[str]
     errors: list[str]
+    began: float
+    """When its first byte was waited for; like the other times as `time.time()` says it."""
+    taken: float
+    """When all of it was there."""
+    ended: float = 0.0
+    """When its final status was first told; 0 while nobody was."""
     execution_id: str = field(default_factory=lambda: f"DMF-{uuid4().hex[:12].upper()}")
     status: str = "Enqueued"
     polls: int = 0
@@ -446,6 +452,7 @@ class Simulator:
             await exchange.drain()
             await exchange.error(404, f"The data job {activity_id} does not exist.")
             return
+        began = time.time()
         digest, length, kept = hashlib.sha256(), 0, bytearray()
         announced = exchange.headers.get("content-length")
         try:
@@ -479,6 +486,8 @@ class Simulator:
             headers=exchange.record.headers if exchange.record else {},
             statuses=deque(ends),
             errors=list(self.reject_errors) if rejected else [],
+            began=began,
+            taken=time.time(),
         )
         self.received.append(received)
         body = self.message_id_form.format(received.message_id).encode()
@@ -499,6 +508,8 @@ class Simulator:
             received.status = received.statuses[0]
             if len(received.statuses) > 1:
                 received.statuses.popleft()
+            else:
+                received.ended = received.ended or time.time()
             await exchange.value(self.base_url, received.status)
         elif exchange.rest == "GetExecutionErrors":
             wanted = said.get("executionId")

@@ -30,23 +30,21 @@ def print_sends() -> list[str]:
 def print_crashes(every: int) -> list[str]:
     """The crash matrix."""
     print("\nCrash matrix: killed before and after each request, then settled\n")
-    names, wrong = crashes.accounts(400), []
-    with (
-        TemporaryDirectory(prefix="bridge-crashes-") as folder,
-        running_azurite(more_accounts=names) as azurite,
-    ):
-        matrix = crashes.Matrix(azurite, names, Path(folder))
-        for flow in crashes.FLOWS:
-            started, count = time.monotonic(), 0
-            for result in matrix.run(flow, every=every):
+    wrong: list[str] = []
+    for flow in crashes.FLOWS:
+        names, started, count = crashes.accounts(600), time.monotonic(), 0
+        with (
+            TemporaryDirectory(prefix="bridge-crashes-") as folder,
+            running_azurite(more_accounts=names) as azurite,
+        ):
+            for result in crashes.Matrix(azurite, names, Path(folder)).run(flow, every=every):
                 count += 1
                 place = f"{result.number:>3} {result.when:<6} {result.request}"
                 mark = "" if not result.violations else "   WRONG: " + "; ".join(result.violations)
                 print(f"  {result.flow:<15} {place:<78} {result.outcome}{mark}", flush=True)
                 wrong += [f"{result.flow}, {place}: {each}" for each in result.violations]
-            print(
-                f"  {flow.name}: {count} crashes, {time.monotonic() - started:.0f} s\n", flush=True
-            )
+        seconds = time.monotonic() - started
+        print(f"  {flow.name}: {count} crashes, {seconds:.0f} s\n", flush=True)
     return wrong
 
 

@@ -8,6 +8,7 @@ nothing is left to do the containers are compared with what D365 gave and took.
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -18,11 +19,22 @@ from local.azurite import Azurite
 from local.hosting import RunningHost, running_host
 from local.samples import VENDORS, Part, package, write_large_package
 from local.simulator import Simulator, running_simulator
+from tests.faults import people
 from tests.faults.world import OFTEN, World
 
 WIRE = (sys.executable, "-m", "tests.faults.wire")
 SETTLE_SECONDS = 120
 AT_ONCE = 6
+ALWAYS = ("/enqueue/", "/ack/", "(block)")
+"""Points that hold one of these are tried even where few are."""
+
+
+def _nothing(_: RunningHost) -> None:
+    return
+
+
+def _content(_: World, __: RunningHost) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -32,13 +44,28 @@ class Flow:
     name: str
     begin: Callable[[World], None]
     """What people and D365 do before the app starts."""
-    drive: Callable[[RunningHost], None]
+    drive: Callable[[RunningHost], None] = _nothing
+    tend: Callable[[World, RunningHost], bool] = _content
+    """What people do once the app has done all it can; False when nothing is left for them either."""
     when_uncertain: str = "hold"
     statuses: tuple[str, ...] = ("Processed",)
     events: bool = True
     template: bool = False
+    ordered: bool = False
     only_after: str = ""
     """Points before the first request that holds this are those of another flow."""
+    also: Callable[[World], list[str]] = lambda _: []
+    """What must hold at the end besides `World.violations`."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A request of the clean run: the `nth` of its description, the `number`th of all."""
+
+    number: int
+    request: str
+    nth: int
+    when: str
 
 
 @dataclass(frozen=True)
@@ -66,8 +93,9 @@ def _bad_file(world: World) -> None:
     world.drop("USMF/may.csv", f"1;REJECT;{world.number}".encode())
 
 
-def _nothing(_: RunningHost) -> None:
-    return
+def _files(world: World) -> None:
+    for name in ("file 3", "file 20", "file 10"):  # their order is the reverse
+        world.drop(f"USMF/{name}.csv", f"{name};{world.number}".encode())
 
 
 def _start(host: RunningHost, name: str) -> None:
@@ -79,13 +107,16 @@ def _reconcile(host: RunningHost) -> None:
     host.invoke("reconcile", wait=False)
 
 
+EXPORT = Flow("export", _packages, lambda host: _start(host, "export_packages"))
 FLOWS = (
-    Flow("export", _packages, lambda host: _start(host, "export_packages")),
-    Flow("import, hold", _file, _nothing),
-    Flow("import, resend", _file, _nothing, when_uncertain="resend"),
-    Flow("import, template", _file, _nothing, template=True),
-    Flow("status", _bad_file, _nothing, only_after="GetMessageStatus"),
+    EXPORT,
+    Flow("import, hold", _file),
+    Flow("import, resend", _file, when_uncertain="resend"),
+    Flow("import, template", _file, template=True),
+    Flow("status", _bad_file, only_after="GetMessageStatus"),
     Flow("reconcile", _file, _reconcile, events=False),
+    Flow("ordered", _files, ordered=True),
+    Flow("replay", people.trouble, tend=people.tend, also=people.untended),
 )
 
 
@@ -97,33 +128,39 @@ class Matrix:
         self._accounts = iter(accounts)
         write_large_package(folder / "large.zip", 9 << 20)  # of more than one block
 
+    def requests(self, flow: Flow) -> list[str]:
+        """Those of a clean run of a flow."""
+        with self._d365(flow) as d365:
+            return self._record(flow, d365)
+
     def run(self, flow: Flow, *, every: int = 1) -> Iterator[Result]:
         """The results of a flow; with `every`, those of each so many points alone."""
-        with running_simulator() as d365:
-            d365.reoffer_seconds = 0.0
-            d365.statuses = flow.statuses
+        with self._d365(flow) as d365:
             requests = self._record(flow, d365)
-            first = next((n for n, r in enumerate(requests, 1) if flow.only_after in r), 1)
-            points = [
-                (number, request, when)
-                for number, request in enumerate(requests, 1)
-                if number >= first
-                for when in ("before", "after")
-            ]
+            points = crash_points(requests, flow.only_after)
             chosen = [
                 point
                 for index, point in enumerate(points)
-                if index % every == 0 or "/enqueue/" in point[1] or "/ack/" in point[1]
+                if index % every == 0 or any(part in point.request for part in ALWAYS)
             ]
             with ThreadPoolExecutor(AT_ONCE) as pool:
-                yield from pool.map(lambda point: self._crash(flow, d365, *point), chosen)
+                yield from pool.map(lambda point: self._crash(flow, d365, point), chosen)
+
+    @staticmethod
+    @contextmanager
+    def _d365(flow: Flow) -> Iterator[Simulator]:
+        with running_simulator() as d365:
+            d365.reoffer_seconds = 0.0
+            d365.statuses = flow.statuses
+            yield d365
 
     def _world(self, flow: Flow, d365: Simulator) -> World:
         account = next(self._accounts)
         number = int(account.removeprefix("case"))
         place = self._folder / account
         connection = self._azurite.connection_string_of(account)
-        world = World(number, connection, d365, place, flow.when_uncertain, template=flow.template)
+        uncertain, ordered = flow.when_uncertain, flow.ordered
+        world = World(number, connection, d365, place, uncertain, ordered, flow.template)
         flow.begin(world)
         return world
 
@@ -132,26 +169,26 @@ class Matrix:
         log = world.folder / "requests"
         with self._host(world, flow, {"record": str(log)}) as host:
             flow.drive(host)
-            _until_settled(world, host)
-        if wrong := world.violations():
+            _until_settled(world, flow, host)
+        if wrong := [*world.violations(), *flow.also(world)]:
             raise RuntimeError(f"the clean run of {flow.name} is not clean: {wrong}")
         return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
-    def _crash(self, flow: Flow, d365: Simulator, number: int, request: str, when: str) -> Result:
+    def _crash(self, flow: Flow, d365: Simulator, point: Point) -> Result:
         world = self._world(flow, d365)
-        with self._host(world, flow, {"kill": number, "when": when}) as host:
+        plan = {"kill": point.request, "nth": point.nth, "when": point.when}
+        with self._host(world, flow, plan) as host:
             with suppress(OSError):  # it may die before it answers
                 flow.drive(host)
-            give_up = time.monotonic() + SETTLE_SECONDS
-            while host.alive() and not world.settled() and time.monotonic() < give_up:
-                time.sleep(0.1)
+            _until_settled(world, flow, host)
             died = not host.alive()
         command = (sys.executable, "-m", "local.host", *(() if flow.events else ("--no-events",)))
         with running_host(world.settings(timers=OFTEN), command=command) as host:
-            _until_settled(world, host)
+            _until_settled(world, flow, host)
             time.sleep(1.5)  # for what should not come, such as a second copy
         outcome = world.outcome() + ("" if died else " (that request was not made)")
-        return Result(flow.name, number, request, when, outcome, world.violations())
+        violations = [*world.violations(), *flow.also(world)]
+        return Result(flow.name, point.number, point.request, point.when, outcome, violations)
 
     @contextmanager
     def _host(self, world: World, flow: Flow, plan: object) -> Iterator[RunningHost]:
@@ -161,9 +198,27 @@ class Matrix:
             yield host
 
 
-def _until_settled(world: World, host: RunningHost) -> None:
+def crash_points(requests: Iterable[str], only_after: str = "") -> list[Point]:
+    """Before and after each request, from the first on that holds `only_after`."""
+    points: list[Point] = []
+    counts: Counter[str] = Counter()
+    begun = False
+    for number, request in enumerate(requests, 1):
+        counts[request] += 1
+        begun = begun or only_after in request
+        if begun:
+            points += [
+                Point(number, request, counts[request], when) for when in ("before", "after")
+            ]
+    return points
+
+
+def _until_settled(world: World, flow: Flow, host: RunningHost) -> None:
+    """Until nothing is left to do, for the app and for people, or the app's process is dead."""
     give_up = time.monotonic() + SETTLE_SECONDS
-    while not world.settled() and time.monotonic() < give_up and host.alive():
+    while host.alive() and time.monotonic() < give_up:
+        if world.settled() and not flow.tend(world, host):
+            return
         time.sleep(0.2)
 
 

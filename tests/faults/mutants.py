@@ -26,6 +26,7 @@ class Mutant:
     old: str
     new: str
     test: str
+    """Files, as seen from tests/shared, and perhaps ` -k` and what to choose of them."""
 
 
 MUTANTS: Final = (
@@ -51,11 +52,39 @@ MUTANTS: Final = (
         "test_transfer.py -k other_bytes",
     ),
     Mutant(
+        "E3 one package that fails ends its queue",
+        "shared/exporting.py",
+        "        return False\n    report(\n",
+        "        raise\n    report(\n",
+        "test_exporting.py -k keeps_none_of_its_queue_waiting",
+    ),
+    Mutant(
+        "E4 visible before it is checked",
+        "shared/transfer.py",
+        "    verify(total)\n",
+        "    blob.commit_block_list(blocks)\n    verify(total)\n",
+        "test_transfer.py -k nothing_is_visible_when_the_check_fails",
+    ),
+    Mutant(
         "E5 the acknowledgement is made anew",
         "shared/d365.py",
         'self._call("acknowledge", "POST", path, message.body)',
         'self._call("acknowledge", "POST", path, json.dumps(json.loads(message.body)).encode())',
         "test_exporting.py -k queue_is_stored",
+    ),
+    Mutant(
+        "E6 messages are taken whatever the time",
+        "shared/exporting.py",
+        "            if queue.ended or clock.monotonic() > self._times.take_until:\n",
+        "            if queue.ended:\n",
+        "test_exporting.py -k time_is_up",
+    ),
+    Mutant(
+        "E6 blocks are read faster than they are written",
+        "shared/transfer.py",
+        "                if len(pending) > PARALLEL:\n",
+        "                if False:\n",
+        "test_transfer.py -k holds_a_few_blocks",
     ),
     Mutant(
         "I1 claimed without the ETag",
@@ -124,11 +153,32 @@ MUTANTS: Final = (
         "test_ordering.py -k one_by_one",
     ),
     Mutant(
+        "S1 an unknown status counts as an end",
+        "shared/tracking.py",
+        'if key in values), "unknown")\n',
+        'if key in values), "failed")\n',
+        "test_status.py -k unknown_status",
+    ),
+    Mutant(
         "S2 a status message counts whatever it was for",
         "shared/tracking.py",
         '    if file is None or file.etag != message.get("etag"):\n',
         "    if file is None:\n",
         "test_status.py -k repeated",
+    ),
+    Mutant(
+        "S3 a file without a final status waits for ever",
+        "shared/tracking.py",
+        "    elif now - clock.parse(record.sent) > GIVE_UP:\n",
+        "    elif False:\n",
+        "test_status.py -k no_final_status",
+    ),
+    Mutant(
+        "S3 the checks do not back off",
+        "shared/importing.py",
+        "    return timedelta(seconds=min(5 * 2**checks, 300))\n",
+        "    return timedelta(seconds=5)\n",
+        "test_status.py -k back_off",
     ),
     Mutant(
         "A1 the token goes to any host",
@@ -150,6 +200,20 @@ MUTANTS: Final = (
         '    return _SECRETS.sub(lambda m: (f"{m[1]}=" if m[1] else "Bearer ") + "[redacted]", text)\n',
         "    return text\n",
         "test_client.py -k secret",
+    ),
+    Mutant(
+        "A4 a zip entry may have any name",
+        "shared/unzipping.py",
+        '    if why:\n        raise InvalidPackage(f"the name of entry',
+        '    if False:\n        raise InvalidPackage(f"the name of entry',
+        "../test_packages.py -k hostile_name",
+    ),
+    Mutant(
+        "A4 a correlation id is a path",
+        "shared/blobs.py",
+        "    if not _SAFE_ID.fullmatch(correlation_id):\n",
+        "    if not correlation_id:\n",
+        "test_names.py -k is_no_name",
     ),
 )
 

@@ -31,6 +31,9 @@ SETTLE_SECONDS = 420
 STORAGE_FAULTS = 0.02
 """Of so many of the app's requests to storage the connection breaks."""
 
+ORDERED_FILES = 3
+"""Files of an ordered job that lie there before any worker starts."""
+
 FAULTS: tuple[tuple[str, dict[str, object]], ...] = (
     # What proves that D365 did nothing, what leaves it open, and what it does with the answer lost. Not
     # what is an answer of its own, such as 400: that ends a file, and is another test's matter.
@@ -76,9 +79,9 @@ class Run:
 
     def drop(self) -> None:
         """A person drops a file."""
-        number = len(self.world.dropped)
+        number, place = len(self.world.dropped), self.random.randrange(100)
         data = f"{self.seed};{number};".encode() * self.random.choice((1, 50, 100_000))
-        self.world.drop(f"USMF/file {number}.csv", data)
+        self.world.drop(f"USMF/file {place} {number}.csv", data)  # in no order, by name or number
 
     def offer(self) -> None:
         """D365 exports a package."""
@@ -159,6 +162,8 @@ class Run:
             self.crash: 2,
             self.storage_away: 1,
         }
+        for _ in range(ORDERED_FILES if self.world.ordered else 0):
+            self.drop()  # so that there is an order to keep from the first moment on
         for index in range(len(self.hosts)):
             self.start(index)
         end = time.monotonic() + self.seconds

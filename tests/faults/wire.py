@@ -3,11 +3,12 @@
 `python -m tests.faults.wire ...` takes the arguments of `local.host`. `BRIDGE_WIRE` says what to do, as JSON:
 
 - `{"record": FILE}`: write each request as a line of JSON;
-- `{"kill": N, "when": "before" | "after"}`: end the process by SIGKILL around the Nth request;
+- `{"kill": REQUEST, "nth": N, "when": "before" | "after"}`: end the process by SIGKILL around the Nth request
+  of that description (those made side by side come in any order: a plain number would name another each time);
 - `{"seed": N, "rate": R}`: of R of all requests to storage, break the connection before or after it.
 
-All clients go through urllib3. A request is the app's when code of `shared/` is on the stack: the host's own
-requests (it lives in the same process here) are left alone.
+All clients go through urllib3. The host lives in the same process, and its own requests are left alone: those
+of its own clients, known by their `User-Agent`. All others are the app's, on whatever thread they are made.
 """
 
 import json
@@ -17,8 +18,8 @@ import re
 import signal
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
-from types import FrameType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -27,20 +28,14 @@ from urllib3.exceptions import ProtocolError
 
 from local import host
 
-SHARED = str(Path(__file__).resolve().parents[2] / "shared") + os.sep
-
 _GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32}")
 _STAMP = re.compile(r"\.\d{8}T\d{6}Z-[0-9a-f]{8}")
+_HOUR = re.compile(r"\d{4}/\d\d/\d\d/\d\d")
 
 
-def is_apps() -> bool:
-    """Whether the product's own code makes this request."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame:
-        if frame.f_code.co_filename.startswith(SHARED):
-            return True
-        frame = frame.f_back
-    return False
+def is_hosts(headers: Any) -> bool:
+    """Whether a request with these headers is the host's own, and not the app's."""
+    return str((headers or {}).get("User-Agent", "")).startswith(host.USER_AGENT)
 
 
 def described(method: str, url: str) -> str:
@@ -48,7 +43,7 @@ def described(method: str, url: str) -> str:
     parts = urlsplit(url)
     path = unquote(parts.path).replace("Microsoft.Dynamics.DataEntities.", "")
     path = re.sub(r"^/(devstoreaccount1|case\d+)/", "", path)
-    path = _STAMP.sub("", _GUID.sub("{id}", path))
+    path = _HOUR.sub("{hour}", _STAMP.sub("", _GUID.sub("{id}", path)))
     comp = re.search(r"(?:^|&)comp=(\w+)", parts.query)
     return f"{method} {path}" + (f" ({comp[1]})" if comp else "")
 
@@ -58,7 +53,7 @@ class Wire:
 
     def __init__(self, plan: dict[str, Any]) -> None:
         self._plan = plan
-        self._count = 0
+        self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._random = random.Random(plan.get("seed"))
         self._urlopen = HTTPConnectionPool.urlopen
@@ -68,20 +63,21 @@ class Wire:
         wire = self
 
         def urlopen(pool: HTTPConnectionPool, method: str, url: str, *args: Any, **kw: Any) -> Any:
-            if not is_apps():
+            if is_hosts(kw.get("headers", args[1] if len(args) > 1 else None)):
                 return wire._urlopen(pool, method, url, *args, **kw)
             return wire._pass(pool, method, url, args, kw)
 
         HTTPConnectionPool.urlopen = urlopen  # type: ignore[method-assign, assignment]
 
     def _pass(self, pool: Any, method: str, url: str, args: Any, kw: Any) -> Any:
+        request = described(method, url)
         with self._lock:
-            self._count += 1
-            number, chance = self._count, self._random.random()
+            self._counts[request] += 1
+            nth, chance = self._counts[request], self._random.random()
             if "record" in self._plan:
                 with Path(self._plan["record"]).open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(described(method, url)) + "\n")
-        self._perhaps_die(number, "before")
+                    file.write(json.dumps(request) + "\n")
+        self._perhaps_die(request, nth, "before")
         rate = float(self._plan.get("rate", 0)) if "/api/" not in url and "/data/" not in url else 0
         if chance < rate / 2:
             raise ProtocolError("Connection aborted.", ConnectionResetError("broken by the test"))
@@ -89,11 +85,12 @@ class Wire:
         if rate / 2 <= chance < rate:
             answer.close()
             raise ProtocolError("Connection aborted.", ConnectionResetError("broken by the test"))
-        self._perhaps_die(number, "after")
+        self._perhaps_die(request, nth, "after")
         return answer
 
-    def _perhaps_die(self, number: int, when: str) -> None:
-        if self._plan.get("kill") == number and self._plan.get("when") == when:
+    def _perhaps_die(self, request: str, nth: int, when: str) -> None:
+        plan = self._plan
+        if (plan.get("kill"), plan.get("nth"), plan.get("when")) == (request, nth, when):
             os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -3,23 +3,27 @@
 import hashlib
 import io
 import json
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from urllib.parse import unquote
 from uuid import UUID
 
 from local import samples
 from local.provisioning import provision
-from local.simulator import Package, Simulator, identity_settings
-from shared import blobs, templates
-from shared.blobs import DataAccount
+from local.simulator import Package, Received, Simulator, identity_settings
+from shared import blobs, clock, templates
+from shared.blobs import DataAccount, File
 from shared.settings import Storage
+from tests.faults import order
 
 FUNCTION_TIMEOUT = "00:00:04"
 """Short, so that what was left is soon overdue."""
 
+ENDS = (blobs.SUCCEEDED, blobs.FAILED)
 TEMPLATE = "vendors.zip"
 NEVER = "0 0 0 1 1 *"
 OFTEN = "* * * * * *"
@@ -39,6 +43,8 @@ class World:
     """Whether the import job sends its files in a package that a template makes."""
     account: DataAccount = field(init=False)
     dropped: dict[str, bytes] = field(default_factory=dict)
+    there: dict[str, float] = field(default_factory=dict)
+    """Since when each dropped file is surely there, as `time.time()` says it."""
     packages: list[Package] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -99,43 +105,64 @@ class World:
         """Drop a file for the import job; no two files may have the same bytes."""
         self.dropped[f"journals/{name}"] = data
         self.account.blobs.get_blob_client(blobs.IMPORTS, f"journals/{name}").upload_blob(data)
+        self.there[f"journals/{name}"] = time.time()
 
     def offer(self, kind: int, content: bytes | Path) -> None:
         """Let D365 offer a package on an export job's queue."""
         self.packages.append(self.d365.add_package(self.activity_id(kind), content))
 
-    def received(self, data: bytes) -> int:
-        """How often D365 took these bytes."""
+    def receipts(self, data: bytes) -> list[Received]:
+        """Each time that D365 took these bytes."""
         if self.template:
             wrapped = io.BytesIO()
             template = templates.fetch(self.account, TEMPLATE, samples.VENDORS.name)
             templates.wrap(template, [data], len(data), wrapped)
             data = wrapped.getvalue()
         wanted = hashlib.sha256(data).hexdigest()
-        return sum(r.sha256 == wanted for r in self.d365.received)
+        return [each for each in self.d365.received if each.sha256 == wanted]
+
+    def received(self, data: bytes) -> int:
+        """How often D365 took these bytes."""
+        return len(self.receipts(data))
 
     # -- what must hold -----------------------------------------------------------------------------
 
-    def places(self) -> dict[str, list[tuple[str, str]]]:
-        """Of each dropped file, where it lies: (container, state)."""
-        found: dict[str, list[tuple[str, str]]] = {name: [] for name in self.dropped}
+    def places(self) -> dict[str, list[File]]:
+        """Of each dropped file, where it lies: once, but for those that people say another stands for."""
+        found: dict[str, list[File]] = {name: [] for name in self.dropped}
         for container in (blobs.IMPORTS, blobs.PROCESSING, blobs.SUCCEEDED, blobs.FAILED):
             for file in blobs.listed(self.account, container):
-                found.setdefault(file.record.source or file.name, []).append(
-                    (container, file.record.state)
-                )
+                found.setdefault(file.record.source or file.name, []).append(file)
+        for name, files in found.items():
+            open_ = [file for file in files if file.record.resolution != "dismissed"]
+            found[name] = open_ or files
         return found
 
     def settled(self) -> bool:
-        """Whether nothing is left to do."""
-        ends = (blobs.SUCCEEDED, blobs.FAILED)
+        """Whether nothing is left to do for the app."""
         return all(p.acknowledged for p in self.packages) and all(
-            len(places) == 1 and places[0][0] in ends for places in self.places().values()
+            files and all(file.container in ENDS for file in files)
+            for files in self.places().values()
         )
 
     def violations(self) -> list[str]:
         """What does not hold, in sentences; empty when all is well."""
-        return [*self._lost_or_doubled_packages(), *self._lost_or_doubled_files()]
+        wrong = [*self._lost_or_doubled_packages(), *self._lost_or_doubled_files()]
+        return [*wrong, *order.violations(self._turns())] if self.ordered else wrong
+
+    def _turns(self) -> list[order.Turn]:
+        """Of each file, when it lay in `imports`, when it was claimed, and when D365 had it in hand."""
+        return [
+            order.Turn(
+                name,
+                self.there.get(name, inf),
+                clock.parse(files[0].record.claimed).timestamp() if files else 0.0,
+                # One whose end D365 never told was in doubt, and is over as soon as it is filed.
+                [(r.began, r.ended or r.taken) for r in self.receipts(self.dropped[name])],
+            )
+            for name, files in self.places().items()
+            if name in self.dropped
+        ]
 
     def _lost_or_doubled_packages(self) -> list[str]:
         wrong: list[str] = []
@@ -170,28 +197,29 @@ class World:
             for name in self.account.blobs.get_container_client(blobs.FAILED).list_blob_names()
             if name.endswith(".error.json")
         }
-        ends = (blobs.SUCCEEDED, blobs.FAILED)
-        for name, places in self.places().items():
+        for name, files in self.places().items():
             data = self.dropped.get(name)
+            lies = ", ".join(f"{file.container} [{file.record.state}]" for file in files)
             if data is None:
-                wrong.append(f"{name} lies in {places}, and nobody dropped it")
+                wrong.append(f"{name} lies in {lies}, and nobody dropped it")
                 continue
-            times = self.received(data)
-            if len(places) != 1 or places[0][0] not in ends:
-                wrong.append(f"{name} is in {places or 'no container'}; D365 took it {times} times")
+            receipts = self.receipts(data)
+            times, ended = len(receipts), any(receipt.ended for receipt in receipts)
+            if len(files) != 1 or files[0].container not in ENDS:
+                wrong.append(f"{name} is in {lies or 'no container'}; D365 took it {times} times")
                 continue
-            container, state = places[0]
+            container, state = files[0].container, files[0].record.state
             if self.when_uncertain == "hold" and times > 1:
                 wrong.append(f"{name}: D365 took it {times} times")
             if self.when_uncertain == "resend" and times == 0:
                 wrong.append(f"{name}: D365 never took it")
             true = {
-                blobs.SUCCEEDED: state == "succeeded" and times >= 1,
-                blobs.FAILED: state == "held" or (state == "failed" and times >= 1),
+                blobs.SUCCEEDED: state == "succeeded" and ended,
+                blobs.FAILED: state == "held" or (state == "failed" and ended),
             }[container]
             if not true:
                 wrong.append(f"{name} is {state} in {container}; D365 took it {times} times")
-        for container in ends:
+        for container in ENDS:
             for file in blobs.listed(self.account, container):
                 body = self.account.blobs.get_blob_client(container, file.name).download_blob()
                 if body.readall() != self.dropped.get(file.record.source):
@@ -202,7 +230,7 @@ class World:
 
     def outcome(self) -> str:
         """How it ended, in a few words."""
-        states = Counter(places[0][1] for places in self.places().values() if places)
+        states = Counter(files[0].record.state for files in self.places().values() if files)
         words = [f"{count} {state}" for state, count in sorted(states.items())]
         if self.packages:
             words.append(f"{sum(bool(p.acknowledged) for p in self.packages)} acknowledged")

@@ -23,6 +23,7 @@ from shared.bridge import Bridge
 from shared.d365 import DequeuedMessage, Download
 from shared.exporting import Totals
 from shared.packages import Entry, entries
+from shared.settings import EXPORT_PARALLELISM
 from shared.transfer import BLOCK
 from tests.conftest import EXPORT_ID, contents
 
@@ -189,6 +190,18 @@ def test_a_package_that_is_not_whole_is_never_acknowledged(
     assert failed["correlationId"] == bad.correlation_id
     assert says in failed["error"]
     assert "not acknowledged" in failed["error"]
+
+
+def test_a_package_that_fails_keeps_none_of_its_queue_waiting(
+    bridge: Bridge, d365: Simulator
+) -> None:
+    """E3: however many stand behind it."""
+    bad = d365.add_package(EXPORT_ID, SMALL)
+    d365.add_fault("download", "answer", status=404, path=bad.correlation_id)
+    good = [d365.add_package(EXPORT_ID, OTHER) for _ in range(3 * EXPORT_PARALLELISM)]
+    d365.latency["download"] = 0.05
+    assert exporting.export_packages(bridge) == Totals(len(good), 1)
+    assert [package.acknowledged for package in (bad, *good)] == [0] + [1] * len(good)
 
 
 def test_a_package_of_another_length_than_announced_is_never_acknowledged(

@@ -3,7 +3,9 @@
 import hashlib
 import io
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from azure.core.exceptions import ResourceModifiedError
@@ -69,6 +71,30 @@ def test_short_reads_make_whole_blocks(blob: BlobClient) -> None:
     )
     assert stored.bytes == len(data)
     assert len(blob.get_block_list()[0]) == 3
+
+
+def test_a_transfer_holds_a_few_blocks_whatever_its_size(
+    blob: BlobClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E6: a source that is faster than storage waits for it."""
+    monkeypatch.setattr(transfer, "BLOCK", 1000)
+    source, stage = io.BytesIO(some(40_000)), blob.stage_block
+    held: list[int] = []
+    staged: list[str] = []
+
+    def read(size: int) -> bytes:
+        held.append(source.tell() // 1000 - len(staged))
+        return source.read(size)
+
+    def slow(name: str, data: bytes, **options: Any) -> None:
+        time.sleep(0.01)
+        stage(name, data, **options)
+        staged.append(name)
+
+    monkeypatch.setattr(blob, "stage_block", slow)
+    transfer.store(read, blob, verify=lambda _: None, metadata={}, content_type="a/b")
+    assert len(staged) == 40
+    assert max(held) <= transfer.PARALLEL + 2
 
 
 def test_every_byte_is_watched_once_and_in_order(blob: BlobClient) -> None:

@@ -1,0 +1,112 @@
+"""What people do about files that failed or are held, as `docs/operations.md` tells them: the flow `replay`."""
+
+import os
+from contextlib import suppress
+from datetime import timedelta
+from unittest import mock
+
+import requests
+
+from local.hosting import RunningHost
+from local.simulator import identity_settings
+from shared import blobs, importing, jobs, settings, tracking
+from shared.blobs import File
+from shared.bridge import Bridge
+from shared.d365 import D365
+from shared.identity import new_credential
+from tests.faults.world import World
+
+REFUSED, REJECTED, HELD, HELD_AND_REJECTED = (
+    f"USMF/{name}.csv" for name in ("refused", "rejected", "held", "held and rejected")
+)
+
+
+def trouble(world: World) -> None:
+    """Files that ended otherwise than people want: one that D365 never took, one that it has and rejected, and
+    two of which the answer was lost."""
+    settings_ = settings.Settings(
+        world.d365.base_url,
+        settings.Storage("", None, None, None),
+        jobs.parse((world.folder / "jobs.json").read_bytes()),
+        settings.EXPORT_PARALLELISM,
+        timedelta(minutes=30),
+    )
+    job = world.activity_id(0)
+    with mock.patch.dict(os.environ, identity_settings(world.d365)):
+        bridge = Bridge(settings_, D365(world.d365.base_url, new_credential), world.account)
+        world.d365.add_fault("enqueue", "answer", activity_id=job, status=400)
+        _send(bridge, world, REFUSED, f"1;{world.number}")
+        _send(bridge, world, REJECTED, f"2;REJECT;{world.number}")
+        (sent,) = blobs.listed(world.account, blobs.PROCESSING)
+        tracking.check_status(bridge, {"file": sent.name, "etag": sent.etag})
+        for name, data in ((HELD, "3;"), (HELD_AND_REJECTED, "4;REJECT;")):
+            world.d365.add_fault("enqueue", "reset-after", activity_id=job)
+            _send(bridge, world, name, f"{data}{world.number}")
+    world.account.queue(blobs.STATUS_QUEUE).clear_messages()
+    found = {file.record.source: file for file in blobs.listed(world.account, blobs.FAILED)}
+    assert set(found) == set(world.dropped), found
+    assert {name for name, file in found.items() if file.record.state == "held"} == {
+        f"journals/{HELD}",
+        f"journals/{HELD_AND_REJECTED}",
+    }
+
+
+def _send(bridge: Bridge, world: World, name: str, data: str) -> None:
+    world.drop(name, data.encode())
+    importing.import_file(bridge, f"journals/{name}")
+
+
+def tend(world: World, host: RunningHost) -> bool:
+    """Do about each failed or held file what is to be done; whether there was any.
+
+    As people do it: what is held is looked for in D365, and sent again only where it is not there; what D365
+    refused is sent again; what it has and could not import is dismissed.
+    """
+    waiting = [
+        file
+        for file in blobs.listed(world.account, blobs.FAILED)
+        if file.record.resolution != "dismissed"
+    ]
+    for file in waiting:
+        with suppress(requests.RequestException):  # dead just now: there will be another look
+            _act(world, host, file)
+    return bool(waiting)
+
+
+def _act(world: World, host: RunningHost, file: File) -> None:
+    if file.record.state != "held":
+        refused = file.record.reason == "refused"
+        said = _post(host, file, "resend" if refused else "dismiss")
+    elif found := [r for r in world.d365.received if r.external_id == file.record.externalid]:
+        said = _post(host, file, "receive", message_id=found[0].message_id)
+    else:
+        said = _post(host, file, "resend")
+    if (
+        "has sent it again" in said
+    ):  # by us, before the crash; the answer says what to do with this one
+        _post(host, file, "dismiss")
+
+
+def _post(host: RunningHost, file: File, do: str, **more: str) -> str:
+    """Do it by the API that the page is made of: the error, if it was not done."""
+    order = {"do": do, "name": file.name, "etag": file.etag, "confirm": True, **more}
+    answer = requests.post(
+        f"{host.url}/api/operate/api/act", json={**order, "by": "Ada", "why": "a test"}, timeout=60
+    )
+    return "" if answer.ok else answer.text
+
+
+def untended(world: World) -> list[str]:
+    """What is not as people wanted it: D365 has each file once, and they know of each what became of it."""
+    wrong = []
+    for name, files in world.places().items():
+        times = world.received(world.dropped[name])
+        if times != 1:
+            wrong.append(f"{name}: D365 took it {times} times")
+        wanted = blobs.FAILED if name.endswith("rejected.csv") else blobs.SUCCEEDED
+        found = [file.container for file in files]
+        if found != [wanted]:
+            wrong.append(f"{name} is in {found}, not in {wanted}")
+        elif wanted == blobs.FAILED and files[0].record.resolution != "dismissed":
+            wrong.append(f"{name} is not dismissed")
+    return wrong
