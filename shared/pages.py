@@ -246,10 +246,13 @@ def _jobs(place: Place, jobs: Sequence[Job], *, whole: bool) -> str:
     )
 
 
+def _package(job: str, correlation_id: str) -> str:
+    return f'<span>{_e(job)} <span class="dim">{_e(correlation_id)}</span></span>'
+
+
 def _failing(packages: Sequence[Failing]) -> str:
     rows = "".join(
-        f'<tr><th scope="row" class="name" data-label="Package"><span>{_e(each.job)} '
-        f'<span class="dim">{_e(each.correlation_id)}</span></span></th>'
+        f'<tr><th scope="row" class="name" data-label="Package">{_package(each.job, each.correlation_id)}</th>'
         f'<td class="n" data-label="Tries">{each.tries}</td>'
         f'<td data-label="Last try">{_time(each.at)}</td>'
         f'<td class="error" data-label="Error"><span>{_e(each.error)}</span></td></tr>'
@@ -277,10 +280,10 @@ def lately(place: Place, ended: Sequence[Ended], job: str) -> str:
     """What ended last, the newest first."""
     rows = []
     for each in ended:
-        name = _e(blobs.unstamped(each.name))
-        if each.container:
-            link = place.link("file", **{"in": each.container, "name": each.name})
-            name = f'<a href="{link}" title="{_e(each.name)}">{name}</a>'
+        link = place.link("file", **{"in": each.container, "name": each.name})
+        name = f'<a href="{link}" title="{_e(each.name)}">{_e(blobs.unstamped(each.name))}</a>'
+        if not each.container:
+            name = _package(each.job, each.name)
         message = _e(each.message_id) or '<span class="dim">–</span>'
         error = f"<span>{_e(each.error)}</span>" if each.error else ""
         rows.append(

@@ -282,7 +282,7 @@ def risk(file: File) -> str:
     if record.messageid:
         return (
             f"D365 has this file already, as the message {record.messageid}. Look under Manage messages first "
-            "what came of it: what is in is posted twice if the file is sent again as it is."
+            "what came of it: what it has imported is posted twice if the file is sent again as it is."
         )
     return ""
 

@@ -189,7 +189,8 @@ def test_of_a_busy_hour_the_end_is_shown_and_that_is_said(
     assert 1 < len(found.entries) < 30
     shown = pages.overview(PLACE, operating.overview(bridge))
     assert f'data-label="Last hour">≥ {len(found.entries)}<' in shown
-    assert f'data-label="24 hours">≥ {len(found.entries)}<' in shown
+    of = 'href="/api/operate/lately?job=journals"'
+    assert f'data-label="24 hours"><a {of}>≥ {len(found.entries)}</a>' in shown
 
 
 def test_what_came_last_stands_first(
@@ -255,6 +256,8 @@ def test_a_package_that_keeps_failing_is_seen_until_it_is_exported(
         2,
     )
     assert {each.name for each in operating.ended(found.recent)} == {broken.correlation_id}
+    named = f'<span>vendors <span class="dim">{broken.correlation_id}</span></span>'
+    assert named in pages.lately(PLACE, operating.lately(bridge), "")
     telemetry.report("export.finished", job="vendors", packages=0, failed=0, seconds=0)
     shown = pages.overview(PLACE, operating.overview(bridge))
     for text in (broken.correlation_id, escape(failing.error), "Packages that fail"):
