@@ -17,7 +17,7 @@ class Broken:
 
 APP, ROLES, STORAGE = "modules/app.bicep", "modules/roles.bicep", "modules/storage.bicep"
 MAIN, EVENTS, ALERTS = "main.bicep", "modules/subscription.bicep", "modules/alerts.bicep"
-PARAMETERS = "main.bicepparam"
+PARAMETERS, DEPLOY = "main.bicepparam", "../docs/deploy.md"
 
 OWNER = "b7e6dc6d-f1e8-4753-8033-0f276bb0955b"
 CONTRIBUTOR = "ba92f5b4-2d11-453d-a403-e96b0029c9fe"
@@ -520,14 +520,40 @@ BROKEN: Final = (
     Broken(
         "documented",
         "names privateNet, which",
-        "../docs/deploy.md",
+        DEPLOY,
         "`privateNetwork`",
         "`privateNet`",
     ),
     Broken(
         "documented", "does not name the variable BRIDGE", PARAMETERS, "'BRIDGE_NAME'", "'BRIDGE'"
     ),
-    Broken("documented", "sets D365, which", "../docs/deploy.md", "export D365_URL", "export D365"),
+    Broken("documented", "sets D365, which", DEPLOY, "export D365_URL", "export D365"),
+    Broken("documented", "this block of code has no end", DEPLOY, "```kusto\n", ""),
+    Broken(
+        "documented",
+        "d365-setup.md: line",
+        "../docs/d365-setup.md",
+        "   ```\n\nPackages",
+        "\nPackages",
+    ),
+    Broken(
+        "documented", "a ` is without its other one", DEPLOY, "`reconcile`. If", "`reconcile. If"
+    ),
+    Broken(
+        "documented",
+        "a parenthesis is not closed",
+        DEPLOY,
+        "functionAppName.value --output tsv)",
+        "functionAppName.value --output tsv",
+    ),
+    Broken(
+        "documented",
+        "APP is not set before",
+        DEPLOY,
+        "APP=$(azd env get-value functionAppName)\n",
+        "",
+    ),
+    Broken("documented", "GROUP is not set before", DEPLOY, "GROUP=rg-bridge-test\n", ""),
     Broken("documented", "the alert bridge-quiet", ALERTS, "name: 'job-silent'", "name: 'quiet'"),
     Broken(
         "documented",

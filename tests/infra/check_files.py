@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.infra import bicep, schema
+from tests.infra import bicep, pages, schema
 from tests.infra.bicep import Mistake
 from tests.infra.roles import ROLES
 from tests.infra.variants import D365, variants, whole
@@ -68,9 +68,14 @@ def types(infra: Path) -> Iterator[str]:
 
 
 def documented(infra: Path) -> Iterator[str]:
-    """docs/deploy.md and the workflow name the parameters, variables, alerts and roles that there are."""
+    """docs/deploy.md and the workflow name the parameters, variables, alerts and roles that there are; no page
+    is torn, and what a command of docs/deploy.md uses is set before, with azd and with the Azure CLI."""
     root = infra.parent
+    for path in sorted((root / "docs").glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        yield from (f"{path.name}: {wrong}" for wrong in pages.torn(text))
     page = (root / "docs/deploy.md").read_text(encoding="utf-8")
+    yield from (f"deploy.md: {wrong}" for wrong in pages.unset(page))
     workflow = (root / ".github/workflows/deploy.yml").read_text(encoding="utf-8")
     code = "".join(path.read_text(encoding="utf-8") for path in infra.rglob("*.bicep*"))
     read = set(re.findall(r"readEnvironmentVariable\('(\w+)'", code))
