@@ -99,7 +99,7 @@ param networkPrefix string = '10.20.0.0/24'
 @description('Client id of an app registration to use for D365 in place of the managed identity, or empty.')
 param d365ClientId string = ''
 
-@description('The tenant of that registration, for a D365 in another tenant: it then needs no secret, and trusts the managed identity by a federated credential. Or empty.')
+@description('The tenant of D365, where that is not the subscription\'s, or empty. The registration is then a multi-tenant one of the subscription\'s tenant, and needs no secret: it trusts the managed identity by a federated credential.')
 param d365TenantId string = ''
 
 @description('Its client secret; kept in Key Vault.')
@@ -272,7 +272,7 @@ output identityClientId string = clientId
 @description('Whether dropped files are taken up at once (by events) or by the reconcile timer alone.')
 output eventsSubscribed bool = createEventSubscription
 
-@description('For a D365 in another tenant: the federated credential that its app registration needs.')
+@description('For a D365 in another tenant: the federated credential that the app registration needs, in the subscription\'s tenant.')
 output federatedCredential object = empty(d365TenantId)
   ? {}
   : {

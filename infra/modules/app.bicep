@@ -48,7 +48,7 @@ param reconcileSchedule string
 @description('Client id of an app registration to use for D365, or empty.')
 param d365ClientId string
 
-@description('The tenant of that registration, where it trusts the managed identity in place of a secret, or empty.')
+@description('The tenant of D365, where that is another and the registration trusts the managed identity in place of a secret, or empty.')
 param d365TenantId string
 
 @description('Where Key Vault has its secret, or empty.')
