@@ -513,6 +513,14 @@ BROKEN: Final = (
     Broken(
         "queries", "bridge-poison: ", "queries/alert-poison.kql", "| where event", "| wher event"
     ),
+    *(
+        Broken("alerts", says, ALERTS, old, new)
+        for says, old, new in (
+            ("e-mail does not say", "            dimensions: map(", "            // map("),
+            ("not told for every operation", "operator: 'Include'", "operator: 'Exclude'"),
+            ("fileName is no column", "['job', 'file', 'reason']", "['job', 'fileName']"),
+        )
+    ),
     Broken("alerts", "tells []", ALERTS, "actionGroups: actionGroups }", "actionGroups: [] }"),
     Broken(
         "queries", "names no event", "queries/files.kql", "| where event in", "// | where event in"

@@ -34,7 +34,18 @@ def queries(infra: Path) -> Iterator[str]:
 
 
 def alerts(infra: Path) -> Iterator[str]:
-    """Each alert tells the action group that is made for the e-mail addresses, and the one that is given."""
+    """Each alert tells the action group that is made for the e-mail addresses, and the one that is given; its
+    e-mail names what it is about."""
+    for rule in whole(infra).made("Microsoft.Insights/scheduledQueryRules"):
+        condition = at(rule.body, "properties.criteria.allOf")[0]
+        about = condition.get("dimensions") or []
+        if not about:
+            yield f"{rule.name}: its e-mail does not say what it is about"
+        for each in about:
+            if (each["operator"], each["values"]) != ("Include", ["*"]):
+                yield f"{rule.name}: not told for every {each['name']}"
+            if each["name"] not in kql.columns(condition["query"]):
+                yield f"{rule.name}: {each['name']} is no column of its query"
     for variant in variants(infra):
         groups = [each.id for each in variant.made("Microsoft.Insights/actionGroups")]
         if len(groups) != bool(variant.given.get("alertEmails")):

@@ -34,12 +34,21 @@ def mistakes(query: str) -> list[str]:
     return [str(each)[:120] for each in duckdb_kql.validate(query)]
 
 
+def columns(query: str) -> list[str]:
+    """The columns that a query answers with."""
+    return list(_asked(query, []).columns)
+
+
 def answer(query: str, lines: Iterable[tuple[datetime, str]]) -> list[dict[str, Any]]:
     """The rows of a query over a table AppTraces with these lines, each with its time."""
+    found = _asked(query, lines)
+    return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
+
+
+def _asked(query: str, lines: Iterable[tuple[datetime, str]]) -> Any:
     connection = duckdb_kql.connect()
     connection.sql("CREATE TABLE AppTraces (TimeGenerated TIMESTAMP, Message VARCHAR)")
     for time, line in lines:
         moment = time.astimezone(UTC).replace(tzinfo=None)
         connection.execute("INSERT INTO AppTraces VALUES (?, ?)", [moment, line])
-    found = duckdb_kql.kql(connection, query.replace(*_LOCALLY))
-    return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
+    return duckdb_kql.kql(connection, query.replace(*_LOCALLY))
