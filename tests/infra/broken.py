@@ -585,6 +585,20 @@ BROKEN: Final = (
     ),
     Broken(
         "azd",
+        "after the hook for posix has failed",
+        "../azure.yaml",
+        "          azd env set SUBSCRIBE_TO_EVENTS false\n",
+        "",
+    ),
+    Broken(
+        "azd",
+        "after the hook for windows has failed",
+        "../azure.yaml",
+        "{ azd env set SUBSCRIBE_TO_EVENTS false; exit 1 }",
+        "{ exit 1 }",
+    ),
+    Broken(
+        "azd",
         "SUBSCRIBE_TO_EVENTS, which main.bicepparam does not read",
         PARAMETERS,
         "SUBSCRIBE_TO_EVENTS",

@@ -120,7 +120,8 @@ _TOP = {"function_app.py", "functions", "shared", "host.json", "requirements.txt
 
 
 def azd(infra: Path) -> Iterator[str]:
-    """azd finds the app by its tag, and its hook sets the variable that main.bicepparam reads."""
+    """azd finds the app by its tag, and its hook sets the variable that main.bicepparam reads, and sets it back
+    where the app does not run."""
     text = (infra.parent / "azure.yaml").read_text(encoding="utf-8")
     tag = whole(infra).the("Microsoft.Web/sites").body.get("tags", {}).get("azd-service-name")
     if not re.search(rf"(?m)^  {tag}:$", text):
@@ -133,3 +134,5 @@ def azd(infra: Path) -> Iterator[str]:
             yield f"azure.yaml: the hook for {system} does not subscribe to events"
         elif f"readEnvironmentVariable('{name[1]}'" not in parameters:
             yield f"azure.yaml: sets {name[1]}, which main.bicepparam does not read"
+        elif not re.search(rf"azd env set {name[1]} false\s*;?\s*exit 1", hook):
+            yield f"azure.yaml: after the hook for {system} has failed, azd up never deploys again"
