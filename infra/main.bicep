@@ -106,6 +106,10 @@ param d365TenantId string = ''
 @secure()
 param d365ClientSecret string = ''
 
+@description('App settings of your own, beside those that the app needs: a name and a value each. A deployment replaces all settings, so one that is set elsewhere is gone with the next.')
+@secure()
+param extraSettings object = {}
+
 var token = uniqueString(resourceGroup().id, name)
 var plain = take(toLower(replace(name, '-', '')), 7)
 var hostAccountName = '${plain}host${token}'
@@ -213,6 +217,7 @@ module app 'modules/app.bicep' = {
     d365ClientId: d365ClientId
     d365TenantId: d365TenantId
     d365SecretUri: useClientSecret ? vault!.outputs.secretUri : ''
+    extraSettings: extraSettings
   }
   // Before its first start, or the host fails with 403 and starts again only later.
   dependsOn: [roles, endpoints]

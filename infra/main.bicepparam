@@ -12,6 +12,9 @@ param location = readEnvironmentVariable('AZURE_LOCATION', 'westeurope')
 var emails = readEnvironmentVariable('ALERT_EMAILS', '')
 param alertEmails = empty(emails) ? [] : split(emails, ',')
 
+// App settings of your own, in JSON: {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://…"}.
+param extraSettings = json(readEnvironmentVariable('EXTRA_SETTINGS', '{}'))
+
 // The code in the same deployment, from a zip at this URL; empty where azd or the CLI deploys it.
 var package = readEnvironmentVariable('PACKAGE_URI', '')
 param packageUri = package

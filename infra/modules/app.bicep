@@ -54,6 +54,10 @@ param d365TenantId string
 @description('Where Key Vault has its secret, or empty.')
 param d365SecretUri string
 
+@description('App settings beside those below.')
+@secure()
+param extraSettings object
+
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' existing = {
   name: identityName
 }
@@ -172,7 +176,8 @@ resource settings 'Microsoft.Web/sites/config@2024-11-01' = {
       MALLOC_MMAP_THRESHOLD_: '67108864'
       MALLOC_TRIM_THRESHOLD_: '134217728'
     },
-    clientSecret
+    clientSecret,
+    extraSettings
   )
 }
 

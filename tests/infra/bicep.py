@@ -539,6 +539,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         "authentication": {"loginEndpoint": "https://login.microsoftonline.com/"},
     },
     "guid": lambda _, *parts: str(uuid.uuid5(uuid.NAMESPACE_URL, "-".join(map(str, parts)))),
+    "json": lambda _, text: json.loads(text),
     "length": lambda _, value: len(value),
     "loadTextContent": lambda scope, path: scope.load(path),
     "map": lambda _, items, function: [function(item) for item in items],

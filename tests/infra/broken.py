@@ -245,6 +245,20 @@ BROKEN: Final = (
         "D365_URL: '${d365Url}/data'",
     ),
     Broken(
+        "app_settings",
+        "OTEL_EXPORTER_OTLP_HEADERS, which was asked for, is not set",
+        APP,
+        "    clientSecret,\n    extraSettings\n",
+        "    clientSecret\n",
+    ),
+    Broken(
+        "parameter_file",
+        "extraSettings is {}",
+        PARAMETERS,
+        "'EXTRA_SETTINGS'",
+        "'SETTINGS'",
+    ),
+    Broken(
         "identity_settings",
         "AzureWebJobsStorage__clientId is None",
         APP,
@@ -479,6 +493,7 @@ BROKEN: Final = (
                 "output key string = host.listKeys().keys[0].value",
             ),
             ("param secret is not @secure()", "modules/vault.bicep", "@secure()\n", ""),
+            ("param extraSettings is not @secure()", APP, "@secure()\n", ""),
         )
     ),
     # outputs, queries, azd

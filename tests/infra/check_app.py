@@ -91,7 +91,8 @@ def _schedules_read() -> set[str]:
 
 
 def app_settings(infra: Path) -> Iterator[str]:
-    """Every setting that the code reads is set, every one that is set is read, and the app starts on them."""
+    """Every setting that the code reads is set, each that is set is read or was asked for, and the app starts
+    on them."""
     for path in CODE:
         text = path.read_text(encoding="utf-8")
         if path.name != "settings.py" and re.search(r"os\.(environ|getenv)", text):
@@ -107,9 +108,13 @@ def app_settings(infra: Path) -> Iterator[str]:
         except settings.InvalidSettings as error:
             yield f"{variant.name}: the app would not start: {error}"
         read = recorder.asked | _schedules_read()
+        extra = variant.given.get("extraSettings", {})
+        for name in sorted(extra):
+            if found.get(name) != extra[name]:
+                yield f"{variant.name}: {name}, which was asked for, is not set"
         for name in sorted(read - found.keys() - NOT_SET.keys()):
             yield f"{variant.name}: {name} is read and not set"
-        for name in sorted(found.keys() - read - READ_BY_OTHERS.keys()):
+        for name in sorted(found.keys() - read - READ_BY_OTHERS.keys() - extra.keys()):
             yield f"{variant.name}: {name} is set and nobody reads it"
         known |= read | found.keys()
     for name in sorted((NOT_SET.keys() | READ_BY_OTHERS.keys()) - known):

@@ -1,5 +1,6 @@
 """The files by themselves: the language, the parameters, Azure's types, azd."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,7 @@ def parameter_file(infra: Path) -> Iterator[str]:
         ({"ALERT_EMAILS": "a@example.org,b@example.org"}, False),
         ({"PACKAGE_URI": "https://example.org/app.zip"}, True),
         ({"SUBSCRIBE_TO_EVENTS": "true"}, True),
+        ({"EXTRA_SETTINGS": '{"NAME": "value"}'}, False),
     ):
         target, given = bicep.parameters(path, {"D365_URL": D365, **more})
         if target != infra / "main.bicep":
@@ -54,6 +56,8 @@ def parameter_file(infra: Path) -> Iterator[str]:
         emails = [each for each in more.get("ALERT_EMAILS", "").split(",") if each]
         if given.get("alertEmails", []) != emails:
             yield f"{path.name}: with {more}, alertEmails is {given.get('alertEmails')}"
+        if (extra := given.get("extraSettings")) != json.loads(more.get("EXTRA_SETTINGS", "{}")):
+            yield f"{path.name}: with {more}, extraSettings is {extra}"
         if bicep.deploy(target, given).outputs["eventsSubscribed"] != subscribed:
             yield f"{path.name}: with {more}, events subscribed: {not subscribed}"
 

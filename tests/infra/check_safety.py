@@ -108,7 +108,10 @@ def _given_away(path: Path) -> Iterator[str]:
     """A secret in a plain parameter or in an output stays in the deployment's history."""
     file = bicep.parse(path)
     for each in file.of("param"):
-        if re.search(r"[Ss]ecret$|packageUri$", each.name) and "secure" not in each.decorators:
+        if (
+            re.search(r"[Ss]ecret$|packageUri$|extraSettings$", each.name)
+            and "secure" not in each.decorators
+        ):
             yield f"{path.name}: param {each.name} is not @secure()"
     secret = [each.name for each in file.of("param") if "secure" in each.decorators]
     for each in file.outputs.values():

@@ -27,6 +27,7 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "deleteSucceededAfterDays": 365,
         "alertEmails": ["erp@example.org"],
         "actionGroupId": GROUP,
+        "extraSettings": {"OTEL_EXPORTER_OTLP_HEADERS": "api-key=secret"},
     },
     "for a D365 in another tenant": {
         "d365ClientId": "11111111-1111-4111-8111-111111111111",
