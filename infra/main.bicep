@@ -102,7 +102,7 @@ param d365ClientId string = ''
 @description('The tenant of D365, where that is not the subscription\'s, or empty. The registration is then a multi-tenant one of the subscription\'s tenant, and needs no secret: it trusts the managed identity by a federated credential.')
 param d365TenantId string = ''
 
-@description('Its client secret; kept in Key Vault.')
+@description('Its client secret; kept in Key Vault. Empty: the one that is there stays.')
 @secure()
 param d365ClientSecret string = ''
 

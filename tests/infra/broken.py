@@ -253,6 +253,13 @@ BROKEN: Final = (
     ),
     Broken(
         "parameter_file",
+        "d365ClientSecret is 'in git'",
+        PARAMETERS,
+        "readEnvironmentVariable('D365_CLIENT_SECRET', '')",
+        "'in git'",
+    ),
+    Broken(
+        "parameter_file",
         "extraSettings is {}",
         PARAMETERS,
         "'EXTRA_SETTINGS'",
@@ -467,6 +474,12 @@ BROKEN: Final = (
                 "modules/monitoring.bicep",
                 "DisableLocalAuth: true",
                 "DisableLocalAuth: false",
+            ),
+            (
+                "an empty secret is written over",
+                "modules/vault.bicep",
+                " = if (!empty(secret)) {",
+                " = {",
             ),
             (
                 "soft delete is off",

@@ -127,7 +127,7 @@ def identity_settings(infra: Path) -> Iterator[str]:
         found = variant.app_settings
         identity = variant.the("Microsoft.ManagedIdentity/userAssignedIdentities").id
         client = f"{identity}.properties.clientId"
-        own = variant.given.get("d365ClientSecret") and variant.given.get("d365ClientId")
+        own = variant.registration
         wanted = {
             "AZURE_CLIENT_ID": own or client,
             "DataStorage__clientId": client,

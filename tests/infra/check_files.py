@@ -1,6 +1,5 @@
 """The files by themselves: the language, the parameters, Azure's types, azd."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,21 +42,23 @@ def deploys(infra: Path) -> Iterator[str]:
 def parameter_file(infra: Path) -> Iterator[str]:
     """main.bicepparam parses, gives what must be given and nothing unknown, and knows when to subscribe."""
     path = infra / "main.bicepparam"
-    for more, subscribed in (
-        ({}, False),
-        ({"ALERT_EMAILS": "a@example.org,b@example.org"}, False),
-        ({"PACKAGE_URI": "https://example.org/app.zip"}, True),
-        ({"SUBSCRIBE_TO_EVENTS": "true"}, True),
-        ({"EXTRA_SETTINGS": '{"NAME": "value"}'}, False),
+    usual = {"alertEmails": [], "extraSettings": {}, "d365ClientId": "", "d365ClientSecret": ""}
+    for more, wanted, subscribed in (
+        ({}, {}, False),
+        ({"ALERT_EMAILS": "a@b.org,c@d.org"}, {"alertEmails": ["a@b.org", "c@d.org"]}, False),
+        ({"PACKAGE_URI": "https://example.org/app.zip"}, {}, True),
+        ({"SUBSCRIBE_TO_EVENTS": "true"}, {}, True),
+        ({"EXTRA_SETTINGS": '{"NAME": "value"}'}, {"extraSettings": {"NAME": "value"}}, False),
+        ({"D365_CLIENT_ID": "some"}, {"d365ClientId": "some"}, False),
+        ({"D365_CLIENT_SECRET": "some"}, {"d365ClientSecret": "some"}, False),
+        ({"D365_TENANT_ID": "some"}, {"d365TenantId": "some"}, False),
     ):
         target, given = bicep.parameters(path, {"D365_URL": D365, **more})
         if target != infra / "main.bicep":
             yield f"{path.name}: is for {target}"
-        emails = [each for each in more.get("ALERT_EMAILS", "").split(",") if each]
-        if given.get("alertEmails", []) != emails:
-            yield f"{path.name}: with {more}, alertEmails is {given.get('alertEmails')}"
-        if (extra := given.get("extraSettings")) != json.loads(more.get("EXTRA_SETTINGS", "{}")):
-            yield f"{path.name}: with {more}, extraSettings is {extra}"
+        for name, value in (usual | wanted).items():
+            if given.get(name) != value:
+                yield f"{path.name}: with {more}, {name} is {given.get(name)!r}"
         if bicep.deploy(target, given).outputs["eventsSubscribed"] != subscribed:
             yield f"{path.name}: with {more}, events subscribed: {not subscribed}"
 

@@ -28,7 +28,7 @@ def permissions(infra: Path) -> Iterator[str]:
             (app, str(variant.the("Microsoft.Insights/components").id)): roles.TELEMETRY,
             (topic, f"{dead}/default/dead-letters>"): roles.DEAD_LETTERS,
         }
-        if variant.given.get("d365ClientSecret"):
+        if variant.registration:
             needs[app, str(variant.the("Microsoft.KeyVault/vaults").id)] = roles.SECRETS
         assigned = _assigned(variant)
         for who, where in needs.keys() | assigned.keys():
@@ -94,6 +94,9 @@ def _open(variant: Variant) -> Iterator[str]:
 
 
 def _unrecoverable(variant: Variant) -> Iterator[str]:
+    for each in variant.made("Microsoft.KeyVault/vaults/secrets"):
+        if not at(each.body, "properties.value"):
+            yield f"{each.file}: an empty secret is written over the one that is there"
     data = variant.data_account.strip("<>").rpartition("/")[2]
     flat = not variant.given.get("hierarchicalNamespace")
     for each in variant.made("Microsoft.Storage/storageAccounts/blobServices"):

@@ -33,6 +33,9 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "d365ClientId": "11111111-1111-4111-8111-111111111111",
         "d365TenantId": "44444444-4444-4444-8444-444444444444",
     },
+    "with a client secret that is there": {
+        "d365ClientId": "11111111-1111-4111-8111-111111111111",
+    },
     "with a hierarchical namespace": {
         "hierarchicalNamespace": True,
         "coolSucceededAfterDays": 0,
@@ -78,6 +81,12 @@ class Variant:
             if each.name.endswith("/appsettings")
             for key, value in each.body["properties"].items()
         }
+
+    @property
+    def registration(self) -> str:
+        """The client id of the app registration with a secret, in place of the managed identity, or ""."""
+        given = self.given
+        return "" if given.get("d365TenantId") else given.get("d365ClientId", "")
 
     @property
     def data_account(self) -> str:
