@@ -608,6 +608,7 @@ BROKEN: Final = (
     Broken(
         "azd", "has no service main", APP, "'azd-service-name': 'app'", "'azd-service-name': 'main'"
     ),
+    Broken("azd", "does not build the service", "../azure.yaml", "    remoteBuild: true", "    # "),
     Broken(
         "azd", "the hook for posix", "../azure.yaml", "azd env set SUBSCRIBE_TO_EVENTS true\n", ""
     ),

@@ -125,12 +125,14 @@ _TOP = {"function_app.py", "functions", "shared", "host.json", "requirements.txt
 
 
 def azd(infra: Path) -> Iterator[str]:
-    """azd finds the app by its tag, and its hook sets the variable that main.bicepparam reads, and sets it back
-    where the app does not run."""
+    """azd finds the app by its tag and has Azure build it; its hook sets a variable that main.bicepparam reads,
+    and sets it back where the app does not run."""
     text = (infra.parent / "azure.yaml").read_text(encoding="utf-8")
     tag = whole(infra).the("Microsoft.Web/sites").body.get("tags", {}).get("azd-service-name")
     if not re.search(rf"(?m)^  {tag}:$", text):
         yield f"azure.yaml: has no service {tag}"
+    elif not re.search(rf"(?m)^  {tag}:\n(?:    .*\n)*    remoteBuild: true\b", text):
+        yield f"azure.yaml: Azure does not build the service {tag}"
     parameters = (infra / "main.bicepparam").read_text(encoding="utf-8")
     for system in ("posix", "windows"):
         hook = "".join(re.findall(rf"(?m)^    {system}:\n(?:      .*\n)+", text))
