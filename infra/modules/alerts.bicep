@@ -21,6 +21,13 @@ param actionGroupId string
 @description('Minutes without a run of an export job after which an alert is raised.')
 param silenceMinutes int
 
+// Of the longest silence the window sees the whole day after it: it may be up to two days.
+var silent = replace(
+  replace(loadTextContent('../queries/alert-silent.kql'), 'SILENCE', '${silenceMinutes}m'),
+  'GONE',
+  '${silenceMinutes + 1440}m'
+)
+
 resource mail 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(emails)) {
   name: '${name}-alerts'
   location: 'global'
@@ -46,11 +53,11 @@ var rules = [
     name: 'job-silent'
     title: 'An export job has not run'
     description: 'For ${silenceMinutes} minutes. Is the app running, and is the job still in the jobs file?'
-    query: replace(loadTextContent('../queries/alert-silent.kql'), 'SILENCE', '${silenceMinutes}m')
+    query: silent
     about: ['job']
     severity: 1
     every: 'PT15M'
-    over: 'P1D'
+    over: 'P2D'
     lasting: true
   }
   {

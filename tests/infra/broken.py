@@ -546,6 +546,8 @@ BROKEN: Final = (
         for says, old, new in (
             ("e-mail does not say", "            dimensions: map(", "            // map("),
             ("not told for every operation", "operator: 'Include'", "operator: 'Exclude'"),
+            ("job-silent looks back further than", "over: 'P2D'", "over: 'P1D'"),
+            ("P2 is no duration", "over: 'P2D'", "over: 'P2'"),
             ("fileName is no column", "['job', 'file', 'reason']", "['job', 'fileName']"),
         )
     ),

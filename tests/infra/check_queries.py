@@ -35,7 +35,13 @@ def queries(infra: Path) -> Iterator[str]:
 
 def alerts(infra: Path) -> Iterator[str]:
     """Each alert tells the action group that is made for the e-mail addresses, and the one that is given; its
-    e-mail names what it is about."""
+    e-mail names what it is about, and its window is as long as its query looks back."""
+    longest = Variant("with the longest silence", infra, {"exportSilenceMinutes": 1440})
+    for rule in longest.made("Microsoft.Insights/scheduledQueryRules"):
+        window = str(at(rule.body, "properties.windowSize"))
+        query = at(rule.body, "properties.criteria.allOf")[0]["query"]
+        if kql.period(window) < kql.looks_back(query):
+            yield f"{longest.name}: {rule.name} looks back further than its window, {window}"
     for rule in whole(infra).made("Microsoft.Insights/scheduledQueryRules"):
         condition = at(rule.body, "properties.criteria.allOf")[0]
         about = condition.get("dimensions") or []

@@ -17,7 +17,7 @@ from shared.bridge import Bridge
 from tests.conftest import EXPORT_ID, IMPORT_ID, drop, make_bridge, work_queue
 from tests.infra import kql
 from tests.infra.check_queries import queries_in
-from tests.infra.variants import INFRA, at, whole
+from tests.infra.variants import INFRA, Variant, at, whole
 
 QUERIES = dict(queries_in(whole(INFRA)))
 ABOUT = {
@@ -52,6 +52,11 @@ def log(caplog: pytest.LogCaptureFixture) -> Log:
 def ago(lines: Lines, past: timedelta) -> Lines:
     """The same lines, logged so long ago."""
     return [(time - past, line) for time, line in lines]
+
+
+def only(lines: Lines, event: str) -> Lines:
+    """The lines of an event."""
+    return [each for each in lines if each[1].startswith(f"{event} ")]
 
 
 @contextmanager
@@ -165,6 +170,24 @@ def test_a_silent_job_is_told(bridge: Bridge, log: Log) -> None:
         "(the app itself)",
     ]
     assert [row["job"] for row in kql.answer(query, [])] == ["(the app itself)"]
+    assert kql.answer(query, [*ago(lines, 26 * HOUR), *only(lines, "reconcile.finished")]) == []
+
+
+def test_a_silence_of_a_day_is_told_within_the_rule_s_window(bridge: Bridge, log: Log) -> None:
+    """The longest that may be set: the window must still hold the run after which there was silence."""
+    exporting.export_packages(bridge)
+    lines = log()
+    longest = Variant("", INFRA, {"exportSilenceMinutes": 1440})
+    (rule,) = (
+        each
+        for each in longest.made("Microsoft.Insights/scheduledQueryRules")
+        if each.name == SILENT
+    )
+    window = kql.period(at(rule.body, "properties.windowSize"))
+    for past, silent in ((23 * HOUR, False), (25 * HOUR, True), (47 * HOUR, True)):
+        seen = [each for each in ago(lines, past) if each[0] > datetime.now(UTC) - window]
+        told = kql.answer(dict(queries_in(longest))[SILENT], seen)
+        assert ("vendors" in [row["job"] for row in told]) == silent, past
 
 
 @pytest.mark.parametrize("what", ["package", "queue"])
