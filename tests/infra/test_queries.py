@@ -144,9 +144,12 @@ def test_every_query_answers(
         FILES: ("journals/USMF/lost", "file.held", "no-such-job", "nobody/may", "(none)"),
         DENIED: ("dequeue", "Microsoft Entra applications"),
         POISON: ("import-status-poison", "journals/may.csv"),
+        "Files, by job and outcome": ("journals: succeeded", "journals: held", "(none): failed"),
+        "Packages, by job and outcome": ("vendors: acknowledged", "vendors: failed"),
         "Jobs": ("vendors", "journals"),
         "Failures and their reasons": ("storage hiccup", "vendors", "not acknowledged"),
     }
+    assert wanted.keys() < QUERIES.keys()
     for name in QUERIES.keys() - {SILENT, EXPORT}:
         told = json.dumps(kql.answer(QUERIES[name], lines), default=str)
         assert told != "[]", name
