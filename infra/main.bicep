@@ -114,7 +114,9 @@ var token = uniqueString(resourceGroup().id, name)
 var plain = take(toLower(replace(name, '-', '')), 7)
 var hostAccountName = '${plain}host${token}'
 var dataAccountName = '${plain}data${token}'
-var privateServices = ['blob', 'queue', 'table']
+// What has a private endpoint: what is used of each account, and how tools for a hierarchical namespace speak to it.
+var hostServices = ['blob', 'queue', 'table']
+var dataServices = hierarchicalNamespace ? ['blob', 'queue', 'dfs'] : ['blob', 'queue']
 var useClientSecret = !empty(d365ClientId) && empty(d365TenantId)
 
 module identity 'modules/identity.bicep' = {
@@ -129,7 +131,7 @@ module network 'modules/network.bicep' = if (privateNetwork) {
     name: '${name}-net-${token}'
     location: location
     prefix: networkPrefix
-    services: privateServices
+    services: union(hostServices, dataServices)
   }
 }
 
@@ -149,12 +151,15 @@ module storage 'modules/storage.bicep' = {
 }
 
 module endpoints 'modules/endpoints.bicep' = [
-  for account in [hostAccountName, dataAccountName]: if (privateNetwork) {
-    name: 'endpoints-${account}'
+  for account in [
+    { name: hostAccountName, services: hostServices }
+    { name: dataAccountName, services: dataServices }
+  ]: if (privateNetwork) {
+    name: 'endpoints-${account.name}'
     params: {
       location: location
-      accountName: account
-      services: privateServices
+      accountName: account.name
+      services: account.services
       subnetId: network!.outputs.endpointsSubnetId
     }
     dependsOn: [storage]

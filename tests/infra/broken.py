@@ -15,6 +15,7 @@ class Broken:
     new: str
 
 
+NETWORK, ENDPOINTS = "modules/network.bicep", "modules/endpoints.bicep"
 APP, ROLES, STORAGE = "modules/app.bicep", "modules/roles.bicep", "modules/storage.bicep"
 MAIN, EVENTS, ALERTS = "main.bicep", "modules/subscription.bicep", "modules/alerts.bicep"
 PARAMETERS, DEPLOY = "main.bicepparam", "../docs/deploy.md"
@@ -507,6 +508,47 @@ BROKEN: Final = (
             ),
             ("param secret is not @secure()", "modules/vault.bicep", "@secure()\n", ""),
             ("param extraSettings is not @secure()", APP, "@secure()\n", ""),
+        )
+    ),
+    # the private network
+    *(
+        Broken("private_network", says, file, old, new)
+        for says, file, old, new in (
+            (
+                "table of Storage/storageAccounts/bridgehost",
+                MAIN,
+                "hostServices = ['blob', 'queue', 'table']",
+                "hostServices = ['blob', 'queue']",
+            ),
+            (
+                "table of Storage/storageAccounts/bridgedata",
+                MAIN,
+                ": ['blob', 'queue']\n",
+                ": ['blob', 'queue', 'table']\n",
+            ),
+            (
+                "dfs of Storage/storageAccounts/bridgedata",
+                MAIN,
+                "['blob', 'queue', 'dfs']",
+                "['blob', 'queue']",
+            ),
+            ("has no private endpoint", ENDPOINTS, "            groupIds: [service]\n", ""),
+            (
+                "delegated to ['Microsoft.App']",
+                NETWORK,
+                "'Microsoft.App/environments'",
+                "'Microsoft.App'",
+            ),
+            ("is not linked to the network", NETWORK, "{ id: network.id }", "{ id: 'other' }"),
+            ("has its name in", ENDPOINTS, "zones[i].id", "zones[0].id"),
+            ("is not in the network", ENDPOINTS, "{ id: subnetId }", "{ id: account.id }"),
+            ("the app is not in the network", APP, "empty(subnetId) ? null : subnetId", "null"),
+            (
+                "was not asked for",
+                MAIN,
+                "network.bicep' = if (privateNetwork) {",
+                "network.bicep' = {",
+            ),
         )
     ),
     # outputs, queries, azd

@@ -93,6 +93,60 @@ def _open(variant: Variant) -> Iterator[str]:
                 yield f"{each.id} can be reached from outside"
 
 
+def private_network(infra: Path) -> Iterator[str]:
+    """With a private network: an endpoint and its name for each service that is used, and the app within."""
+    for variant in variants(infra):
+        if variant.given.get("privateNetwork"):
+            yield from (f"{variant.name}: {wrong}" for wrong in _unreachable(variant))
+        elif network := [each.id for each in variant.made("Microsoft.Network/virtualNetworks")]:
+            yield f"{variant.name}: {network} was not asked for"
+
+
+def _unreachable(variant: Variant) -> Iterator[str]:
+    network = variant.the("Microsoft.Network/virtualNetworks")
+    subnets = {each["name"]: each["properties"] for each in at(network.body, "properties.subnets")}
+    place = network.id.rstrip(">").replace("Networks/", "Networks/subnets/")
+    app = variant.the("Microsoft.Web/sites").body["properties"]
+    if app.get("virtualNetworkSubnetId") != f"{place}/app>":
+        yield "the app is not in the network"
+    delegated = [
+        at(each, "properties.serviceName") for each in subnets["app"].get("delegations", [])
+    ]
+    if delegated != ["Microsoft.App/environments"]:
+        yield f"the app's subnet is delegated to {delegated}"
+    used = {(of, service) for uri in variant.app_settings.values() for of, service in _service(uri)}
+    if variant.given.get("hierarchicalNamespace"):
+        used.add((variant.data_account, "dfs"))
+    linked = {
+        each.name.split("/")[0]: at(each.body, "properties.virtualNetwork.id")
+        for each in variant.made("Microsoft.Network/privateDnsZones/virtualNetworkLinks")
+    }
+    zones = {
+        each.name.split("/")[0]: at(each.body, "properties.privateDnsZoneConfigs")
+        for each in variant.made("Microsoft.Network/privateEndpoints/privateDnsZoneGroups")
+    }
+    made = set()
+    for each in variant.made("Microsoft.Network/privateEndpoints"):
+        link = at(each.body, "properties.privateLinkServiceConnections")[0]["properties"]
+        made |= {(link["privateLinkServiceId"], service) for service in link.get("groupIds", [])}
+        zone = f"privatelink.{''.join(link.get('groupIds', []))}.core.windows.net"
+        ids = [at(config, "properties.privateDnsZoneId") for config in zones.get(each.name, [])]
+        if ids != [f"<Microsoft.Network/privateDnsZones/{zone}>"]:
+            yield f"{each.name} has its name in {ids}, not in {zone}"
+        if linked.get(zone) != network.id:
+            yield f"{zone} is not linked to the network"
+        if at(each.body, "properties.subnet.id") != f"{place}/endpoints>":
+            yield f"{each.name} is not in the network"
+    for account, service in sorted(used ^ made):
+        need = "is used and has no" if (account, service) in used else "is not used and has a"
+        yield f"{service} of {_short(account)} {need} private endpoint"
+
+
+def _service(uri: object) -> list[tuple[str, str]]:
+    """The account and service that a setting names, if it does."""
+    return re.findall(r"^(<[^>]+>)\.properties\.primaryEndpoints\.(\w+)", str(uri))
+
+
 def _unrecoverable(variant: Variant) -> Iterator[str]:
     for each in variant.made("Microsoft.KeyVault/vaults/secrets"):
         if not at(each.body, "properties.value"):

@@ -29,6 +29,7 @@ CHECKS: Final[Mapping[str, Callable[[Path], Iterator[str]]]] = {
         check_app.events,
         check_safety.permissions,
         check_safety.safety,
+        check_safety.private_network,
         check_safety.next_steps,
         check_queries.queries,
         check_queries.alerts,

@@ -38,6 +38,7 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "with a hierarchical namespace": {
         "hierarchicalNamespace": True,
+        "privateNetwork": True,
         "coolSucceededAfterDays": 0,
         "createEventSubscription": True,
     },
