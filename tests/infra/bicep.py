@@ -314,6 +314,8 @@ class _Scope:
         body = self._value(node, local)
         body.pop("dependsOn", None)
         kind, _, version = declared.type.partition("@")
+        if "name" not in body:
+            raise self.fail(node, f"{declared.name} has no name")
         parent, scope = body.pop("parent", None), body.pop("scope", None)
         name = f"{parent.name}/{body['name']}" if parent else str(body["name"])
         if len(kind.split("/")) - 1 != len(name.split("/")) and not name.startswith("<"):

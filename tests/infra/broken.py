@@ -72,6 +72,7 @@ BROKEN: Final = (
         "'../queries/files.kql'",
         "'../queries/jobs.kql'",
     ),
+    Broken("deploys", "identity has no name", "modules/identity.bicep", "  name: name\n", ""),
     Broken("files", "identity is declared twice", MAIN, "module network '", "module identity '"),
     # modules and parameters
     Broken(
@@ -395,10 +396,10 @@ BROKEN: Final = (
     ),
     Broken(
         "events",
-        "does not wait for the code",
-        MAIN,
-        "dependsOn: [code, roles]",
-        "dependsOn: [roles]",
+        "'properties' is missing",
+        EVENTS,
+        "  properties: {\n    dest",
+        "  tags: {\n    dest",
     ),
     Broken(
         "events",
@@ -489,6 +490,18 @@ BROKEN: Final = (
                 "",
             ),
             (
+                "soft delete of containers is off",
+                STORAGE,
+                "    containerDeleteRetentionPolicy: { enabled: true, days: keepDeletedDays }\n",
+                "",
+            ),
+            (
+                "data: a hierarchical namespace is off",
+                STORAGE,
+                "    isHnsEnabled: hierarchicalNamespace\n",
+                "",
+            ),
+            (
                 "versioning is on",
                 STORAGE,
                 "isVersioningEnabled: !hierarchicalNamespace",
@@ -551,6 +564,120 @@ BROKEN: Final = (
             ),
         )
     ),
+    # what has to fit together
+    *(
+        Broken("wiring", says, file, old, new)
+        for says, file, old, new in (
+            ("sku.name is 'Y1'", APP, "name: 'FC1'", "name: 'Y1'"),
+            ("sku.tier is None", APP, "tier: 'FlexConsumption', ", ""),
+            ("properties.reserved is None", APP, "{ reserved: true }", "{}"),
+            ("serverFarmId is None", APP, "    serverFarmId: plan.id\n", ""),
+            (
+                "keyVaultReferenceIdentity is None",
+                APP,
+                "    keyVaultReferenceIdentity: identity.id\n",
+                "",
+            ),
+            ("storage.value is", APP, "blob}${packageContainer}'", "blob}packages'"),
+            ("storage.type is None", APP, "          type: 'blobContainer'\n", ""),
+            (
+                "authentication.type is 'System",
+                APP,
+                "type: 'UserAssignedIdentity'",
+                "type: 'SystemAssignedIdentity'",
+            ),
+            (
+                "userAssignedIdentityResourceId is None",
+                APP,
+                "            userAssignedIdentityResourceId: identity.id\n",
+                "",
+            ),
+            (
+                "container for the code package",
+                STORAGE,
+                "packageContainer = 'code'",
+                "packageContainer = 'app'",
+            ),
+            (
+                "WorkspaceResourceId is None",
+                "modules/monitoring.bicep",
+                "    WorkspaceResourceId: workspace.id\n",
+                "",
+            ),
+            ("topic.identity.type is None", "modules/topic.bicep", "  identity: {", "  tags: {"),
+            (
+                "deadLetterWithResourceIdentity.identity.type is None",
+                EVENTS,
+                "      identity: { type: 'SystemAssigned' }\n",
+                "",
+            ),
+            ("scopes.0 is None", ALERTS, "scopes: [workspaceId]", "scopes: []"),
+            (
+                "alerts.properties.enabled is False",
+                ALERTS,
+                "      enabled: true\n      scopes",
+                "      enabled: false\n      scopes",
+            ),
+            ("timeAggregation is 'Average'", ALERTS, "'Count'", "'Average'"),
+            ("operator is 'LessThan'", ALERTS, "'GreaterThan'", "'LessThan'"),
+            ("threshold is 1", ALERTS, "threshold: 0", "threshold: 1"),
+            (
+                "deadLetters.properties.scopes.0",
+                ALERTS,
+                "scopes: [topicId]",
+                "scopes: [workspaceId]",
+            ),
+            (
+                "deadLetters.properties.enabled",
+                ALERTS,
+                "    enabled: true\n    scopes: [topicId]",
+                "    enabled: false\n    scopes: [topicId]",
+            ),
+            ("windowSize is None", ALERTS, "    windowSize: 'PT1H'\n", ""),
+            ("metricName is 'DroppedEventCount'", ALERTS, "DeadLetteredCount", "DroppedEventCount"),
+            ("timeAggregation is 'Maximum'", ALERTS, "'Total'", "'Maximum'"),
+            (
+                "deadLetters.properties.criteria.allOf.0.operator",
+                ALERTS,
+                "'Total'\n          operator: 'GreaterThan'",
+                "'Total'\n          operator: 'LessThan'",
+            ),
+            (
+                "deadLetters.properties.criteria.allOf.0.threshold",
+                ALERTS,
+                "          threshold: 0\n        }\n      ]",
+                "          threshold: 9\n        }\n      ]",
+            ),
+            ("app does not wait for roles", MAIN, "[roles, endpoints]", "[endpoints]"),
+            ("app does not wait for endpoints", MAIN, "[roles, endpoints]", "[roles]"),
+            ("endpoints does not wait for storage", MAIN, "    dependsOn: [storage]\n", ""),
+            ("subscription does not wait for code", MAIN, "[code, roles]", "[roles]"),
+            ("subscription does not wait for roles", MAIN, "[code, roles]", "[code]"),
+            ("does not wait for systemKey", EVENTS, "  dependsOn: [systemKey]\n", ""),
+            (
+                "lifecycle does not wait for dataBlobs",
+                STORAGE,
+                "  dependsOn: [dataBlobs] //",
+                "  //",
+            ),
+        )
+    ),
+    *(
+        Broken("outputs", says, MAIN, old, new)
+        for says, old, new in (
+            ("deploy.md: reads functionAppName", "output functionAppName", "output appName"),
+            ("deploy.yml: reads functionAppName", "output functionAppName", "output appName"),
+            ("deploy.md: reads dataAccountName", "output dataAccountName", "output dataName"),
+            ("azure.yaml: reads nextSteps", "output nextSteps", "output steps"),
+            ("federatedCredential is", "${tenant().tenantId}/v2.0", "${tenant().tenantId}"),
+            (
+                "federatedCredential is",
+                "subject: identity.outputs.principalId",
+                "subject: clientId",
+            ),
+            ("federatedCredential is", "      audience: 'api://AzureADTokenExchange'\n", ""),
+        )
+    ),
     # outputs, queries, azd
     Broken(
         "next_steps",
@@ -589,6 +716,13 @@ BROKEN: Final = (
             ("e-mail does not say", "            dimensions: map(", "            // map("),
             ("not told for every operation", "operator: 'Include'", "operator: 'Exclude'"),
             ("job-silent looks back further than", "over: 'P2D'", "over: 'P1D'"),
+            (
+                "file-failed looks back less",
+                "every: 'PT15M'\n    over: 'PT1H'",
+                "every: 'PT1H'\n    over: 'PT1H'",
+            ),
+            ("None is no duration", "      evaluationFrequency: rule.every\n", ""),
+            ("None is no duration", "      windowSize: rule.over\n", ""),
             ("P2 is no duration", "over: 'P2D'", "over: 'P2'"),
             ("fileName is no column", "['job', 'file', 'reason']", "['job', 'fileName']"),
         )
@@ -634,6 +768,9 @@ BROKEN: Final = (
         "",
     ),
     Broken("documented", "GROUP is not set before", DEPLOY, "GROUP=rg-bridge-test\n", ""),
+    Broken(
+        "documented", "bridge-export-failing is looked at", ALERTS, "every: 'PT1H'", "every: 'P1D'"
+    ),
     Broken("documented", "the alert bridge-quiet", ALERTS, "name: 'job-silent'", "name: 'quiet'"),
     Broken(
         "documented",

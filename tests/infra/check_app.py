@@ -14,7 +14,6 @@ import azure.functions as func
 
 import functions
 from shared import blobs, journal, settings
-from tests.infra import bicep
 from tests.infra.variants import ROOT, account, at, variants, whole
 
 CODE: Final = (
@@ -245,6 +244,3 @@ def events(infra: Path) -> Iterator[str]:
     text = (infra / "modules/subscription.bicep").read_text(encoding="utf-8")
     if not re.search(r"var key = guid\(\w+\.listKeys\(\)", text):
         yield "subscription.bicep: the webhook's key does not come from a secret"
-    declared = bicep.parse(infra / "main.bicep").declarations["subscription"].node.text or b""
-    if not re.search(rb"dependsOn: \[[^\]]*\bcode\b", declared):
-        yield "main.bicep: the subscription does not wait for the code"

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.infra import bicep, pages, schema
 from tests.infra.bicep import Mistake
 from tests.infra.roles import ROLES
-from tests.infra.variants import D365, variants, whole
+from tests.infra.variants import D365, at, variants, whole
 
 
 def files(infra: Path) -> Iterator[str]:
@@ -103,8 +103,12 @@ def documented(infra: Path) -> Iterator[str]:
         *variant.made("Microsoft.Insights/metricAlerts"),
     ]
     for rule in rules:
-        if f"`…-{rule.name.removeprefix('bridge-')}`" not in page:
+        row = re.search(rf"\| `…-{rule.name.removeprefix('bridge-')}` \|.*\| ([\w ]+) \|", page)
+        every = {"PT15M": "every 15 minutes", "PT1H": "hourly"}
+        if not row:
             yield f"deploy.md: does not list the alert {rule.name}"
+        elif row[1] != every.get(str(often := at(rule.body, "properties.evaluationFrequency"))):
+            yield f"deploy.md: {rule.name} is looked at {row[1]}, it says; it is {often}"
     for deployed in variants(infra):
         for each in deployed.made("Microsoft.Authorization/roleAssignments"):
             guid = str(each.body["properties"]["roleDefinitionId"]).strip("<>").rpartition("/")[2]

@@ -153,10 +153,16 @@ def _unrecoverable(variant: Variant) -> Iterator[str]:
             yield f"{each.file}: an empty secret is written over the one that is there"
     data = variant.data_account.strip("<>").rpartition("/")[2]
     flat = not variant.given.get("hierarchicalNamespace")
+    for each in variant.made("Microsoft.Storage/storageAccounts"):
+        namespace = bool(at(each.body, "properties.isHnsEnabled"))
+        if namespace != (each.name == data and not flat):
+            yield f"{each.symbol}: a hierarchical namespace is {'on' if namespace else 'off'}"
     for each in variant.made("Microsoft.Storage/storageAccounts/blobServices"):
         if each.name.startswith(f"{data}/"):
             if not at(each.body, "properties.deleteRetentionPolicy.enabled"):
                 yield "soft delete is off in the data account"
+            if not at(each.body, "properties.containerDeleteRetentionPolicy.enabled"):
+                yield "soft delete of containers is off in the data account"
             if at(each.body, "properties.isVersioningEnabled") != flat:
                 yield f"versioning is {'off' if flat else 'on'} in the data account"
 

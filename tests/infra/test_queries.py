@@ -21,9 +21,7 @@ from tests.infra.variants import INFRA, Variant, at, whole
 
 QUERIES = dict(queries_in(whole(INFRA)))
 ABOUT = {
-    rule.name: [
-        each["name"] for each in at(rule.body, "properties.criteria.allOf")[0]["dimensions"]
-    ]
+    rule.name: [each["name"] for each in at(rule.body, "properties.criteria.allOf.0.dimensions")]
     for rule in whole(INFRA).made("Microsoft.Insights/scheduledQueryRules")
 }
 SILENT, FILES, EXPORT, DENIED, POISON = (

@@ -129,7 +129,10 @@ def account(uri: object, service: str) -> str:
 
 
 def at(body: object, path: str) -> Any:
-    """The value at a path, `properties.policy`, or None."""
+    """The value at a path, `properties.policy`, `allOf.0`, or None."""
     for part in path.split("."):
-        body = body.get(part) if isinstance(body, dict) else None
+        if isinstance(body, list):
+            body = body[int(part)] if int(part) < len(body) else None
+        else:
+            body = body.get(part) if isinstance(body, dict) else None
     return body
