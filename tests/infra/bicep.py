@@ -478,7 +478,10 @@ class _Scope:
         name = _text(called)
         if name not in FUNCTIONS:
             raise self.fail(node, f"these checks do not know the function {name}")
-        return FUNCTIONS[name](self, *values)
+        try:
+            return FUNCTIONS[name](self, *values)
+        except TypeError as error:
+            raise self.fail(node, f"{name}: {error}") from error
 
 
 def _values(node: Node) -> list[Node]:

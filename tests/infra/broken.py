@@ -72,6 +72,7 @@ BROKEN: Final = (
         "'../queries/files.kql'",
         "'../queries/jobs.kql'",
     ),
+    Broken("deploys", "replace: ", ALERTS, "  'GONE',\n", ""),
     Broken("deploys", "identity has no name", "modules/identity.bicep", "  name: name\n", ""),
     Broken("files", "identity is declared twice", MAIN, "module network '", "module identity '"),
     # modules and parameters
@@ -337,6 +338,16 @@ BROKEN: Final = (
         "['import-status', 'notifications']",
         "['imports-status']",
     ),
+    Broken(
+        "containers_and_queues",
+        "the rule journal is off",
+        STORAGE,
+        "  name: 'journal'\n  enabled: true",
+        "  name: 'journal'\n  enabled: false",
+    ),
+    Broken(
+        "containers_and_queues", "succeeded files: {", STORAGE, "tierToCool: {", "tierToCold: {"
+    ),
     Broken("containers_and_queues", "the journal grows for ever", STORAGE, "  [journal],\n", ""),
     Broken(
         "connections",
@@ -455,6 +466,12 @@ BROKEN: Final = (
                 "allowSharedKeyAccess: true",
             ),
             (
+                "allowCrossTenantReplication is True",
+                STORAGE,
+                "allowCrossTenantReplication: false",
+                "allowCrossTenantReplication: true",
+            ),
+            (
                 "allowBlobPublicAccess is True",
                 STORAGE,
                 "allowBlobPublicAccess: false",
@@ -568,6 +585,31 @@ BROKEN: Final = (
     *(
         Broken("wiring", says, file, old, new)
         for says, file, old, new in (
+            ("app.kind is None", APP, "  kind: 'functionapp,linux'\n", ""),
+            ("app.identity.type is None", APP, "    type: 'UserAssigned'\n", ""),
+            (
+                "publicNetworkAccess is 'Disabled'",
+                APP,
+                "publicNetworkAccess: 'Enabled'",
+                "publicNetworkAccess: 'Disabled'",
+            ),
+            ("principalType is None", ROLES, "    principalType: 'ServicePrincipal'\n", ""),
+            ("networkAcls.bypass is None", STORAGE, "    bypass: 'AzureServices' //", "    //"),
+            (
+                "topicType is None",
+                "modules/topic.bicep",
+                "    topicType: 'Microsoft.Storage.StorageAccounts'\n",
+                "",
+            ),
+            (
+                "eventDeliverySchema is None",
+                EVENTS,
+                "    eventDeliverySchema: 'EventGridSchema'\n",
+                "",
+            ),
+            ("maxDeliveryAttempts is None", EVENTS, "      maxDeliveryAttempts: 30\n", ""),
+            ("skipQueryValidation is None", ALERTS, "      skipQueryValidation: true\n", ""),
+            ("zones.location is None", NETWORK, "    location: 'global'\n", ""),
             ("sku.name is 'Y1'", APP, "name: 'FC1'", "name: 'Y1'"),
             ("sku.tier is None", APP, "tier: 'FlexConsumption', ", ""),
             ("properties.reserved is None", APP, "{ reserved: true }", "{}"),
@@ -722,6 +764,12 @@ BROKEN: Final = (
                 "every: 'PT1H'\n    over: 'PT1H'",
             ),
             ("None is no duration", "      evaluationFrequency: rule.every\n", ""),
+            ("job-silent: a state ends", "    lasting: true", "    lasting: false"),
+            (
+                "is no column of its query",
+                "            query: '${",
+                "            metricMeasureColumn: '${",
+            ),
             ("None is no duration", "      windowSize: rule.over\n", ""),
             ("P2 is no duration", "over: 'P2D'", "over: 'P2'"),
             ("fileName is no column", "['job', 'file', 'reason']", "['job', 'fileName']"),

@@ -14,6 +14,7 @@ import azure.functions as func
 
 import functions
 from shared import blobs, journal, settings
+from shared.blobs import SUCCEEDED
 from tests.infra.variants import ROOT, account, at, variants, whole
 
 CODE: Final = (
@@ -168,7 +169,7 @@ NOT_OURS: Final = {"dead-letters": "Event Grid writes it, people read it"}
 
 
 def containers_and_queues(infra: Path) -> Iterator[str]:
-    """The data account has the containers and the queue that the code uses, no others, and cuts the journal."""
+    """The data account has the containers and the queue that the code uses, no others; what grows is cut."""
     for variant in variants(infra):
         of = variant.data_account
         for kind, made, used in (
@@ -188,6 +189,18 @@ def containers_and_queues(infra: Path) -> Iterator[str]:
         cut = [at(rule, "definition.filters.prefixMatch") for rule in rules]
         if [f"{journal.JOURNAL}/"] not in cut:
             yield f"{variant.name}: the journal grows for ever"
+        for rule in rules:
+            if not rule.get("enabled"):
+                yield f"{variant.name}: the rule {rule['name']} is off"
+        days = {
+            "tierToCool": variant.given.get("coolSucceededAfterDays", 30),
+            "delete": variant.given.get("deleteSucceededAfterDays", 0),
+        }
+        wanted = {what: {"daysAfterModificationGreaterThan": n} for what, n in days.items() if n}
+        of_old = [r for r in rules if at(r, "definition.filters.prefixMatch") == [f"{SUCCEEDED}/"]]
+        found = {} if not of_old else at(of_old[0], "definition.actions.baseBlob")
+        if found != wanted:
+            yield f"{variant.name}: succeeded files: {found}, not {wanted}"
 
 
 def connections(infra: Path) -> Iterator[str]:

@@ -40,20 +40,23 @@ def alerts(infra: Path) -> Iterator[str]:
     for rule in longest.made("Microsoft.Insights/scheduledQueryRules"):
         window = str(at(rule.body, "properties.windowSize"))
         every = str(at(rule.body, "properties.evaluationFrequency"))
-        query = at(rule.body, "properties.criteria.allOf.0.query")
+        query = at(rule.body, "properties.criteria.allOf.0.query") or ""
         if kql.period(window) < kql.looks_back(query):
             yield f"{longest.name}: {rule.name} looks back further than its window, {window}"
         if kql.period(every) >= kql.looks_back(query):
             yield f"{longest.name}: {rule.name} looks back less far than to its last run, {every} ago"
     for rule in whole(infra).made("Microsoft.Insights/scheduledQueryRules"):
         condition = at(rule.body, "properties.criteria.allOf.0")
+        query = condition.get("query") or ""
         about = condition.get("dimensions") or []
+        if at(rule.body, "properties.autoMitigate") != ("ingested >" not in query):
+            yield f"{rule.name}: a state ends by itself, and something that happened does not"
         if not about:
             yield f"{rule.name}: its e-mail does not say what it is about"
         for each in about:
             if (each["operator"], each["values"]) != ("Include", ["*"]):
                 yield f"{rule.name}: not told for every {each['name']}"
-            if each["name"] not in kql.columns(condition["query"]):
+            if not query or each["name"] not in kql.columns(query):
                 yield f"{rule.name}: {each['name']} is no column of its query"
     for variant in variants(infra):
         groups = [each.id for each in variant.made("Microsoft.Insights/actionGroups")]

@@ -54,6 +54,7 @@ def _short(text: str) -> str:
 CLOSED: Final = (
     ("Microsoft.Storage/storageAccounts", "properties.allowSharedKeyAccess", False),
     ("Microsoft.Storage/storageAccounts", "properties.allowBlobPublicAccess", False),
+    ("Microsoft.Storage/storageAccounts", "properties.allowCrossTenantReplication", False),
     ("Microsoft.Storage/storageAccounts", "properties.supportsHttpsTrafficOnly", True),
     ("Microsoft.Storage/storageAccounts", "properties.minimumTlsVersion", "TLS1_2"),
     ("Microsoft.Web/sites", "properties.httpsOnly", True),

@@ -9,12 +9,16 @@ from tests.infra import bicep
 from tests.infra.variants import ROOT, Variant, at, variants, whole
 
 _PACKAGE = "properties.functionAppConfig.deployment.storage"
+_EVENTS = "Microsoft.EventGrid/systemTopics/eventSubscriptions"
 _RULE, _METRIC = "properties.criteria.allOf.0", "Microsoft.Insights/metricAlerts"
 
 WIRED: Final = (
     ("Microsoft.Web/serverfarms", "sku.name", "FC1"),
     ("Microsoft.Web/serverfarms", "sku.tier", "FlexConsumption"),
     ("Microsoft.Web/serverfarms", "properties.reserved", True),
+    ("Microsoft.Web/sites", "kind", "functionapp,linux"),
+    ("Microsoft.Web/sites", "identity.type", "UserAssigned"),
+    ("Microsoft.Web/sites", "properties.publicNetworkAccess", "Enabled"),
     ("Microsoft.Web/sites", "properties.serverFarmId", "{plan}"),
     ("Microsoft.Web/sites", "properties.keyVaultReferenceIdentity", "{identity}"),
     ("Microsoft.Web/sites", f"{_PACKAGE}.type", "blobContainer"),
@@ -26,14 +30,20 @@ WIRED: Final = (
         "{identity}",
     ),
     ("Microsoft.Insights/components", "properties.WorkspaceResourceId", "{workspace}"),
+    ("Microsoft.Authorization/roleAssignments", "properties.principalType", "ServicePrincipal"),
+    ("Microsoft.Storage/storageAccounts", "properties.networkAcls.bypass", "AzureServices"),
     ("Microsoft.EventGrid/systemTopics", "identity.type", "SystemAssigned"),
     (
-        "Microsoft.EventGrid/systemTopics/eventSubscriptions",
-        "properties.deadLetterWithResourceIdentity.identity.type",
-        "SystemAssigned",
+        "Microsoft.EventGrid/systemTopics",
+        "properties.topicType",
+        "Microsoft.Storage.StorageAccounts",
     ),
+    (_EVENTS, "properties.eventDeliverySchema", "EventGridSchema"),
+    (_EVENTS, "properties.retryPolicy.maxDeliveryAttempts", 30),
+    (_EVENTS, "properties.deadLetterWithResourceIdentity.identity.type", "SystemAssigned"),
     ("Microsoft.Insights/scheduledQueryRules", "properties.scopes.0", "{workspace}"),
     ("Microsoft.Insights/scheduledQueryRules", "properties.enabled", True),
+    ("Microsoft.Insights/scheduledQueryRules", "properties.skipQueryValidation", True),
     ("Microsoft.Insights/scheduledQueryRules", f"{_RULE}.timeAggregation", "Count"),
     ("Microsoft.Insights/scheduledQueryRules", f"{_RULE}.operator", "GreaterThan"),
     ("Microsoft.Insights/scheduledQueryRules", f"{_RULE}.threshold", 0),
@@ -44,6 +54,8 @@ WIRED: Final = (
     (_METRIC, f"{_RULE}.timeAggregation", "Total"),
     (_METRIC, f"{_RULE}.operator", "GreaterThan"),
     (_METRIC, f"{_RULE}.threshold", 0),
+    ("Microsoft.Network/privateDnsZones", "location", "global"),
+    ("Microsoft.Network/privateDnsZones/virtualNetworkLinks", "location", "global"),
 )
 """What a property must be; in braces the id of a resource."""
 
