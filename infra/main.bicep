@@ -99,18 +99,24 @@ param networkPrefix string = '10.20.0.0/24'
 @description('Client id of an app registration to use for D365 in place of the managed identity, or empty.')
 param d365ClientId string = ''
 
-@description('The tenant of that registration, for a D365 in another tenant: it then needs no secret, and trusts the managed identity by a federated credential. Or empty.')
+@description('The tenant of D365, where that is not the subscription\'s, or empty. The registration is then a multi-tenant one of the subscription\'s tenant, and needs no secret: it trusts the managed identity by a federated credential.')
 param d365TenantId string = ''
 
-@description('Its client secret; kept in Key Vault.')
+@description('Its client secret; kept in Key Vault. Empty: the one that is there stays.')
 @secure()
 param d365ClientSecret string = ''
+
+@description('App settings of your own, beside those that the app needs: a name and a value each. A deployment replaces all settings, so one that is set elsewhere is gone with the next.')
+@secure()
+param extraSettings object = {}
 
 var token = uniqueString(resourceGroup().id, name)
 var plain = take(toLower(replace(name, '-', '')), 7)
 var hostAccountName = '${plain}host${token}'
 var dataAccountName = '${plain}data${token}'
-var privateServices = ['blob', 'queue', 'table']
+// What has a private endpoint: what is used of each account, and how tools for a hierarchical namespace speak to it.
+var hostServices = ['blob', 'queue', 'table']
+var dataServices = hierarchicalNamespace ? ['blob', 'queue', 'dfs'] : ['blob', 'queue']
 var useClientSecret = !empty(d365ClientId) && empty(d365TenantId)
 
 module identity 'modules/identity.bicep' = {
@@ -125,7 +131,7 @@ module network 'modules/network.bicep' = if (privateNetwork) {
     name: '${name}-net-${token}'
     location: location
     prefix: networkPrefix
-    services: privateServices
+    services: union(hostServices, dataServices)
   }
 }
 
@@ -145,12 +151,15 @@ module storage 'modules/storage.bicep' = {
 }
 
 module endpoints 'modules/endpoints.bicep' = [
-  for account in [hostAccountName, dataAccountName]: if (privateNetwork) {
-    name: 'endpoints-${account}'
+  for account in [
+    { name: hostAccountName, services: hostServices }
+    { name: dataAccountName, services: dataServices }
+  ]: if (privateNetwork) {
+    name: 'endpoints-${account.name}'
     params: {
       location: location
-      accountName: account
-      services: privateServices
+      accountName: account.name
+      services: account.services
       subnetId: network!.outputs.endpointsSubnetId
     }
     dependsOn: [storage]
@@ -213,6 +222,7 @@ module app 'modules/app.bicep' = {
     d365ClientId: d365ClientId
     d365TenantId: d365TenantId
     d365SecretUri: useClientSecret ? vault!.outputs.secretUri : ''
+    extraSettings: extraSettings
   }
   // Before its first start, or the host fails with 403 and starts again only later.
   dependsOn: [roles, endpoints]
@@ -272,7 +282,7 @@ output identityClientId string = clientId
 @description('Whether dropped files are taken up at once (by events) or by the reconcile timer alone.')
 output eventsSubscribed bool = createEventSubscription
 
-@description('For a D365 in another tenant: the federated credential that its app registration needs.')
+@description('For a D365 in another tenant: the federated credential that the app registration needs, in the subscription\'s tenant.')
 output federatedCredential object = empty(d365TenantId)
   ? {}
   : {

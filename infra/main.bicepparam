@@ -12,6 +12,15 @@ param location = readEnvironmentVariable('AZURE_LOCATION', 'westeurope')
 var emails = readEnvironmentVariable('ALERT_EMAILS', '')
 param alertEmails = empty(emails) ? [] : split(emails, ',')
 
+// An app registration in place of the managed identity, and D365's tenant where that is another. The secret goes into
+// Key Vault; where it is left out later, the one that is there stays. Write none here: this file is in git.
+param d365ClientId = readEnvironmentVariable('D365_CLIENT_ID', '')
+param d365ClientSecret = readEnvironmentVariable('D365_CLIENT_SECRET', '')
+param d365TenantId = readEnvironmentVariable('D365_TENANT_ID', '')
+
+// App settings of your own, in JSON: {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://…"}.
+param extraSettings = json(readEnvironmentVariable('EXTRA_SETTINGS', '{}'))
+
 // The code in the same deployment, from a zip at this URL; empty where azd or the CLI deploys it.
 var package = readEnvironmentVariable('PACKAGE_URI', '')
 param packageUri = package

@@ -27,9 +27,9 @@ def new_credential(
 def new_d365_credential(
     registration: "Registration | None" = None, **options: Any
 ) -> "TokenCredential":
-    """A credential for D365 with an empty token cache: the environment's own, or an app registration in D365's
-    tenant that trusts the managed identity (Microsoft Learn, "Configure an application to trust a managed
-    identity"). `options` are those of `azure-identity`."""
+    """A credential for D365 with an empty token cache: the environment's own, or, in another tenant, a
+    multi-tenant app registration that trusts the managed identity (Microsoft Learn, "Configure an application
+    to trust a managed identity": both in one tenant). `options` are those of `azure-identity`."""
     if registration is None:
         return new_credential()
     from azure.identity import ClientAssertionCredential, ManagedIdentityCredential

@@ -44,9 +44,11 @@ class Storage:
 
 @dataclass(frozen=True)
 class Registration:
-    """An app registration in D365's tenant, where that is another than the managed identity's."""
+    """An app registration that trusts the managed identity, for a D365 in another tenant. It is multi-tenant,
+    and of the identity's own tenant: one of D365's would be refused (AADSTS700236)."""
 
     tenant_id: str
+    """D365's, which issues the token."""
     client_id: str
     identity: str
     """The client id of the managed identity that it trusts."""

@@ -21,6 +21,13 @@ param actionGroupId string
 @description('Minutes without a run of an export job after which an alert is raised.')
 param silenceMinutes int
 
+// Of the longest silence the window sees the whole day after it: it may be up to two days.
+var silent = replace(
+  replace(loadTextContent('../queries/alert-silent.kql'), 'SILENCE', '${silenceMinutes}m'),
+  'GONE',
+  '${silenceMinutes + 1440}m'
+)
+
 resource mail 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(emails)) {
   name: '${name}-alerts'
   location: 'global'
@@ -40,15 +47,17 @@ resource mail 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(emails))
 var actionGroups = concat(empty(emails) ? [] : [mail.id], empty(actionGroupId) ? [] : [actionGroupId])
 
 // `lasting`: a state, which ends by itself and is told once; the others are told each time they happen.
+// `about`: columns of the query that the e-mail names, for it has no rows; each value has an alert of its own.
 var rules = [
   {
     name: 'job-silent'
     title: 'An export job has not run'
     description: 'For ${silenceMinutes} minutes. Is the app running, and is the job still in the jobs file?'
-    query: replace(loadTextContent('../queries/alert-silent.kql'), 'SILENCE', '${silenceMinutes}m')
+    query: silent
+    about: ['job']
     severity: 1
     every: 'PT15M'
-    over: 'P1D'
+    over: 'P2D'
     lasting: true
   }
   {
@@ -56,6 +65,7 @@ var rules = [
     title: 'A file failed, or nobody knows whether D365 has it'
     description: 'It is in imports-failed; the .error.json beside it says what happened and what to do.'
     query: loadTextContent('../queries/alert-files.kql')
+    about: ['job', 'file', 'reason']
     severity: 1
     every: 'PT15M'
     over: 'PT1H'
@@ -64,8 +74,9 @@ var rules = [
   {
     name: 'export-failing'
     title: 'An export has failed for a day'
-    description: 'D365 deletes a package seven days after the export. The error says what is wrong.'
+    description: 'D365 deletes a package seven days after the export. The workbook has the error.'
     query: loadTextContent('../queries/alert-export.kql')
+    about: ['job', 'correlationId']
     severity: 1
     every: 'PT1H'
     over: 'P2D'
@@ -76,6 +87,7 @@ var rules = [
     title: 'D365 refuses the app'
     description: '401 or 403: is the client id still registered in D365, and in the job\'s authorization policy?'
     query: loadTextContent('../queries/alert-denied.kql')
+    about: ['operation']
     severity: 1
     every: 'PT15M'
     over: 'PT1H'
@@ -86,6 +98,7 @@ var rules = [
     title: 'The Functions host gave up a message'
     description: 'Nothing is lost, the file is taken up again; the log says why it failed five times.'
     query: loadTextContent('../queries/alert-poison.kql')
+    about: ['queue']
     severity: 2
     every: 'PT15M'
     over: 'PT1H'
@@ -113,6 +126,7 @@ resource alerts 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
             timeAggregation: 'Count'
             operator: 'GreaterThan'
             threshold: 0
+            dimensions: map(rule.about, column => { name: column, operator: 'Include', values: ['*'] })
           }
         ]
       }

@@ -48,11 +48,15 @@ param reconcileSchedule string
 @description('Client id of an app registration to use for D365, or empty.')
 param d365ClientId string
 
-@description('The tenant of that registration, where it trusts the managed identity in place of a secret, or empty.')
+@description('The tenant of D365, where that is another and the registration trusts the managed identity in place of a secret, or empty.')
 param d365TenantId string
 
 @description('Where Key Vault has its secret, or empty.')
 param d365SecretUri string
+
+@description('App settings beside those below.')
+@secure()
+param extraSettings object
 
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' existing = {
   name: identityName
@@ -172,7 +176,8 @@ resource settings 'Microsoft.Web/sites/config@2024-11-01' = {
       MALLOC_MMAP_THRESHOLD_: '67108864'
       MALLOC_TRIM_THRESHOLD_: '134217728'
     },
-    clientSecret
+    clientSecret,
+    extraSettings
   )
 }
 

@@ -7,13 +7,14 @@ param name string
 @description('Region.')
 param location string
 
-@description('The client secret.')
+@description('The client secret. Empty: the one that is there stays.')
 @secure()
 param secret string
 
 @description('Principal id of the app\'s managed identity.')
 param appPrincipalId string
 
+var secretName = 'd365-client-secret'
 var secretsUser = '4633458b-17de-408a-b874-0445c86b69e6' // Key Vault Secrets User
 
 resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
@@ -28,9 +29,9 @@ resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
   }
 }
 
-resource clientSecret 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = {
+resource clientSecret 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = if (!empty(secret)) {
   parent: vault
-  name: 'd365-client-secret'
+  name: secretName
   properties: { value: secret }
 }
 
@@ -45,4 +46,5 @@ resource read 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-output secretUri string = clientSecret.properties.secretUri
+// Without a version: the newest.
+output secretUri string = '${vault.properties.vaultUri}secrets/${secretName}'

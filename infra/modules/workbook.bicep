@@ -13,12 +13,12 @@ var bridge = loadTextContent('../queries/bridge.kql')
 
 var charts = [
   {
-    title: 'Files, by outcome'
+    title: 'Files, by job and outcome'
     query: loadTextContent('../queries/files.kql')
     shape: 'barchart'
   }
   {
-    title: 'Packages, by outcome'
+    title: 'Packages, by job and outcome'
     query: loadTextContent('../queries/packages.kql')
     shape: 'barchart'
   }
@@ -28,7 +28,7 @@ var charts = [
     shape: 'table'
   }
   {
-    title: 'Seconds from taking a file up to its end in D365'
+    title: 'Seconds from the drop of a file to its end in D365'
     query: loadTextContent('../queries/latency.kql')
     shape: 'linechart'
   }

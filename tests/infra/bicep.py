@@ -314,6 +314,8 @@ class _Scope:
         body = self._value(node, local)
         body.pop("dependsOn", None)
         kind, _, version = declared.type.partition("@")
+        if "name" not in body:
+            raise self.fail(node, f"{declared.name} has no name")
         parent, scope = body.pop("parent", None), body.pop("scope", None)
         name = f"{parent.name}/{body['name']}" if parent else str(body["name"])
         if len(kind.split("/")) - 1 != len(name.split("/")) and not name.startswith("<"):
@@ -476,7 +478,10 @@ class _Scope:
         name = _text(called)
         if name not in FUNCTIONS:
             raise self.fail(node, f"these checks do not know the function {name}")
-        return FUNCTIONS[name](self, *values)
+        try:
+            return FUNCTIONS[name](self, *values)
+        except TypeError as error:
+            raise self.fail(node, f"{name}: {error}") from error
 
 
 def _values(node: Node) -> list[Node]:
@@ -539,6 +544,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         "authentication": {"loginEndpoint": "https://login.microsoftonline.com/"},
     },
     "guid": lambda _, *parts: str(uuid.uuid5(uuid.NAMESPACE_URL, "-".join(map(str, parts)))),
+    "json": lambda _, text: json.loads(text),
     "length": lambda _, value: len(value),
     "loadTextContent": lambda scope, path: scope.load(path),
     "map": lambda _, items, function: [function(item) for item in items],

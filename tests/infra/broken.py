@@ -15,9 +15,10 @@ class Broken:
     new: str
 
 
+NETWORK, ENDPOINTS = "modules/network.bicep", "modules/endpoints.bicep"
 APP, ROLES, STORAGE = "modules/app.bicep", "modules/roles.bicep", "modules/storage.bicep"
 MAIN, EVENTS, ALERTS = "main.bicep", "modules/subscription.bicep", "modules/alerts.bicep"
-PARAMETERS = "main.bicepparam"
+PARAMETERS, DEPLOY = "main.bicepparam", "../docs/deploy.md"
 
 OWNER = "b7e6dc6d-f1e8-4753-8033-0f276bb0955b"
 CONTRIBUTOR = "ba92f5b4-2d11-453d-a403-e96b0029c9fe"
@@ -71,6 +72,8 @@ BROKEN: Final = (
         "'../queries/files.kql'",
         "'../queries/jobs.kql'",
     ),
+    Broken("deploys", "replace: ", ALERTS, "  'GONE',\n", ""),
+    Broken("deploys", "identity has no name", "modules/identity.bicep", "  name: name\n", ""),
     Broken("files", "identity is declared twice", MAIN, "module network '", "module identity '"),
     # modules and parameters
     Broken(
@@ -245,6 +248,27 @@ BROKEN: Final = (
         "D365_URL: '${d365Url}/data'",
     ),
     Broken(
+        "app_settings",
+        "OTEL_EXPORTER_OTLP_HEADERS, which was asked for, is not set",
+        APP,
+        "    clientSecret,\n    extraSettings\n",
+        "    clientSecret\n",
+    ),
+    Broken(
+        "parameter_file",
+        "d365ClientSecret is 'in git'",
+        PARAMETERS,
+        "readEnvironmentVariable('D365_CLIENT_SECRET', '')",
+        "'in git'",
+    ),
+    Broken(
+        "parameter_file",
+        "extraSettings is {}",
+        PARAMETERS,
+        "'EXTRA_SETTINGS'",
+        "'SETTINGS'",
+    ),
+    Broken(
         "identity_settings",
         "AzureWebJobsStorage__clientId is None",
         APP,
@@ -314,6 +338,16 @@ BROKEN: Final = (
         "['import-status', 'notifications']",
         "['imports-status']",
     ),
+    Broken(
+        "containers_and_queues",
+        "the rule journal is off",
+        STORAGE,
+        "  name: 'journal'\n  enabled: true",
+        "  name: 'journal'\n  enabled: false",
+    ),
+    Broken(
+        "containers_and_queues", "succeeded files: {", STORAGE, "tierToCool: {", "tierToCold: {"
+    ),
     Broken("containers_and_queues", "the journal grows for ever", STORAGE, "  [journal],\n", ""),
     Broken(
         "connections",
@@ -373,10 +407,10 @@ BROKEN: Final = (
     ),
     Broken(
         "events",
-        "does not wait for the code",
-        MAIN,
-        "dependsOn: [code, roles]",
-        "dependsOn: [roles]",
+        "'properties' is missing",
+        EVENTS,
+        "  properties: {\n    dest",
+        "  tags: {\n    dest",
     ),
     Broken(
         "events",
@@ -432,6 +466,12 @@ BROKEN: Final = (
                 "allowSharedKeyAccess: true",
             ),
             (
+                "allowCrossTenantReplication is True",
+                STORAGE,
+                "allowCrossTenantReplication: false",
+                "allowCrossTenantReplication: true",
+            ),
+            (
                 "allowBlobPublicAccess is True",
                 STORAGE,
                 "allowBlobPublicAccess: false",
@@ -455,9 +495,27 @@ BROKEN: Final = (
                 "DisableLocalAuth: false",
             ),
             (
+                "an empty secret is written over",
+                "modules/vault.bicep",
+                " = if (!empty(secret)) {",
+                " = {",
+            ),
+            (
                 "soft delete is off",
                 STORAGE,
                 "    deleteRetentionPolicy: { enabled: true, days: keepDeletedDays }\n",
+                "",
+            ),
+            (
+                "soft delete of containers is off",
+                STORAGE,
+                "    containerDeleteRetentionPolicy: { enabled: true, days: keepDeletedDays }\n",
+                "",
+            ),
+            (
+                "data: a hierarchical namespace is off",
+                STORAGE,
+                "    isHnsEnabled: hierarchicalNamespace\n",
                 "",
             ),
             (
@@ -479,6 +537,187 @@ BROKEN: Final = (
                 "output key string = host.listKeys().keys[0].value",
             ),
             ("param secret is not @secure()", "modules/vault.bicep", "@secure()\n", ""),
+            ("param extraSettings is not @secure()", APP, "@secure()\n", ""),
+        )
+    ),
+    # the private network
+    *(
+        Broken("private_network", says, file, old, new)
+        for says, file, old, new in (
+            (
+                "table of Storage/storageAccounts/bridgehost",
+                MAIN,
+                "hostServices = ['blob', 'queue', 'table']",
+                "hostServices = ['blob', 'queue']",
+            ),
+            (
+                "table of Storage/storageAccounts/bridgedata",
+                MAIN,
+                ": ['blob', 'queue']\n",
+                ": ['blob', 'queue', 'table']\n",
+            ),
+            (
+                "dfs of Storage/storageAccounts/bridgedata",
+                MAIN,
+                "['blob', 'queue', 'dfs']",
+                "['blob', 'queue']",
+            ),
+            ("has no private endpoint", ENDPOINTS, "            groupIds: [service]\n", ""),
+            (
+                "delegated to ['Microsoft.App']",
+                NETWORK,
+                "'Microsoft.App/environments'",
+                "'Microsoft.App'",
+            ),
+            ("is not linked to the network", NETWORK, "{ id: network.id }", "{ id: 'other' }"),
+            ("has its name in", ENDPOINTS, "zones[i].id", "zones[0].id"),
+            ("is not in the network", ENDPOINTS, "{ id: subnetId }", "{ id: account.id }"),
+            ("the app is not in the network", APP, "empty(subnetId) ? null : subnetId", "null"),
+            (
+                "was not asked for",
+                MAIN,
+                "network.bicep' = if (privateNetwork) {",
+                "network.bicep' = {",
+            ),
+        )
+    ),
+    # what has to fit together
+    *(
+        Broken("wiring", says, file, old, new)
+        for says, file, old, new in (
+            ("app.kind is None", APP, "  kind: 'functionapp,linux'\n", ""),
+            ("app.identity.type is None", APP, "    type: 'UserAssigned'\n", ""),
+            (
+                "publicNetworkAccess is 'Disabled'",
+                APP,
+                "publicNetworkAccess: 'Enabled'",
+                "publicNetworkAccess: 'Disabled'",
+            ),
+            ("principalType is None", ROLES, "    principalType: 'ServicePrincipal'\n", ""),
+            ("networkAcls.bypass is None", STORAGE, "    bypass: 'AzureServices' //", "    //"),
+            (
+                "topicType is None",
+                "modules/topic.bicep",
+                "    topicType: 'Microsoft.Storage.StorageAccounts'\n",
+                "",
+            ),
+            (
+                "eventDeliverySchema is None",
+                EVENTS,
+                "    eventDeliverySchema: 'EventGridSchema'\n",
+                "",
+            ),
+            ("maxDeliveryAttempts is None", EVENTS, "      maxDeliveryAttempts: 30\n", ""),
+            ("skipQueryValidation is None", ALERTS, "      skipQueryValidation: true\n", ""),
+            ("zones.location is None", NETWORK, "    location: 'global'\n", ""),
+            ("sku.name is 'Y1'", APP, "name: 'FC1'", "name: 'Y1'"),
+            ("sku.tier is None", APP, "tier: 'FlexConsumption', ", ""),
+            ("properties.reserved is None", APP, "{ reserved: true }", "{}"),
+            ("serverFarmId is None", APP, "    serverFarmId: plan.id\n", ""),
+            (
+                "keyVaultReferenceIdentity is None",
+                APP,
+                "    keyVaultReferenceIdentity: identity.id\n",
+                "",
+            ),
+            ("storage.value is", APP, "blob}${packageContainer}'", "blob}packages'"),
+            ("storage.type is None", APP, "          type: 'blobContainer'\n", ""),
+            (
+                "authentication.type is 'System",
+                APP,
+                "type: 'UserAssignedIdentity'",
+                "type: 'SystemAssignedIdentity'",
+            ),
+            (
+                "userAssignedIdentityResourceId is None",
+                APP,
+                "            userAssignedIdentityResourceId: identity.id\n",
+                "",
+            ),
+            (
+                "container for the code package",
+                STORAGE,
+                "packageContainer = 'code'",
+                "packageContainer = 'app'",
+            ),
+            (
+                "WorkspaceResourceId is None",
+                "modules/monitoring.bicep",
+                "    WorkspaceResourceId: workspace.id\n",
+                "",
+            ),
+            ("topic.identity.type is None", "modules/topic.bicep", "  identity: {", "  tags: {"),
+            (
+                "deadLetterWithResourceIdentity.identity.type is None",
+                EVENTS,
+                "      identity: { type: 'SystemAssigned' }\n",
+                "",
+            ),
+            ("scopes.0 is None", ALERTS, "scopes: [workspaceId]", "scopes: []"),
+            (
+                "alerts.properties.enabled is False",
+                ALERTS,
+                "      enabled: true\n      scopes",
+                "      enabled: false\n      scopes",
+            ),
+            ("timeAggregation is 'Average'", ALERTS, "'Count'", "'Average'"),
+            ("operator is 'LessThan'", ALERTS, "'GreaterThan'", "'LessThan'"),
+            ("threshold is 1", ALERTS, "threshold: 0", "threshold: 1"),
+            (
+                "deadLetters.properties.scopes.0",
+                ALERTS,
+                "scopes: [topicId]",
+                "scopes: [workspaceId]",
+            ),
+            (
+                "deadLetters.properties.enabled",
+                ALERTS,
+                "    enabled: true\n    scopes: [topicId]",
+                "    enabled: false\n    scopes: [topicId]",
+            ),
+            ("windowSize is None", ALERTS, "    windowSize: 'PT1H'\n", ""),
+            ("metricName is 'DroppedEventCount'", ALERTS, "DeadLetteredCount", "DroppedEventCount"),
+            ("timeAggregation is 'Maximum'", ALERTS, "'Total'", "'Maximum'"),
+            (
+                "deadLetters.properties.criteria.allOf.0.operator",
+                ALERTS,
+                "'Total'\n          operator: 'GreaterThan'",
+                "'Total'\n          operator: 'LessThan'",
+            ),
+            (
+                "deadLetters.properties.criteria.allOf.0.threshold",
+                ALERTS,
+                "          threshold: 0\n        }\n      ]",
+                "          threshold: 9\n        }\n      ]",
+            ),
+            ("app does not wait for roles", MAIN, "[roles, endpoints]", "[endpoints]"),
+            ("app does not wait for endpoints", MAIN, "[roles, endpoints]", "[roles]"),
+            ("endpoints does not wait for storage", MAIN, "    dependsOn: [storage]\n", ""),
+            ("subscription does not wait for code", MAIN, "[code, roles]", "[roles]"),
+            ("subscription does not wait for roles", MAIN, "[code, roles]", "[code]"),
+            ("does not wait for systemKey", EVENTS, "  dependsOn: [systemKey]\n", ""),
+            (
+                "lifecycle does not wait for dataBlobs",
+                STORAGE,
+                "  dependsOn: [dataBlobs] //",
+                "  //",
+            ),
+        )
+    ),
+    *(
+        Broken("outputs", says, MAIN, old, new)
+        for says, old, new in (
+            ("deploy.md: reads functionAppName", "output functionAppName", "output appName"),
+            ("deploy.yml: reads functionAppName", "output functionAppName", "output appName"),
+            ("deploy.md: reads dataAccountName", "output dataAccountName", "output dataName"),
+            ("azure.yaml: reads nextSteps", "output nextSteps", "output steps"),
+            ("federatedCredential is", "${tenant().tenantId}/v2.0", "${tenant().tenantId}"),
+            (
+                "federatedCredential is",
+                "subject: identity.outputs.principalId",
+                "subject: clientId",
+            ),
+            ("federatedCredential is", "      audience: 'api://AzureADTokenExchange'\n", ""),
         )
     ),
     # outputs, queries, azd
@@ -513,6 +752,29 @@ BROKEN: Final = (
     Broken(
         "queries", "bridge-poison: ", "queries/alert-poison.kql", "| where event", "| wher event"
     ),
+    *(
+        Broken("alerts", says, ALERTS, old, new)
+        for says, old, new in (
+            ("e-mail does not say", "            dimensions: map(", "            // map("),
+            ("not told for every operation", "operator: 'Include'", "operator: 'Exclude'"),
+            ("job-silent looks back further than", "over: 'P2D'", "over: 'P1D'"),
+            (
+                "file-failed looks back less",
+                "every: 'PT15M'\n    over: 'PT1H'",
+                "every: 'PT1H'\n    over: 'PT1H'",
+            ),
+            ("None is no duration", "      evaluationFrequency: rule.every\n", ""),
+            ("job-silent: a state ends", "    lasting: true", "    lasting: false"),
+            (
+                "is no column of its query",
+                "            query: '${",
+                "            metricMeasureColumn: '${",
+            ),
+            ("None is no duration", "      windowSize: rule.over\n", ""),
+            ("P2 is no duration", "over: 'P2D'", "over: 'P2'"),
+            ("fileName is no column", "['job', 'file', 'reason']", "['job', 'fileName']"),
+        )
+    ),
     Broken("alerts", "tells []", ALERTS, "actionGroups: actionGroups }", "actionGroups: [] }"),
     Broken(
         "queries", "names no event", "queries/files.kql", "| where event in", "// | where event in"
@@ -520,14 +782,43 @@ BROKEN: Final = (
     Broken(
         "documented",
         "names privateNet, which",
-        "../docs/deploy.md",
+        DEPLOY,
         "`privateNetwork`",
         "`privateNet`",
     ),
     Broken(
         "documented", "does not name the variable BRIDGE", PARAMETERS, "'BRIDGE_NAME'", "'BRIDGE'"
     ),
-    Broken("documented", "sets D365, which", "../docs/deploy.md", "export D365_URL", "export D365"),
+    Broken("documented", "sets D365, which", DEPLOY, "export D365_URL", "export D365"),
+    Broken("documented", "this block of code has no end", DEPLOY, "```kusto\n", ""),
+    Broken(
+        "documented",
+        "d365-setup.md: line",
+        "../docs/d365-setup.md",
+        "   ```\n\nPackages",
+        "\nPackages",
+    ),
+    Broken(
+        "documented", "a ` is without its other one", DEPLOY, "`reconcile`. If", "`reconcile. If"
+    ),
+    Broken(
+        "documented",
+        "a parenthesis is not closed",
+        DEPLOY,
+        "functionAppName.value --output tsv)",
+        "functionAppName.value --output tsv",
+    ),
+    Broken(
+        "documented",
+        "APP is not set before",
+        DEPLOY,
+        "APP=$(azd env get-value functionAppName)\n",
+        "",
+    ),
+    Broken("documented", "GROUP is not set before", DEPLOY, "GROUP=rg-bridge-test\n", ""),
+    Broken(
+        "documented", "bridge-export-failing is looked at", ALERTS, "every: 'PT1H'", "every: 'P1D'"
+    ),
     Broken("documented", "the alert bridge-quiet", ALERTS, "name: 'job-silent'", "name: 'quiet'"),
     Broken(
         "documented",
@@ -546,8 +837,23 @@ BROKEN: Final = (
     Broken(
         "azd", "has no service main", APP, "'azd-service-name': 'app'", "'azd-service-name': 'main'"
     ),
+    Broken("azd", "does not build the service", "../azure.yaml", "    remoteBuild: true", "    # "),
     Broken(
         "azd", "the hook for posix", "../azure.yaml", "azd env set SUBSCRIBE_TO_EVENTS true\n", ""
+    ),
+    Broken(
+        "azd",
+        "after the hook for posix has failed",
+        "../azure.yaml",
+        "          azd env set SUBSCRIBE_TO_EVENTS false\n",
+        "",
+    ),
+    Broken(
+        "azd",
+        "after the hook for windows has failed",
+        "../azure.yaml",
+        "{ azd env set SUBSCRIBE_TO_EVENTS false; exit 1 }",
+        "{ exit 1 }",
     ),
     Broken(
         "azd",

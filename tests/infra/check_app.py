@@ -14,7 +14,7 @@ import azure.functions as func
 
 import functions
 from shared import blobs, journal, settings
-from tests.infra import bicep
+from shared.blobs import SUCCEEDED
 from tests.infra.variants import ROOT, account, at, variants, whole
 
 CODE: Final = (
@@ -91,7 +91,8 @@ def _schedules_read() -> set[str]:
 
 
 def app_settings(infra: Path) -> Iterator[str]:
-    """Every setting that the code reads is set, every one that is set is read, and the app starts on them."""
+    """Every setting that the code reads is set, each that is set is read or was asked for, and the app starts
+    on them."""
     for path in CODE:
         text = path.read_text(encoding="utf-8")
         if path.name != "settings.py" and re.search(r"os\.(environ|getenv)", text):
@@ -107,9 +108,13 @@ def app_settings(infra: Path) -> Iterator[str]:
         except settings.InvalidSettings as error:
             yield f"{variant.name}: the app would not start: {error}"
         read = recorder.asked | _schedules_read()
+        extra = variant.given.get("extraSettings", {})
+        for name in sorted(extra):
+            if found.get(name) != extra[name]:
+                yield f"{variant.name}: {name}, which was asked for, is not set"
         for name in sorted(read - found.keys() - NOT_SET.keys()):
             yield f"{variant.name}: {name} is read and not set"
-        for name in sorted(found.keys() - read - READ_BY_OTHERS.keys()):
+        for name in sorted(found.keys() - read - READ_BY_OTHERS.keys() - extra.keys()):
             yield f"{variant.name}: {name} is set and nobody reads it"
         known |= read | found.keys()
     for name in sorted((NOT_SET.keys() | READ_BY_OTHERS.keys()) - known):
@@ -122,7 +127,7 @@ def identity_settings(infra: Path) -> Iterator[str]:
         found = variant.app_settings
         identity = variant.the("Microsoft.ManagedIdentity/userAssignedIdentities").id
         client = f"{identity}.properties.clientId"
-        own = variant.given.get("d365ClientSecret") and variant.given.get("d365ClientId")
+        own = variant.registration
         wanted = {
             "AZURE_CLIENT_ID": own or client,
             "DataStorage__clientId": client,
@@ -164,7 +169,7 @@ NOT_OURS: Final = {"dead-letters": "Event Grid writes it, people read it"}
 
 
 def containers_and_queues(infra: Path) -> Iterator[str]:
-    """The data account has the containers and the queue that the code uses, no others, and cuts the journal."""
+    """The data account has the containers and the queue that the code uses, no others; what grows is cut."""
     for variant in variants(infra):
         of = variant.data_account
         for kind, made, used in (
@@ -184,6 +189,18 @@ def containers_and_queues(infra: Path) -> Iterator[str]:
         cut = [at(rule, "definition.filters.prefixMatch") for rule in rules]
         if [f"{journal.JOURNAL}/"] not in cut:
             yield f"{variant.name}: the journal grows for ever"
+        for rule in rules:
+            if not rule.get("enabled"):
+                yield f"{variant.name}: the rule {rule['name']} is off"
+        days = {
+            "tierToCool": variant.given.get("coolSucceededAfterDays", 30),
+            "delete": variant.given.get("deleteSucceededAfterDays", 0),
+        }
+        wanted = {what: {"daysAfterModificationGreaterThan": n} for what, n in days.items() if n}
+        of_old = [r for r in rules if at(r, "definition.filters.prefixMatch") == [f"{SUCCEEDED}/"]]
+        found = {} if not of_old else at(of_old[0], "definition.actions.baseBlob")
+        if found != wanted:
+            yield f"{variant.name}: succeeded files: {found}, not {wanted}"
 
 
 def connections(infra: Path) -> Iterator[str]:
@@ -240,6 +257,3 @@ def events(infra: Path) -> Iterator[str]:
     text = (infra / "modules/subscription.bicep").read_text(encoding="utf-8")
     if not re.search(r"var key = guid\(\w+\.listKeys\(\)", text):
         yield "subscription.bicep: the webhook's key does not come from a secret"
-    declared = bicep.parse(infra / "main.bicep").declarations["subscription"].node.text or b""
-    if not re.search(rb"dependsOn: \[[^\]]*\bcode\b", declared):
-        yield "main.bicep: the subscription does not wait for the code"

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.infra import bicep, schema
+from tests.infra import bicep, pages, schema
 from tests.infra.bicep import Mistake
 from tests.infra.roles import ROLES
-from tests.infra.variants import D365, variants, whole
+from tests.infra.variants import D365, at, variants, whole
 
 
 def files(infra: Path) -> Iterator[str]:
@@ -42,18 +42,23 @@ def deploys(infra: Path) -> Iterator[str]:
 def parameter_file(infra: Path) -> Iterator[str]:
     """main.bicepparam parses, gives what must be given and nothing unknown, and knows when to subscribe."""
     path = infra / "main.bicepparam"
-    for more, subscribed in (
-        ({}, False),
-        ({"ALERT_EMAILS": "a@example.org,b@example.org"}, False),
-        ({"PACKAGE_URI": "https://example.org/app.zip"}, True),
-        ({"SUBSCRIBE_TO_EVENTS": "true"}, True),
+    usual = {"alertEmails": [], "extraSettings": {}, "d365ClientId": "", "d365ClientSecret": ""}
+    for more, wanted, subscribed in (
+        ({}, {}, False),
+        ({"ALERT_EMAILS": "a@b.org,c@d.org"}, {"alertEmails": ["a@b.org", "c@d.org"]}, False),
+        ({"PACKAGE_URI": "https://example.org/app.zip"}, {}, True),
+        ({"SUBSCRIBE_TO_EVENTS": "true"}, {}, True),
+        ({"EXTRA_SETTINGS": '{"NAME": "value"}'}, {"extraSettings": {"NAME": "value"}}, False),
+        ({"D365_CLIENT_ID": "some"}, {"d365ClientId": "some"}, False),
+        ({"D365_CLIENT_SECRET": "some"}, {"d365ClientSecret": "some"}, False),
+        ({"D365_TENANT_ID": "some"}, {"d365TenantId": "some"}, False),
     ):
         target, given = bicep.parameters(path, {"D365_URL": D365, **more})
         if target != infra / "main.bicep":
             yield f"{path.name}: is for {target}"
-        emails = [each for each in more.get("ALERT_EMAILS", "").split(",") if each]
-        if given.get("alertEmails", []) != emails:
-            yield f"{path.name}: with {more}, alertEmails is {given.get('alertEmails')}"
+        for name, value in (usual | wanted).items():
+            if given.get(name) != value:
+                yield f"{path.name}: with {more}, {name} is {given.get(name)!r}"
         if bicep.deploy(target, given).outputs["eventsSubscribed"] != subscribed:
             yield f"{path.name}: with {more}, events subscribed: {not subscribed}"
 
@@ -68,9 +73,14 @@ def types(infra: Path) -> Iterator[str]:
 
 
 def documented(infra: Path) -> Iterator[str]:
-    """docs/deploy.md and the workflow name the parameters, variables, alerts and roles that there are."""
+    """docs/deploy.md and the workflow name the parameters, variables, alerts and roles that there are; no page
+    is torn, and what a command of docs/deploy.md uses is set before, with azd and with the Azure CLI."""
     root = infra.parent
+    for path in sorted((root / "docs").glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        yield from (f"{path.name}: {wrong}" for wrong in pages.torn(text))
     page = (root / "docs/deploy.md").read_text(encoding="utf-8")
+    yield from (f"deploy.md: {wrong}" for wrong in pages.unset(page))
     workflow = (root / ".github/workflows/deploy.yml").read_text(encoding="utf-8")
     code = "".join(path.read_text(encoding="utf-8") for path in infra.rglob("*.bicep*"))
     read = set(re.findall(r"readEnvironmentVariable\('(\w+)'", code))
@@ -93,8 +103,12 @@ def documented(infra: Path) -> Iterator[str]:
         *variant.made("Microsoft.Insights/metricAlerts"),
     ]
     for rule in rules:
-        if f"`…-{rule.name.removeprefix('bridge-')}`" not in page:
+        row = re.search(rf"\| `…-{rule.name.removeprefix('bridge-')}` \|.*\| ([\w ]+) \|", page)
+        every = {"PT15M": "every 15 minutes", "PT1H": "hourly"}
+        if not row:
             yield f"deploy.md: does not list the alert {rule.name}"
+        elif row[1] != every.get(str(often := at(rule.body, "properties.evaluationFrequency"))):
+            yield f"deploy.md: {rule.name} is looked at {row[1]}, it says; it is {often}"
     for deployed in variants(infra):
         for each in deployed.made("Microsoft.Authorization/roleAssignments"):
             guid = str(each.body["properties"]["roleDefinitionId"]).strip("<>").rpartition("/")[2]
@@ -115,11 +129,14 @@ _TOP = {"function_app.py", "functions", "shared", "host.json", "requirements.txt
 
 
 def azd(infra: Path) -> Iterator[str]:
-    """azd finds the app by its tag, and its hook sets the variable that main.bicepparam reads."""
+    """azd finds the app by its tag and has Azure build it; its hook sets a variable that main.bicepparam reads,
+    and sets it back where the app does not run."""
     text = (infra.parent / "azure.yaml").read_text(encoding="utf-8")
     tag = whole(infra).the("Microsoft.Web/sites").body.get("tags", {}).get("azd-service-name")
     if not re.search(rf"(?m)^  {tag}:$", text):
         yield f"azure.yaml: has no service {tag}"
+    elif not re.search(rf"(?m)^  {tag}:\n(?:    .*\n)*    remoteBuild: true\b", text):
+        yield f"azure.yaml: Azure does not build the service {tag}"
     parameters = (infra / "main.bicepparam").read_text(encoding="utf-8")
     for system in ("posix", "windows"):
         hook = "".join(re.findall(rf"(?m)^    {system}:\n(?:      .*\n)+", text))
@@ -128,3 +145,5 @@ def azd(infra: Path) -> Iterator[str]:
             yield f"azure.yaml: the hook for {system} does not subscribe to events"
         elif f"readEnvironmentVariable('{name[1]}'" not in parameters:
             yield f"azure.yaml: sets {name[1]}, which main.bicepparam does not read"
+        elif not re.search(rf"azd env set {name[1]} false\s*;?\s*exit 1", hook):
+            yield f"azure.yaml: after the hook for {system} has failed, azd up never deploys again"

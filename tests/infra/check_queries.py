@@ -12,7 +12,7 @@ from tests.infra.variants import Variant, at, variants, whole
 def queries_in(variant: Variant) -> Iterator[tuple[str, str]]:
     """Every query that is deployed, with its name: those of the alert rules and those of the workbook."""
     for rule in variant.made("Microsoft.Insights/scheduledQueryRules"):
-        yield rule.name, at(rule.body, "properties.criteria.allOf")[0]["query"]
+        yield rule.name, at(rule.body, "properties.criteria.allOf.0.query")
     for workbook in variant.made("Microsoft.Insights/workbooks"):
         for item in json.loads(at(workbook.body, "properties.serializedData"))["items"]:
             if query := item["content"].get("query"):
@@ -34,7 +34,30 @@ def queries(infra: Path) -> Iterator[str]:
 
 
 def alerts(infra: Path) -> Iterator[str]:
-    """Each alert tells the action group that is made for the e-mail addresses, and the one that is given."""
+    """Each alert tells the action group that is made for the e-mail addresses, and the one that is given; its
+    e-mail names what it is about, and it sees, without a gap, as far as its query looks back."""
+    longest = Variant("with the longest silence", infra, {"exportSilenceMinutes": 1440})
+    for rule in longest.made("Microsoft.Insights/scheduledQueryRules"):
+        window = str(at(rule.body, "properties.windowSize"))
+        every = str(at(rule.body, "properties.evaluationFrequency"))
+        query = at(rule.body, "properties.criteria.allOf.0.query") or ""
+        if kql.period(window) < kql.looks_back(query):
+            yield f"{longest.name}: {rule.name} looks back further than its window, {window}"
+        if kql.period(every) >= kql.looks_back(query):
+            yield f"{longest.name}: {rule.name} looks back less far than to its last run, {every} ago"
+    for rule in whole(infra).made("Microsoft.Insights/scheduledQueryRules"):
+        condition = at(rule.body, "properties.criteria.allOf.0")
+        query = condition.get("query") or ""
+        about = condition.get("dimensions") or []
+        if at(rule.body, "properties.autoMitigate") != ("ingested >" not in query):
+            yield f"{rule.name}: a state ends by itself, and something that happened does not"
+        if not about:
+            yield f"{rule.name}: its e-mail does not say what it is about"
+        for each in about:
+            if (each["operator"], each["values"]) != ("Include", ["*"]):
+                yield f"{rule.name}: not told for every {each['name']}"
+            if not query or each["name"] not in kql.columns(query):
+                yield f"{rule.name}: {each['name']} is no column of its query"
     for variant in variants(infra):
         groups = [each.id for each in variant.made("Microsoft.Insights/actionGroups")]
         if len(groups) != bool(variant.given.get("alertEmails")):

@@ -28,7 +28,7 @@ def permissions(infra: Path) -> Iterator[str]:
             (app, str(variant.the("Microsoft.Insights/components").id)): roles.TELEMETRY,
             (topic, f"{dead}/default/dead-letters>"): roles.DEAD_LETTERS,
         }
-        if variant.given.get("d365ClientSecret"):
+        if variant.registration:
             needs[app, str(variant.the("Microsoft.KeyVault/vaults").id)] = roles.SECRETS
         assigned = _assigned(variant)
         for who, where in needs.keys() | assigned.keys():
@@ -54,6 +54,7 @@ def _short(text: str) -> str:
 CLOSED: Final = (
     ("Microsoft.Storage/storageAccounts", "properties.allowSharedKeyAccess", False),
     ("Microsoft.Storage/storageAccounts", "properties.allowBlobPublicAccess", False),
+    ("Microsoft.Storage/storageAccounts", "properties.allowCrossTenantReplication", False),
     ("Microsoft.Storage/storageAccounts", "properties.supportsHttpsTrafficOnly", True),
     ("Microsoft.Storage/storageAccounts", "properties.minimumTlsVersion", "TLS1_2"),
     ("Microsoft.Web/sites", "properties.httpsOnly", True),
@@ -93,13 +94,76 @@ def _open(variant: Variant) -> Iterator[str]:
                 yield f"{each.id} can be reached from outside"
 
 
+def private_network(infra: Path) -> Iterator[str]:
+    """With a private network: an endpoint and its name for each service that is used, and the app within."""
+    for variant in variants(infra):
+        if variant.given.get("privateNetwork"):
+            yield from (f"{variant.name}: {wrong}" for wrong in _unreachable(variant))
+        elif network := [each.id for each in variant.made("Microsoft.Network/virtualNetworks")]:
+            yield f"{variant.name}: {network} was not asked for"
+
+
+def _unreachable(variant: Variant) -> Iterator[str]:
+    network = variant.the("Microsoft.Network/virtualNetworks")
+    subnets = {each["name"]: each["properties"] for each in at(network.body, "properties.subnets")}
+    place = network.id.rstrip(">").replace("Networks/", "Networks/subnets/")
+    app = variant.the("Microsoft.Web/sites").body["properties"]
+    if app.get("virtualNetworkSubnetId") != f"{place}/app>":
+        yield "the app is not in the network"
+    delegated = [
+        at(each, "properties.serviceName") for each in subnets["app"].get("delegations", [])
+    ]
+    if delegated != ["Microsoft.App/environments"]:
+        yield f"the app's subnet is delegated to {delegated}"
+    used = {(of, service) for uri in variant.app_settings.values() for of, service in _service(uri)}
+    if variant.given.get("hierarchicalNamespace"):
+        used.add((variant.data_account, "dfs"))
+    linked = {
+        each.name.split("/")[0]: at(each.body, "properties.virtualNetwork.id")
+        for each in variant.made("Microsoft.Network/privateDnsZones/virtualNetworkLinks")
+    }
+    zones = {
+        each.name.split("/")[0]: at(each.body, "properties.privateDnsZoneConfigs")
+        for each in variant.made("Microsoft.Network/privateEndpoints/privateDnsZoneGroups")
+    }
+    made = set()
+    for each in variant.made("Microsoft.Network/privateEndpoints"):
+        link = at(each.body, "properties.privateLinkServiceConnections")[0]["properties"]
+        made |= {(link["privateLinkServiceId"], service) for service in link.get("groupIds", [])}
+        zone = f"privatelink.{''.join(link.get('groupIds', []))}.core.windows.net"
+        ids = [at(config, "properties.privateDnsZoneId") for config in zones.get(each.name, [])]
+        if ids != [f"<Microsoft.Network/privateDnsZones/{zone}>"]:
+            yield f"{each.name} has its name in {ids}, not in {zone}"
+        if linked.get(zone) != network.id:
+            yield f"{zone} is not linked to the network"
+        if at(each.body, "properties.subnet.id") != f"{place}/endpoints>":
+            yield f"{each.name} is not in the network"
+    for account, service in sorted(used ^ made):
+        need = "is used and has no" if (account, service) in used else "is not used and has a"
+        yield f"{service} of {_short(account)} {need} private endpoint"
+
+
+def _service(uri: object) -> list[tuple[str, str]]:
+    """The account and service that a setting names, if it does."""
+    return re.findall(r"^(<[^>]+>)\.properties\.primaryEndpoints\.(\w+)", str(uri))
+
+
 def _unrecoverable(variant: Variant) -> Iterator[str]:
+    for each in variant.made("Microsoft.KeyVault/vaults/secrets"):
+        if not at(each.body, "properties.value"):
+            yield f"{each.file}: an empty secret is written over the one that is there"
     data = variant.data_account.strip("<>").rpartition("/")[2]
     flat = not variant.given.get("hierarchicalNamespace")
+    for each in variant.made("Microsoft.Storage/storageAccounts"):
+        namespace = bool(at(each.body, "properties.isHnsEnabled"))
+        if namespace != (each.name == data and not flat):
+            yield f"{each.symbol}: a hierarchical namespace is {'on' if namespace else 'off'}"
     for each in variant.made("Microsoft.Storage/storageAccounts/blobServices"):
         if each.name.startswith(f"{data}/"):
             if not at(each.body, "properties.deleteRetentionPolicy.enabled"):
                 yield "soft delete is off in the data account"
+            if not at(each.body, "properties.containerDeleteRetentionPolicy.enabled"):
+                yield "soft delete of containers is off in the data account"
             if at(each.body, "properties.isVersioningEnabled") != flat:
                 yield f"versioning is {'off' if flat else 'on'} in the data account"
 
@@ -108,7 +172,10 @@ def _given_away(path: Path) -> Iterator[str]:
     """A secret in a plain parameter or in an output stays in the deployment's history."""
     file = bicep.parse(path)
     for each in file.of("param"):
-        if re.search(r"[Ss]ecret$|packageUri$", each.name) and "secure" not in each.decorators:
+        if (
+            re.search(r"[Ss]ecret$|packageUri$|extraSettings$", each.name)
+            and "secure" not in each.decorators
+        ):
             yield f"{path.name}: param {each.name} is not @secure()"
     secret = [each.name for each in file.of("param") if "secure" in each.decorators]
     for each in file.outputs.values():

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.infra import check_app, check_files, check_queries, check_safety
+from tests.infra import check_app, check_files, check_queries, check_safety, check_wiring
 from tests.infra.bicep import Mistake
 from tests.infra.variants import INFRA
 
@@ -29,7 +29,10 @@ CHECKS: Final[Mapping[str, Callable[[Path], Iterator[str]]]] = {
         check_app.events,
         check_safety.permissions,
         check_safety.safety,
+        check_safety.private_network,
         check_safety.next_steps,
+        check_wiring.wiring,
+        check_wiring.outputs,
         check_queries.queries,
         check_queries.alerts,
     )
@@ -37,10 +40,12 @@ CHECKS: Final[Mapping[str, Callable[[Path], Iterator[str]]]] = {
 
 
 def run(name: str, infra: Path = INFRA) -> list[str]:
-    """What a check finds; a file that can't be evaluated is what it finds."""
+    """What a check finds; also that a file can't be evaluated, or lacks what the check reads in it."""
     found: dict[str, None] = {}
     try:
         found |= dict.fromkeys(CHECKS[name](infra))
     except Mistake as mistake:
         found[str(mistake)] = None
+    except KeyError as error:
+        found[f"{error} is missing"] = None
     return list(found)

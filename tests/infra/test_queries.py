@@ -17,9 +17,13 @@ from shared.bridge import Bridge
 from tests.conftest import EXPORT_ID, IMPORT_ID, drop, make_bridge, work_queue
 from tests.infra import kql
 from tests.infra.check_queries import queries_in
-from tests.infra.variants import INFRA, whole
+from tests.infra.variants import INFRA, Variant, at, whole
 
 QUERIES = dict(queries_in(whole(INFRA)))
+ABOUT = {
+    rule.name: [each["name"] for each in at(rule.body, "properties.criteria.allOf.0.dimensions")]
+    for rule in whole(INFRA).made("Microsoft.Insights/scheduledQueryRules")
+}
 SILENT, FILES, EXPORT, DENIED, POISON = (
     f"bridge-{name}"
     for name in ("job-silent", "file-failed", "export-failing", "d365-denied", "poison")
@@ -46,6 +50,11 @@ def log(caplog: pytest.LogCaptureFixture) -> Log:
 def ago(lines: Lines, past: timedelta) -> Lines:
     """The same lines, logged so long ago."""
     return [(time - past, line) for time, line in lines]
+
+
+def only(lines: Lines, event: str) -> Lines:
+    """The lines of an event."""
+    return [each for each in lines if each[1].startswith(f"{event} ")]
 
 
 @contextmanager
@@ -88,6 +97,7 @@ def files_end(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
     importing.import_file(bridge, drop(account, "journals/USMF/may.csv"))
     d365.received[0].statuses.appendleft("Suspended")
     importing.import_file(bridge, drop(account, "nobody/may.csv"))
+    importing.import_file(bridge, drop(account, "may.csv"))
     with refusing(d365):
         importing.import_file(bridge, drop(account, "journals/USMF/waits.csv"))
     d365.add_fault("enqueue", "reset-after", activity_id=IMPORT_ID)
@@ -129,17 +139,22 @@ def test_every_query_answers(
     everything(bridge, d365, account)
     lines = log()
     wanted = {
-        FILES: ("journals/USMF/lost", "file.held", "no-such-job", "nobody/may"),
+        FILES: ("journals/USMF/lost", "file.held", "no-such-job", "nobody/may", "(none)"),
         DENIED: ("dequeue", "Microsoft Entra applications"),
         POISON: ("import-status-poison", "journals/may.csv"),
+        "Files, by job and outcome": ("journals: succeeded", "journals: held", "(none): failed"),
+        "Packages, by job and outcome": ("vendors: acknowledged", "vendors: failed"),
         "Jobs": ("vendors", "journals"),
         "Failures and their reasons": ("storage hiccup", "vendors", "not acknowledged"),
     }
+    assert wanted.keys() < QUERIES.keys()
     for name in QUERIES.keys() - {SILENT, EXPORT}:
         told = json.dumps(kql.answer(QUERIES[name], lines), default=str)
         assert told != "[]", name
         for each in wanted.get(name, ()):
             assert each in told, name
+        for row in kql.answer(QUERIES[name], lines):  # what an e-mail is about is never left blank
+            assert all(row[column] for column in ABOUT.get(name, ())), name
     for name in (FILES, DENIED, POISON):
         assert kql.answer(QUERIES[name], ago(lines, HOUR)) == []
 
@@ -156,6 +171,24 @@ def test_a_silent_job_is_told(bridge: Bridge, log: Log) -> None:
         "(the app itself)",
     ]
     assert [row["job"] for row in kql.answer(query, [])] == ["(the app itself)"]
+    assert kql.answer(query, [*ago(lines, 26 * HOUR), *only(lines, "reconcile.finished")]) == []
+
+
+def test_a_silence_of_a_day_is_told_within_the_rule_s_window(bridge: Bridge, log: Log) -> None:
+    """The longest that may be set: the window must still hold the run after which there was silence."""
+    exporting.export_packages(bridge)
+    lines = log()
+    longest = Variant("", INFRA, {"exportSilenceMinutes": 1440})
+    (rule,) = (
+        each
+        for each in longest.made("Microsoft.Insights/scheduledQueryRules")
+        if each.name == SILENT
+    )
+    window = kql.period(at(rule.body, "properties.windowSize"))
+    for past, silent in ((23 * HOUR, False), (25 * HOUR, True), (47 * HOUR, True)):
+        seen = [each for each in ago(lines, past) if each[0] > datetime.now(UTC) - window]
+        told = kql.answer(dict(queries_in(longest))[SILENT], seen)
+        assert ("vendors" in [row["job"] for row in told]) == silent, past
 
 
 @pytest.mark.parametrize("what", ["package", "queue"])
@@ -174,7 +207,7 @@ def test_an_export_that_has_failed_for_a_day_is_told(
     assert kql.answer(query, failed) == []
     assert kql.answer(query, [*ago(failed, 20 * HOUR), *failed]) == []
     (row,) = kql.answer(query, [*ago(failed, DAY), *failed])
-    assert (row["job"], row["correlationId"]) == ("vendors", package)
+    assert (row["job"], row["correlationId"]) == ("vendors", package or "(the whole queue)")
     assert row["error"]
 
     good = samples.package("small", [samples.Part(samples.VENDORS, 5)])

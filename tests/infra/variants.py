@@ -27,13 +27,18 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "deleteSucceededAfterDays": 365,
         "alertEmails": ["erp@example.org"],
         "actionGroupId": GROUP,
+        "extraSettings": {"OTEL_EXPORTER_OTLP_HEADERS": "api-key=secret"},
     },
     "for a D365 in another tenant": {
         "d365ClientId": "11111111-1111-4111-8111-111111111111",
         "d365TenantId": "44444444-4444-4444-8444-444444444444",
     },
+    "with a client secret that is there": {
+        "d365ClientId": "11111111-1111-4111-8111-111111111111",
+    },
     "with a hierarchical namespace": {
         "hierarchicalNamespace": True,
+        "privateNetwork": True,
         "coolSucceededAfterDays": 0,
         "createEventSubscription": True,
     },
@@ -79,6 +84,12 @@ class Variant:
         }
 
     @property
+    def registration(self) -> str:
+        """The client id of the app registration with a secret, in place of the managed identity, or ""."""
+        given = self.given
+        return "" if given.get("d365TenantId") else given.get("d365ClientId", "")
+
+    @property
     def data_account(self) -> str:
         """The id of the account that the app takes for the data account."""
         return account(self.app_settings.get("DataStorage__blobServiceUri"), "blob")
@@ -118,7 +129,10 @@ def account(uri: object, service: str) -> str:
 
 
 def at(body: object, path: str) -> Any:
-    """The value at a path, `properties.policy`, or None."""
+    """The value at a path, `properties.policy`, `allOf.0`, or None."""
     for part in path.split("."):
-        body = body.get(part) if isinstance(body, dict) else None
+        if isinstance(body, list):
+            body = body[int(part)] if int(part) < len(body) else None
+        else:
+            body = body.get(part) if isinstance(body, dict) else None
     return body

@@ -1,0 +1,82 @@
+"""Markdown pages that people copy commands from: whether the text is whole, and its variables are set.
+
+A page may show several ways to do a thing, in sections `### With …`; who follows one skips the others.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_SET = r"(?:(?<=[\s`])|^)(?:(?P<set>[A-Z][A-Z0-9_]*)=|for (?P<each>[A-Z]\w*) in )"
+_USED = r"\$\{?(?P<used>[A-Z][A-Z0-9_]*)"
+
+
+@dataclass
+class Part:
+    """A fenced block with its language, or a paragraph (a list item, a row of a table), at its line."""
+
+    line: int
+    language: str | None
+    text: str = ""
+    ended: bool = True
+
+
+def torn(page: str) -> Iterator[str]:
+    """Where text is missing: a fence or a ` without its end, a parenthesis in a command that is not closed."""
+    for part in _parts(page):
+        place = f"line {part.line}: {part.text.strip()[:50]!r}"
+        if not part.ended or (part.language is not None and re.search(r"(?m)^ *```", part.text)):
+            yield f"{place}: this block of code has no end"
+        elif part.language is None and part.text.count("`") % 2:
+            yield f"{place}: a ` is without its other one"
+        for code in _commands(part):
+            if code.count("(") != code.count(")"):
+                yield f"{place}: a parenthesis is not closed"
+
+
+def unset(page: str) -> Iterator[str]:
+    """Variables that a command uses before one has set them, for each way through the page."""
+    for way in _ways(page):
+        known: set[str] = set()
+        for code in (code for part in _parts(way) for code in _commands(part)):
+            for found in re.finditer(f"{_SET}|{_USED}", code):
+                name = found["used"]
+                if name and name not in known:
+                    yield f"{name} is not set before {code[found.start() :][:50]!r}"
+                known.add(name or found["set"] or found["each"])
+
+
+def _commands(part: Part) -> list[str]:
+    """A block for a shell, or the code within a paragraph."""
+    if part.language is None:
+        return re.findall(r"`([^`]+)`", part.text)
+    return [part.text] if part.language in ("bash", "console") else []
+
+
+def _parts(page: str) -> list[Part]:
+    parts = [Part(1, None)]
+    for number, line in enumerate(page.splitlines(), 1):
+        inside = parts[-1].language is not None and not parts[-1].ended
+        fence = re.fullmatch(r" *```(\w*)", line)
+        if fence and inside and not fence[1]:
+            parts[-1].ended = True
+        elif fence and not inside:
+            parts.append(Part(number, fence[1], ended=False))
+        else:
+            if not inside and (parts[-1].language is not None or _begins(line)):
+                parts.append(Part(number, None))
+            parts[-1].text += f"{line}\n"
+    return parts
+
+
+def _begins(line: str) -> bool:
+    """A blank line, a heading, a list item or a row: the paragraph before it has ended."""
+    return not line.strip() or bool(re.match(r" *(\||[-*] |\d+\. |#)", line))
+
+
+def _ways(page: str) -> Iterator[str]:
+    """The page once for each of its sections `### With …`, without the others."""
+    sections = re.split(r"(?m)^(?=#{2,3} )", page)
+    ways = [section for section in sections if section.startswith("### With ")]
+    for way in ways or [""]:
+        yield "".join(each for each in sections if each == way or each not in ways)
