@@ -28,9 +28,11 @@ async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @contextlib.contextmanager
-def running_simulator(port: int = 0) -> Iterator[Simulator]:
-    """A simulator served from a thread of this process."""
+def running_simulator(
+    port: int = 0, *, cert: str | None = None, key: str | None = None
+) -> Iterator[Simulator]:
+    """A simulator served from a thread of this process; with a certificate, over TLS."""
     simulator = Simulator()
-    with serve(application(simulator), port) as server:
+    with serve(application(simulator), port, cert, key) as server:
         simulator.base_url = server.url
         yield simulator
