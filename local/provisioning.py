@@ -1,4 +1,4 @@
-"""Makes the containers and the queues in an emulator; in Azure, infra/ does that."""
+"""Makes the containers and the queues where no `infra/` does."""
 
 import contextlib
 
@@ -10,12 +10,19 @@ from shared.blobs import CONTAINERS, QUEUES
 
 
 def provision(connection_string: str) -> None:
-    """Makes what is missing of the containers and the queues."""
-    with BlobServiceClient.from_connection_string(connection_string) as blobs:
-        for name in CONTAINERS:
-            with contextlib.suppress(ResourceExistsError):
-                blobs.create_container(name)
-    with QueueServiceClient.from_connection_string(connection_string) as queues:
-        for name in QUEUES:
-            with contextlib.suppress(ResourceExistsError):
-                queues.create_queue(name)
+    """Makes what is missing in an emulator."""
+    with (
+        BlobServiceClient.from_connection_string(connection_string) as blobs,
+        QueueServiceClient.from_connection_string(connection_string) as queues,
+    ):
+        make_missing(blobs, queues)
+
+
+def make_missing(blobs: BlobServiceClient, queues: QueueServiceClient) -> None:
+    """Makes what is missing of the containers and the queues. Raises `AzureError`."""
+    for name in CONTAINERS:
+        with contextlib.suppress(ResourceExistsError):
+            blobs.create_container(name)
+    for name in QUEUES:
+        with contextlib.suppress(ResourceExistsError):
+            queues.create_queue(name)

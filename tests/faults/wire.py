@@ -26,7 +26,8 @@ from urllib.parse import unquote, urlsplit
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import ProtocolError
 
-from local import host
+from local.host import main
+from local.host.storage import USER_AGENT
 
 _GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32}")
 _STAMP = re.compile(r"\.\d{8}T\d{6}Z-[0-9a-f]{8}")
@@ -35,7 +36,7 @@ _HOUR = re.compile(r"\d{4}/\d\d/\d\d/\d\d")
 
 def is_hosts(headers: Any) -> bool:
     """Whether a request with these headers is the host's own, and not the app's."""
-    return str((headers or {}).get("User-Agent", "")).startswith(host.USER_AGENT)
+    return str((headers or {}).get("User-Agent", "")).startswith(USER_AGENT)
 
 
 def described(method: str, url: str) -> str:
@@ -96,6 +97,6 @@ class Wire:
 
 if __name__ == "__main__":
     Wire(json.loads(os.environ["BRIDGE_WIRE"])).install()
-    code = host.main()
+    code = main()
     sys.stdout.flush()
     os._exit(code)

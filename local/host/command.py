@@ -1,0 +1,72 @@
+"""The command line."""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from azure.core.exceptions import AzureError
+
+from local.host.invoking import App
+from local.host.settings import Settings
+from local.host.storage import connect, line
+from local.host.triggers import Triggers
+from local.host.web import application
+from local.provisioning import make_missing
+from local.serving import serve
+from local.worker import AppFailed, Worker
+
+log = logging.getLogger("host")
+
+
+def _provision() -> None:
+    """Make the containers and queues that `infra/` makes in Azure."""
+    try:
+        make_missing(*connect("DataStorage"))
+    except AzureError as error:
+        log.warning("containers and queues that are missing could not be made: %s", line(error))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the app until interrupted; the first line on stdout says where it is, the log goes to stderr."""
+    parser = argparse.ArgumentParser(prog="dev.py host", description="Run the app on this machine.")
+    parser.add_argument("--settings", type=Path, default=Path("local.settings.json"))
+    parser.add_argument("--app", type=Path, default=Path(__file__).resolve().parents[2])
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--no-events", action="store_true", help="lose every blob event")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="[%(asctime)s] [%(threadName)s] %(levelname)s %(message)s",
+    )
+    for noisy in ("azure", "azure_functions_runtime", "urllib3", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    if not options.settings.is_file():
+        parser.error(f"{options.settings} is not there; see local.settings.sample.json")
+    settings_file, folder = options.settings.resolve(), options.app.resolve()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        settings = Settings(settings_file, folder)
+        app = App(Worker(folder), settings)
+        _provision()
+        app.deliver_events = not options.no_events
+        triggers = Triggers(app)
+        triggers.start()
+    except AppFailed as error:
+        print(f"The app did not start.\n{error}", file=sys.stderr, flush=True)
+        return 1
+    with serve(application(app), options.port) as server:
+        found = {"url": server.url, "pid": os.getpid(), "functions": list(app.functions)}
+        print(json.dumps(found), flush=True)
+        while not stop.wait(0.5):
+            pass
+        triggers.stop()
+    return 0

@@ -1,0 +1,65 @@
+"""The storage of a connection, and messages in the form that they have on its queues."""
+
+import base64
+import contextlib
+import os
+from typing import Any, Final
+
+from azure.core.exceptions import ResourceExistsError
+from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
+from azure.storage.blob import BlobServiceClient
+from azure.storage.queue import QueueClient, QueueServiceClient
+
+from local.host.settings import Settings
+from local.worker import AppFailed
+
+USER_AGENT: Final = "trigger-host"
+"""Begins the `User-Agent` of the host's own requests, by which they are told from the app's."""
+
+
+def connect(connection: str) -> tuple[BlobServiceClient, QueueServiceClient]:
+    """The storage of a connection: a connection string, or service URIs with an identity."""
+    options: dict[str, Any] = {"retry_total": 0, "user_agent": USER_AGENT}
+    if text := os.environ.get(connection):
+        return (
+            BlobServiceClient.from_connection_string(text, **options),
+            QueueServiceClient.from_connection_string(text, **options),
+        )
+    try:
+        uris = [os.environ[f"{connection}__{kind}ServiceUri"] for kind in ("blob", "queue")]
+    except KeyError as missing:
+        raise AppFailed(f"the app setting {missing} is missing (or {connection})") from None
+    client_id = os.environ.get(f"{connection}__clientId")
+    credential = (
+        ManagedIdentityCredential(client_id=client_id) if client_id else DefaultAzureCredential()
+    )
+    return (
+        BlobServiceClient(uris[0], credential=credential, **options),
+        QueueServiceClient(uris[1], credential=credential, **options),
+    )
+
+
+def encoded(settings: Settings, text: str) -> str:
+    """A message's text as it stands on a queue."""
+    return text if _plain(settings) else base64.b64encode(text.encode()).decode()
+
+
+def decoded(settings: Settings, text: str) -> str:
+    """A message's text. Raises `ValueError` where it is not base64 and should be."""
+    return text if _plain(settings) else base64.b64decode(text, validate=True).decode()
+
+
+def _plain(settings: Settings) -> bool:
+    return settings.host("extensions/queues/messageEncoding", "base64") == "none"
+
+
+def poison(queue: QueueClient, content: str) -> None:
+    """Put a message on a poison queue, for good."""
+    with contextlib.suppress(ResourceExistsError):
+        queue.create_queue()
+    queue.send_message(content, time_to_live=-1)
+
+
+def line(error: Exception) -> str:
+    """What an error says first; storage's go on for lines."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

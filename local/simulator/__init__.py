@@ -1,0 +1,22 @@
+"""A D365 environment on loopback, as far as `docs/d365-api.md` says what one does, with its identity endpoint.
+
+It keeps to the contract and, on request, breaks it: faults make it answer wrongly, late, in part or not at
+all. Everything that it was asked and everything that it took is recorded, so that a test can compare both.
+
+`python -m local.simulator` serves it alone; `/control/...` then stands for `Simulator`'s methods.
+"""
+
+from local.simulator.application import running_simulator
+from local.simulator.environment import Simulator
+from local.simulator.identity import identity_settings
+from local.simulator.records import Fault, Package, Received, Recorded
+
+__all__ = [
+    "Fault",
+    "Package",
+    "Received",
+    "Recorded",
+    "Simulator",
+    "identity_settings",
+    "running_simulator",
+]

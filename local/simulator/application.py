@@ -1,0 +1,38 @@
+"""The environment, served."""
+
+import contextlib
+from collections.abc import Iterator
+
+from starlette.middleware import Middleware
+from starlette.routing import Mount, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from local.serving import serve
+from local.simulator import connector, identity, odata
+from local.simulator.control import control
+from local.simulator.environment import Simulator
+from local.simulator.exchange import refused
+from local.simulator.gate import Gate
+
+
+def application(simulator: Simulator) -> ASGIApp:
+    """The environment as an ASGI application."""
+    routes = (*connector.ROUTES, *odata.ROUTES, *identity.ROUTES)
+    gate = Middleware(Gate, simulator, routes)
+    d365 = Router([*routes, Mount("", _unknown)], middleware=[gate])
+    return Router([control(simulator), Mount("", d365)])
+
+
+async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
+    await refused(404, f"No resource was found for {scope['path']}")(scope, receive, send)
+
+
+@contextlib.contextmanager
+def running_simulator(
+    port: int = 0, *, cert: str | None = None, key: str | None = None
+) -> Iterator[Simulator]:
+    """A simulator served from a thread of this process; with a certificate, over TLS."""
+    simulator = Simulator()
+    with serve(application(simulator), port, cert, key) as server:
+        simulator.base_url = server.url
+        yield simulator

@@ -1,0 +1,179 @@
+"""The recurring integrations API: `/api/connector/...`."""
+
+import hashlib
+import json
+import time
+from collections import deque
+from typing import Final
+from uuid import uuid4
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from local.simulator.downloads import download
+from local.simulator.environment import Simulator
+from local.simulator.exchange import Asked, refused
+from local.simulator.faults import finished
+from local.simulator.records import Package, Received
+
+KEPT: Final = 1024 * 1024
+"""Bodies up to this many bytes are searched for `reject_text`."""
+
+
+async def dequeue(request: Asked) -> Response:
+    """The next package that is offered, if there is one."""
+    d365, activity_id = request.state["d365"], request.state["activity_id"]
+    if activity_id not in d365.export_jobs:
+        return refused(404, f"The data job {activity_id} does not exist.")
+    now = time.monotonic()
+    for package in d365.packages:
+        if package.activity_id != activity_id or package.acknowledged:
+            continue
+        if package.offered and now - package.offered_at < d365.reoffer_seconds:
+            continue
+        package.offered += 1
+        package.offered_at = now
+        package.pop_receipt = uuid4().hex
+        package.answer = _message(d365, package)
+        return Response(package.answer, media_type="application/json")
+    return Response(status_code=204)
+
+
+def _message(d365: Simulator, package: Package) -> bytes:
+    location = package.location.format(
+        base=d365.base_url,
+        host=d365.base_url.split("//")[1].rsplit(":", 1)[0],
+        activity=package.activity_id,
+        correlation=package.correlation_id,
+    )
+    return json.dumps(
+        {
+            "CorrelationId": package.correlation_id,
+            "PopReceipt": package.pop_receipt,
+            "DownloadLocation": location,
+            "IsDownLoadFileExist": True,
+            "FileDownLoadErrorMessage": "",
+            "LastDequeueDateTime": None if package.offered == 1 else "2026-11-23T00:00:00",
+        },
+        indent=1,  # D365's spacing is not known, so an echo must be of the bytes
+    ).encode()
+
+
+async def fetch(request: Asked) -> Response:
+    """A package."""
+    wanted = request.path_params["correlation_id"]
+    found = [p for p in request.state["d365"].packages if p.correlation_id == wanted]
+    if not found:
+        return refused(404, "The package does not exist or has expired.")
+    return download(found[-1], request.state["fault"], request.scope)
+
+
+async def acknowledge(request: Asked) -> Response:
+    """Strikes a package off its queue."""
+    d365, raw = request.state["d365"], await request.body()
+    request.state["record"].length = len(raw)
+    try:
+        said = json.loads(raw)
+        correlation_id, receipt = said["CorrelationId"], said["PopReceipt"]
+    except (ValueError, KeyError, TypeError):
+        return refused(400, "The acknowledgement is not a dequeue response.")
+    message = (request.state["activity_id"], correlation_id)
+    for package in d365.packages:
+        if (package.activity_id, package.correlation_id) == message:
+            if d365.strict_receipts and receipt != package.pop_receipt:
+                return refused(400, "The pop receipt is not valid any more.")
+            same = {"asItCame": raw == package.answer, "receipt": receipt}
+            package.acknowledgements.append(same)
+            package.acknowledged += 1
+            return finished(request, Response())
+    return refused(404, "The message does not exist.")
+
+
+async def enqueue(request: Asked) -> Response:
+    """Takes a file."""
+    d365, record = request.state["d365"], request.state["record"]
+    activity_id = request.state["activity_id"]
+    if activity_id not in d365.import_jobs:
+        return refused(404, f"The data job {activity_id} does not exist.")
+    began = time.time()
+    digest, length, kept = hashlib.sha256(), 0, bytearray()
+    try:
+        async for chunk in request.stream():
+            digest.update(chunk)
+            length += len(chunk)
+            if length <= KEPT:
+                kept += chunk
+    except ClientDisconnect:
+        d365.aborted += 1
+        raise
+    if length > d365.largest_body:
+        return Response("<html>Request Entity Too Large</html>", 413)
+    record.length = length
+    rejected = bool(d365.reject_text) and d365.reject_text in kept
+    ends = (*d365.statuses[:-1], "ProcessedWithErrors") if rejected else d365.statuses
+    received = Received(
+        message_id=str(uuid4()),
+        activity_id=activity_id,
+        entity=request.query_params.get("entity") or None,
+        company=request.query_params.get("company") or None,
+        external_id=request.headers.get("x-ms-dyn-externalidentifier", ""),
+        sha256=digest.hexdigest(),
+        length=length,
+        headers=record.headers,
+        statuses=deque(ends),
+        errors=list(d365.reject_errors) if rejected else [],
+        began=began,
+        taken=time.time(),
+    )
+    d365.received.append(received)
+    message_id = d365.message_id_form.format(received.message_id)
+    return finished(request, Response(message_id, media_type="application/json"))
+
+
+async def job_status(request: Asked) -> Response:
+    """How a file fares, with the counts of its records."""
+    wanted = (request.query_params.get("jobId", ""), request.state["activity_id"])
+    received = request.state["d365"].taken(lambda r: (r.message_id, r.activity_id) == wanted)
+    if received is None:
+        return refused(404, "The message does not exist.")
+    bad = len(received.errors)
+    return JSONResponse(
+        {
+            "DataJobStatus": {
+                "DataProject": "Recurring import",
+                "DataJobIdentifier": received.message_id,
+                "ExternalIdentifier": received.external_id,
+                "ExecutionIdentifier": received.execution_id,
+                "DataJobStartedDateTime": "2026-11-23T12:00:00",
+                "DataJobCompletedDateTime": "2026-11-23T12:00:30",
+                "DataJobState": received.status,
+            },
+            "ExecutionLog": "\n".join(received.errors) or "The import has ended.",
+            "ExecutionDetail": [
+                {
+                    "EntityName": received.entity or "Data package",
+                    "Company": received.company or "DAT",
+                    "StagingRecords": 20,
+                    "StagingStatus": "Finished",
+                    "StagingErrorCount": 0,
+                    "TargetRecords": 20 - bad,
+                    "TargetStatus": "Error" if bad else "Finished",
+                    "TargetErrorCount": bad,
+                }
+            ],
+        }
+    )
+
+
+_AT: Final = "/api/connector"
+_JOB: Final = "{activity_id}"
+
+ROUTES: Final = (
+    Route(f"{_AT}/dequeue/{_JOB}", dequeue),
+    Route(f"{_AT}/download/{_JOB}/{{correlation_id}}", fetch, name="download"),
+    Route(f"{_AT}/ack/{_JOB}", acknowledge, methods=["POST"]),
+    Route(f"{_AT}/enqueue/{_JOB}", enqueue, methods=["POST"]),
+    Route(f"{_AT}/jobstatus/{_JOB}", job_status),
+)
+"""Each is named after its operation."""

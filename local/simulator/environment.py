@@ -1,0 +1,93 @@
+"""The state of the environment, and what a test or the demo does with it."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from local.simulator.records import Fault, Json, Package, Received, Recorded
+
+
+class Simulator:
+    """The state of the environment; `application` serves it."""
+
+    def __init__(self) -> None:
+        self.base_url = ""
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything but the URL."""
+        self.export_jobs: set[str] = set()
+        self.import_jobs: set[str] = set()
+        self.packages: list[Package] = []
+        self.received: list[Received] = []
+        self.aborted = 0
+        self.faults: list[Fault] = []
+        self.requests: list[Recorded] = []
+        self.latency: dict[str, float] = {}
+        self.reoffer_seconds = 1800.0
+        self.strict_receipts = True
+        self.registered = True
+        self.largest_body = 1 << 62
+        self.message_id_form = '"{}"'
+        self.statuses: tuple[str, ...] = ("Enqueued", "Processing", "Processed")
+        self.reject_text = b"REJECT"
+        self.reject_errors = ["The journal does not balance.", "Account 999999 does not exist."]
+        self.keys_polls = 1
+        """So often the URL of an error keys file is asked for in vain."""
+        self.keys_location = "{base}/keys/{execution}/{entity}?sv=2026-01-01&sig=S3cretS1gnature"
+        self.tokens: dict[str, tuple[str, float]] = {}
+        self.token_seconds = 3600.0
+
+    def add_export_job(self, activity_id: str) -> None:
+        """A recurring export job."""
+        self.export_jobs.add(activity_id.lower())
+
+    def add_import_job(self, activity_id: str) -> None:
+        """A recurring import job."""
+        self.import_jobs.add(activity_id.lower())
+
+    def add_package(self, activity_id: str, content: bytes | Path, **options: Any) -> Package:
+        """Put a package on an export job's queue; `options` are fields of `Package`."""
+        self.add_export_job(activity_id)
+        package = Package(activity_id.lower(), content, **options)
+        self.packages.append(package)
+        return package
+
+    def add_fault(self, operation: str, do: str, **options: Any) -> Fault:
+        """Let something go wrong; `options` are fields of `Fault`."""
+        fault = Fault(operation, do, **options)
+        self.faults.append(fault)
+        return fault
+
+    def revoke_tokens(self) -> None:
+        """Every token that was issued is refused from now on."""
+        self.tokens.clear()
+
+    def count(self, operation: str) -> int:
+        """How many requests of an operation came."""
+        return sum(request.operation == operation for request in self.requests)
+
+    def taken(self, test: Callable[[Received], bool]) -> Received | None:
+        """The first file that was taken and passes a test."""
+        return next((received for received in self.received if test(received)), None)
+
+    def state(self) -> Json:
+        """Everything, as JSON."""
+        return {
+            "packages": [
+                {
+                    "activityId": p.activity_id,
+                    "correlationId": p.correlation_id,
+                    "bytes": p.size,
+                    "sha256": p.sha256,
+                    "offered": p.offered,
+                    "acknowledged": p.acknowledged,
+                    "acknowledgements": p.acknowledgements,
+                }
+                for p in self.packages
+            ],
+            "received": [{**asdict(r), "statuses": list(r.statuses)} for r in self.received],
+            "aborted": self.aborted,
+            "requests": [asdict(request) for request in self.requests],
+        }

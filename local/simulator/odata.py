@@ -1,0 +1,98 @@
+"""The OData actions that follow a file, and the error keys file to which one of them leads."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import quote
+
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from local.simulator.environment import Simulator
+from local.simulator.exchange import Asked
+from local.simulator.records import Json
+
+type Value = str | bool | None
+
+
+def _message_status(d365: Simulator, said: Json) -> Value:
+    received = d365.taken(lambda r: r.message_id == said.get("messageId"))
+    if received is None:
+        return None
+    received.polls += 1
+    received.status = received.statuses[0]
+    if len(received.statuses) > 1:
+        received.statuses.popleft()
+    else:
+        received.ended = received.ended or time.time()
+    return received.status
+
+
+def _execution_errors(d365: Simulator, said: Json) -> Value:
+    received = d365.taken(lambda r: said.get("executionId") in (r.execution_id, r.message_id))
+    return json.dumps(received.errors if received else [])
+
+
+def _generate_error_keys(d365: Simulator, said: Json) -> Value:
+    received = d365.taken(lambda r: r.execution_id == said.get("executionId"))
+    return bool(received and received.errors)
+
+
+def _error_keys_url(d365: Simulator, said: Json) -> Value:
+    if d365.keys_polls > 0:
+        d365.keys_polls -= 1
+        return ""
+    execution, entity = quote(str(said["executionId"])), quote(str(said["entityName"]))
+    return d365.keys_location.format(base=d365.base_url, execution=execution, entity=entity)
+
+
+def _summary_page(d365: Simulator, said: Json) -> Value:
+    return f"{d365.base_url}/?cmp=DAT&executionId={quote(str(said.get('executionId')))}"
+
+
+def _refused(status: int, text: str) -> Response:
+    """An error as the OData service gives it."""
+    said = {"code": "", "message": "An error has occurred.", "innererror": {"message": text}}
+    return JSONResponse({"error": said}, status_code=status)
+
+
+def _action(name: str, do: Callable[[Simulator, Json], Value], operation: str = "action") -> Route:
+    async def act(request: Asked) -> Response:
+        d365 = request.state["d365"]
+        try:
+            value = do(d365, json.loads(await request.body() or b"{}"))
+        except ValueError:
+            return _refused(400, "The request body is not valid JSON.")
+        if value is None:
+            return _refused(404, "No message with this id was found.")
+        context = f"{d365.base_url}/data/$metadata#Edm.String"
+        return JSONResponse({"@odata.context": context, "value": value})
+
+    return Route(_AT + name, act, methods=["POST"], name=operation)
+
+
+async def no_action(request: Asked) -> Response:
+    """What D365 has no such action for."""
+    return _refused(404, f"No action {request.path_params['name']}.")
+
+
+async def error_keys(request: Asked) -> Response:
+    """A file in D365's own storage, which takes a signature and no token."""
+    if "sig" not in request.query_params:
+        return Response("<Error><Code>AuthenticationFailed</Code></Error>", 403)
+    return Response(f"LINENUMBER\r\n17 of {request.path_params['execution_id']}\r\n")
+
+
+_AT: Final = "/data/DataManagementDefinitionGroups/Microsoft.Dynamics.DataEntities."
+
+ROUTES: Final = (
+    _action("GetMessageStatus", _message_status, "message_status"),
+    _action("GetExecutionErrors", _execution_errors, "execution_errors"),
+    _action("GenerateImportTargetErrorKeysFile", _generate_error_keys),
+    _action("GetImportTargetErrorKeysFileUrl", _error_keys_url),
+    _action("GetExecutionSummaryPageUrl", _summary_page),
+    Route(_AT + "{name}", no_action, methods=["POST"], name="action"),
+    Route("/keys/{execution_id}/{entity:path}", error_keys),
+)
+"""Each is named after its operation."""

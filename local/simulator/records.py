@@ -1,0 +1,117 @@
+"""What the environment keeps: packages, files that it took, faults, and requests as they came."""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+CHUNK: Final = 512 * 1024
+
+type Json = dict[str, Any]
+
+
+@dataclass
+class Package:
+    """What an export job offers."""
+
+    activity_id: str
+    content: bytes | Path
+    correlation_id: str = field(default_factory=lambda: str(uuid4()))
+    location: str = "{base}/api/connector/download/{activity}/{correlation}"
+    """The download location to give, with {base}, {host}, {activity} and {correlation}."""
+    pop_receipt: str = ""
+    offered: int = 0
+    offered_at: float = 0.0
+    acknowledged: int = 0
+    answer: bytes = b""
+    acknowledgements: list[Json] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return self.content.stat().st_size if isinstance(self.content, Path) else len(self.content)
+
+    @property
+    def sha256(self) -> str:
+        digest = hashlib.sha256()
+        for chunk in self.chunks():
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    def chunks(self) -> Iterator[bytes]:
+        if isinstance(self.content, Path):
+            with self.content.open("rb") as file:
+                while chunk := file.read(CHUNK):
+                    yield chunk
+        else:
+            for start in range(0, len(self.content), CHUNK):
+                yield self.content[start : start + CHUNK]
+
+
+@dataclass
+class Received:
+    """A file that D365 has taken."""
+
+    message_id: str
+    activity_id: str
+    entity: str | None
+    company: str | None
+    external_id: str
+    sha256: str
+    length: int
+    headers: dict[str, str]
+    statuses: deque[str]
+    errors: list[str]
+    began: float
+    """When its first byte was waited for; like the other times as `time.time()` says it."""
+    taken: float
+    """When all of it was there."""
+    ended: float = 0.0
+    """When its final status was first told; 0 while nobody was."""
+    execution_id: str = field(default_factory=lambda: f"DMF-{uuid4().hex[:12].upper()}")
+    status: str = "Enqueued"
+    polls: int = 0
+
+
+@dataclass
+class Fault:
+    """Something that goes wrong with the next `times` requests of an operation (-1: with all).
+
+    `do` is one of: `answer` (status, headers, body) instead of serving; `answer-after`: serve, then this
+    answer; `reset`: before the body is read; `reset-during`: after `bytes` of the body, either way;
+    `reset-after`: serve, but the answer is lost; `delay` (seconds), then serve; `hang`: no answer for
+    `seconds`; and of a download `truncate` (after `bytes`, the length was announced), `truncate-silently` (no
+    length was), `corrupt` (the byte at `bytes` is flipped), `chunked`, `gzip`, `longer` (announces one byte
+    more than comes and ends).
+    """
+
+    operation: str
+    do: str
+    times: int = 1
+    skip: int = 0
+    activity_id: str | None = None
+    path: str = ""
+    """Only requests whose path holds this."""
+    status: int = 500
+    headers: dict[str, str] = field(default_factory=dict)
+    body: str = ""
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Recorded:
+    """A request, as it came."""
+
+    operation: str
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    """Names in the case that they came in; the token itself is left out."""
+    authorized: bool
+    status: int = 0
+    """What it was answered; 0 for not at all."""
+    length: int = 0
