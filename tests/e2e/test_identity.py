@@ -8,7 +8,6 @@ import trustme
 
 from local.azurite import Certificate, running_azurite
 from local.hosting import running_host
-from local.provisioning import provision
 from local.samples import VENDORS, Part, package
 from local.simulator import Simulator, identity_settings
 from shared import blobs
@@ -21,7 +20,8 @@ from tests.e2e.conftest import NEVER, until
 def test_the_whole_job_with_the_managed_identity(
     d365: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A5: trigger bindings and our own clients read the same settings, and none holds a secret."""
+    """A5: trigger bindings and our own clients read the same settings, and none holds a secret. The host makes
+    the containers that are not there."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     own = authority.issue_cert("127.0.0.1", "localhost")
@@ -34,7 +34,6 @@ def test_the_whole_job_with_the_managed_identity(
     https = Certificate(tmp_path / "cert.pem", tmp_path / "key.pem")
     monkeypatch.setenv(*next(iter(trusted.items())))
     with running_azurite(https=https) as azurite:
-        provision(azurite.connection_string)
         account = blobs.connect(Storage(azurite.connection_string, None, None, None))
         settings = {
             "FUNCTIONS_WORKER_RUNTIME": "python",
