@@ -15,6 +15,7 @@ class Broken:
     new: str
 
 
+WORKBOOK = "modules/workbook.bicep"
 NETWORK, ENDPOINTS = "modules/network.bicep", "modules/endpoints.bicep"
 APP, ROLES, STORAGE = "modules/app.bicep", "modules/roles.bicep", "modules/storage.bicep"
 MAIN, EVENTS, ALERTS = "main.bicep", "modules/subscription.bicep", "modules/alerts.bicep"
@@ -68,7 +69,7 @@ BROKEN: Final = (
     Broken(
         "files",
         "files.kql: no Bicep file names it",
-        "modules/workbook.bicep",
+        WORKBOOK,
         "'../queries/files.kql'",
         "'../queries/jobs.kql'",
     ),
@@ -585,6 +586,16 @@ BROKEN: Final = (
     *(
         Broken("wiring", says, file, old, new)
         for says, file, old, new in (
+            (
+                "enableRbacAuthorization is None",
+                "modules/vault.bicep",
+                "    enableRbacAuthorization: true\n",
+                "",
+            ),
+            ("enableSoftDelete is None", "modules/vault.bicep", "    enableSoftDelete: true\n", ""),
+            ("addressPrefix is '10.20.0.0/27'", NETWORK, "prefix, 26, 0", "prefix, 27, 0"),
+            ("sourceId is None", WORKBOOK, "    sourceId: workspaceId\n", ""),
+            ("workbook.kind is None", WORKBOOK, "  kind: 'shared'\n", ""),
             ("app.kind is None", APP, "  kind: 'functionapp,linux'\n", ""),
             ("app.identity.type is None", APP, "    type: 'UserAssigned'\n", ""),
             (
@@ -702,6 +713,23 @@ BROKEN: Final = (
                 "  dependsOn: [dataBlobs] //",
                 "  //",
             ),
+        )
+    ),
+    *(
+        Broken("workbook", says, WORKBOOK, old, new)
+        for says, old, new in (
+            ("is None over", "      version: 'Notebook/1.0'\n", ""),
+            ("Jobs: title is None", "    title: chart.title\n", ""),
+            ("Jobs is shown as None", "    visualization: chart.shape\n", ""),
+            ("Jobs is of the type 1", "type: 3 //", "type: 1 //"),
+            (
+                "resourceType is None",
+                "    resourceType: 'microsoft.operationalinsights/workspaces'\n",
+                "",
+            ),
+            ("at the times {None}", "    timeContextFromParameter: 'Time'\n", ""),
+            ("chosen as {'Day'}", "name: 'Time'", "name: 'Day'"),
+            ("chosen as set()", "type: 4 //", "type: 1 //"),
         )
     ),
     *(

@@ -19,6 +19,41 @@ def queries_in(variant: Variant) -> Iterator[tuple[str, str]]:
                 yield item["name"], query
 
 
+def workbook(infra: Path) -> Iterator[str]:
+    """A chart of the workbook has a title and a shape, and asks the workspace for the chosen time."""
+    variant = whole(infra)
+    workspace = variant.the("Microsoft.OperationalInsights/workspaces").id
+    data = json.loads(
+        at(variant.the("Microsoft.Insights/workbooks").body, "properties.serializedData")
+    )
+    if (data.get("version"), data.get("fallbackResourceIds")) != ("Notebook/1.0", [workspace]):
+        yield f"workbook: is {data.get('version')} over {data.get('fallbackResourceIds')}"
+    asked = {"queryType": 0, "resourceType": "microsoft.operationalinsights/workspaces"}
+    times = set()
+    for item in data["items"]:
+        content = item["content"]
+        chart = content["version"] == "KqlItem/1.0"
+        wanted = asked | {"version": "KqlItem/1.0" if chart else "KqlParameterItem/1.0"}
+        if chart:
+            times.add(content.get("timeContextFromParameter"))
+            wanted |= {"title": item["name"]}
+            if content.get("visualization") not in ("barchart", "linechart", "table"):
+                yield f"workbook: {item['name']} is shown as {content.get('visualization')}"
+        if item.get("type") != (3 if chart else 9):
+            yield f"workbook: {item['name']} is of the type {item.get('type')}"
+        for name, value in wanted.items():
+            if content.get(name) != value:
+                yield f"workbook: {item['name']}: {name} is {content.get(name)!r}, not {value!r}"
+    chosen = {
+        each.get("name")
+        for each in at(data, "items.0.content.parameters")
+        if (each.get("type"), each.get("version")) == (4, "KqlParameterItem/1.0")
+        and each.get("value")
+    }
+    if times != chosen:
+        yield f"workbook: charts look at the times {times}, which are chosen as {chosen}"
+
+
 def queries(infra: Path) -> Iterator[str]:
     """Events and fields in the queries are those of shared/telemetry.py, and each is KQL."""
     for name, query in queries_in(whole(infra)):

@@ -10,6 +10,7 @@ from tests.infra.variants import ROOT, Variant, at, variants, whole
 
 _PACKAGE = "properties.functionAppConfig.deployment.storage"
 _EVENTS = "Microsoft.EventGrid/systemTopics/eventSubscriptions"
+_NETWORK = "Microsoft.Network/virtualNetworks"
 _RULE, _METRIC = "properties.criteria.allOf.0", "Microsoft.Insights/metricAlerts"
 
 WIRED: Final = (
@@ -54,6 +55,13 @@ WIRED: Final = (
     (_METRIC, f"{_RULE}.timeAggregation", "Total"),
     (_METRIC, f"{_RULE}.operator", "GreaterThan"),
     (_METRIC, f"{_RULE}.threshold", 0),
+    ("Microsoft.Insights/workbooks", "kind", "shared"),
+    ("Microsoft.Insights/workbooks", "properties.sourceId", "{workspace}"),
+    ("Microsoft.KeyVault/vaults", "properties.enableRbacAuthorization", True),
+    ("Microsoft.KeyVault/vaults", "properties.enableSoftDelete", True),
+    (_NETWORK, "properties.addressSpace.addressPrefixes.0", "10.20.0.0/24"),
+    (_NETWORK, "properties.subnets.0.properties.addressPrefix", "10.20.0.0/26"),
+    (_NETWORK, "properties.subnets.1.properties.addressPrefix", "10.20.0.64/26"),
     ("Microsoft.Network/privateDnsZones", "location", "global"),
     ("Microsoft.Network/privateDnsZones/virtualNetworkLinks", "location", "global"),
 )

@@ -34,6 +34,7 @@ CHECKS: Final[Mapping[str, Callable[[Path], Iterator[str]]]] = {
         check_wiring.wiring,
         check_wiring.outputs,
         check_queries.queries,
+        check_queries.workbook,
         check_queries.alerts,
     )
 }
