@@ -614,6 +614,17 @@ def put_back(account: DataAccount, file: File, theirs: dict[str, str]) -> bool:
     return True
 
 
+def end_put_back(account: DataAccount, dropped: File) -> bool:
+    """Whether a dropped file was put back from under failed, and a crash has left it there too: then it is
+    deleted there."""
+    origin = unquote(dropped.theirs.get("replayof", ""))
+    failed = find(account, FAILED, origin) if origin else None
+    was = failed and (failed.record.resolution, failed.record.source)
+    if not failed or was != ("resending", dropped.name):
+        return False
+    return _delete(account, failed)
+
+
 def copy_fresh(account: DataAccount, file: File, name: str, theirs: dict[str, str]) -> bool:
     """Copy a version to a free name in its container; False where the name is taken or the version gone."""
     record = Record(job=file.record.job)

@@ -192,6 +192,7 @@ def claim(bridge: Bridge, dropped: File, job: ImportJob) -> File | None:
     now = clock.now()
     if now - dropped.modified > LATE and outcomes.end_refusal(bridge.account, dropped):
         return None
+    blobs.end_put_back(bridge.account, dropped)
     record = Record(
         job=job.name,
         company=company,
@@ -436,10 +437,18 @@ def _stopped(bridge: Bridge, job: ImportJob) -> bool:
     if not job.stops_on_failure:
         return False
     for file in blobs.listed(bridge.account, blobs.FAILED, f"{job.name}/"):
-        if file.record.stopsjob:
+        if file.record.stopsjob and not _is_sent_again(bridge, file):
             report("job.stopped", level=30, job=job.name, file=file.name)
             return True
     return False
+
+
+def _is_sent_again(bridge: Bridge, failed: File) -> bool:
+    """Whether a person has sent a failed file again, which a crash kept from being taken away here."""
+    if failed.record.resolution != "resending":
+        return False
+    dropped = blobs.find(bridge.account, blobs.IMPORTS, failed.record.source)
+    return dropped is not None and blobs.end_put_back(bridge.account, dropped)
 
 
 def look_again(bridge: Bridge, file: File, delay: timedelta) -> None:

@@ -138,3 +138,24 @@ def test_a_held_file_that_was_received_is_held_no_longer(
     settle(bridge, account, later)
     assert places(account) == [blobs.SUCCEEDED, blobs.SUCCEEDED]
     assert len(d365.received) == 2
+
+
+@pytest.mark.parametrize("stops", ["continue", "stop"])
+def test_a_file_that_was_sent_again_is_not_left_under_failed(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    later: Later,
+    dies: Callable[[Callable[[], object]], None],
+    stops: str,
+) -> None:
+    """It has a new version, on its way; and what it stopped goes on."""
+    bridge = make_bridge(d365, account, ordered=True, onFailure=stops)
+    d365.add_fault("enqueue", "answer", status=400, body='{"Message": "no"}')
+    importing.import_file(bridge, drop(account, "journals/10.csv"))
+    failed = only(account, blobs.FAILED)
+    order = replaying.Order(failed.name, failed.etag, "me", "mended")
+    dies(lambda: replaying.resend(bridge, order))
+    settle(bridge, account, later)
+    assert places(account) == [blobs.SUCCEEDED]
+    assert len(d365.received) == 1
