@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import PurePosixPath
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import quote, unquote
 from uuid import uuid4
 
@@ -134,28 +134,20 @@ class File:
 def connect(storage: Storage) -> DataAccount:
     """The clients for the storage that the settings name."""
     retry = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=4)
-    if storage.connection_string:
+    reads: dict[str, Any] = {
+        "max_single_get_size": transfer.PART,
+        "max_chunk_get_size": transfer.PART,
+        "connection_data_block_size": transfer.PART,
+    }
+    if text := storage.connection_string:
         return DataAccount(
-            BlobServiceClient.from_connection_string(
-                storage.connection_string,
-                max_single_get_size=transfer.BLOCK,
-                max_chunk_get_size=transfer.BLOCK,
-                connection_data_block_size=transfer.BLOCK,
-                retry_policy=retry,
-            ),
-            QueueServiceClient.from_connection_string(
-                storage.connection_string, retry_policy=retry
-            ),
+            BlobServiceClient.from_connection_string(text, retry_policy=retry, **reads),
+            QueueServiceClient.from_connection_string(text, retry_policy=retry),
         )
     token = credential(storage.client_id)
     return DataAccount(
         BlobServiceClient(
-            str(storage.blob_service_uri),
-            credential=token,
-            max_single_get_size=transfer.BLOCK,
-            max_chunk_get_size=transfer.BLOCK,
-            connection_data_block_size=transfer.BLOCK,
-            retry_policy=retry,
+            str(storage.blob_service_uri), credential=token, retry_policy=retry, **reads
         ),
         QueueServiceClient(str(storage.queue_service_uri), credential=token, retry_policy=retry),
     )
@@ -540,14 +532,19 @@ def _copy_through(
     None where the copy was there already: another worker's, who may have gone on with it.
     """
     source = account.blobs.get_blob_client(file.container, file.name)
-    chunks = transfer.load(source, file.etag, file.size)
+    parts = transfer.load(source, file.etag, file.size)
+    blocks = (
+        part[start : start + transfer.BLOCK]
+        for part in parts
+        for start in range(0, len(part), transfer.BLOCK)
+    )
 
     def verify(length: int) -> None:
         if length != file.size:
             raise RuntimeError(f"{file.name}: {length} bytes read of {file.size}")
 
     stored = transfer.store(
-        lambda _: next(chunks, b""),
+        lambda _: next(blocks, b""),
         account.blobs.get_blob_client(container, name),
         verify=verify,
         metadata=metadata,

@@ -1,7 +1,7 @@
 """Bytes from one side to the other: in bounded memory, in parallel, counted and hashed on the way.
 
-Both directions move blocks of `BLOCK` bytes with `PARALLEL` of them on their way to or from storage, so a
-transfer holds a few blocks whatever its size (E6). A block blob is invisible until its
+Blocks of `BLOCK` bytes go to storage, `PARALLEL` of them at once, and parts of `PART` bytes come from it, so a
+transfer holds a few of them whatever its size (E6). A block blob is invisible until its
 block list is committed, so a reader never sees a part of a package (E4); Microsoft Learn, "Put Block List".
 """
 
@@ -27,6 +27,11 @@ BLOCK: Final = 8 * 1024 * 1024
 """Bytes. 50,000 blocks, the most that a blob may have, are then 195 GiB."""
 
 PARALLEL: Final = 4
+
+PART: Final = 16 * 1024 * 1024
+"""Bytes of one read. Each costs the SDK a millisecond whatever its size, so fewer and larger ones are faster."""
+
+PARTS_AHEAD: Final = 2
 
 _HELD: Final = (PARALLEL + 3) * BLOCK
 """Bytes that one transfer of several blocks holds."""
@@ -206,38 +211,38 @@ def load(
     size: int,
     watch: Callable[[bytes], object] = lambda _: None,
 ) -> Iterator[bytes]:
-    """The bytes of one version of a blob, block by block, read ahead in parallel.
+    """The bytes of one version of a blob, part by part, read ahead in parallel.
 
-    `watch` sees every byte in order, on another thread; when the last block was taken it has seen all.
+    `watch` sees every byte in order, on another thread; when the last part was taken it has seen all.
     Raises `azure.core.exceptions.ResourceModifiedError` when the blob is no longer that version.
     """
 
     def fetch(offset: int) -> bytes:
-        length = min(BLOCK, size - offset)
-        part = blob.download_blob(
+        length = min(PART, size - offset)
+        found = blob.download_blob(
             offset, length, etag=etag, match_condition=MatchConditions.IfNotModified
         )
         # Its one chunk as it is: `readall` would copy it twice.
-        return b"".join(part.chunks())
+        return b"".join(found.chunks())
 
-    if size <= BLOCK:
+    if size <= PART:
         if size:
-            block = fetch(0)
-            watch(block)
-            yield block
+            part = fetch(0)
+            watch(part)
+            yield part
         return
-    offsets = iter(range(0, size, BLOCK))
+    offsets = iter(range(0, size, PART))
     with (
-        ThreadPoolExecutor(PARALLEL, thread_name_prefix="fetch") as pool,
+        ThreadPoolExecutor(PARTS_AHEAD, thread_name_prefix="fetch") as pool,
         ThreadPoolExecutor(1, thread_name_prefix="watch") as lane,
     ):
-        pending = deque(pool.submit(fetch, offset) for offset in islice(offsets, PARALLEL + 1))
+        pending = deque(pool.submit(fetch, offset) for offset in islice(offsets, PARTS_AHEAD + 1))
         try:
             while pending:
-                block = pending.popleft().result()
-                seen = lane.submit(watch, block)
-                yield block
-                del block
+                part = pending.popleft().result()
+                seen = lane.submit(watch, part)
+                yield part
+                del part
                 seen.result()
                 if (offset := next(offsets, None)) is not None:
                     pending.append(pool.submit(fetch, offset))

@@ -20,6 +20,9 @@ from urllib.parse import urlsplit
 
 BLOCK = 8 << 20
 PARALLEL = 4
+PART = 16 << 20
+PARTS_AHEAD = 2
+"""The same of reads: as `shared.transfer` has them, which a bare run does not import."""
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 EXPORT_ID = "11111111-1111-4111-8111-111111111111"
 IMPORT_ID = "22222222-2222-4222-8222-222222222222"
@@ -276,37 +279,37 @@ def export_limit(url: str) -> dict[str, Any]:
 
 
 def import_limit(url: str) -> dict[str, Any]:
-    """The same bytes by bare sockets, read in the same blocks, hashed like ours."""
+    """The same bytes by bare sockets, read in the same parts, hashed like ours."""
 
     def run() -> None:
         size = _size(url)
         sha = hashlib.sha256()
-        offsets = list(range(0, size, BLOCK))
-        ready: list[queue.Queue[Any]] = [queue.Queue() for _ in range(PARALLEL)]
-        free: list[queue.Queue[bytearray]] = [queue.Queue() for _ in range(PARALLEL)]
+        offsets = list(range(0, size, PART))
+        ready: list[queue.Queue[Any]] = [queue.Queue() for _ in range(PARTS_AHEAD)]
+        free: list[queue.Queue[bytearray]] = [queue.Queue() for _ in range(PARTS_AHEAD)]
         for each in free:
-            each.put(bytearray(BLOCK))
-            each.put(bytearray(BLOCK))
+            each.put(bytearray(PART))
+            each.put(bytearray(PART))
 
         def fetch(number: int) -> None:
             wire = Wire(url)
-            for offset in offsets[number::PARALLEL]:
+            for offset in offsets[number::PARTS_AHEAD]:
                 block = free[number].get()
-                view = memoryview(block)[: min(BLOCK, size - offset)]
+                view = memoryview(block)[: min(PART, size - offset)]
                 last = offset + len(view) - 1
                 wire.ask(f"GET /x/exports/x HTTP/1.1\r\nx-ms-range: bytes={offset}-{last}")
                 wire.head()
                 wire.read_into(view)
                 ready[number].put((view, block))
 
-        threads = [threading.Thread(target=fetch, args=(n,)) for n in range(PARALLEL)]
+        threads = [threading.Thread(target=fetch, args=(n,)) for n in range(PARTS_AHEAD)]
         for thread in threads:
             thread.start()
         (hashing,), hashers = lanes(sha.update)
         target = Wire(url)
         target.ask(f"POST /api/connector/enqueue/x HTTP/1.1\r\nContent-Length: {size}")
         for number in range(len(offsets)):
-            lane = number % PARALLEL
+            lane = number % PARTS_AHEAD
             view, block = ready[lane].get()
             hashed = threading.Event()
             hashing.put((view, hashed.set))

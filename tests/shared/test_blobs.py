@@ -1,5 +1,6 @@
 """Claims and moves against real storage: one file comes of one version, and nothing is deleted uncopied."""
 
+import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 from azure.storage.blob import BlobClient
 
-from shared import blobs
+from shared import blobs, transfer
 from shared.blobs import DataAccount, File, Record
 
 RECORD = Record(job="j", state="claimed", claimed="2026-11-23T20:00:00+00:00")
@@ -169,6 +170,17 @@ def test_the_longest_names_are_claimed_and_moved(account: DataAccount, letter: s
     blobs.move(account, found, blobs.SUCCEEDED, replace(found.record, state="succeeded"))
     assert names(account, blobs.IMPORTS) == names(account, blobs.PROCESSING) == []
     assert content(account, blobs.SUCCEEDED, claimed.name) == b"1;2"
+
+
+def test_a_large_file_that_is_copied_by_us_goes_in_blocks(account: DataAccount) -> None:
+    """It is read in larger parts than it is written in."""
+    data = random.Random(1).randbytes(transfer.PART + transfer.BLOCK + 7)
+    claimed = blobs.claim(account, drop(account, f"j/{'日' * 300}.csv", data), RECORD)
+    assert claimed is not None
+    assert content(account, blobs.PROCESSING, claimed.name) == data
+    blob = account.blobs.get_blob_client(blobs.PROCESSING, claimed.name)
+    sizes = {block.size for block in blob.get_block_list()[0]}
+    assert sizes == {transfer.BLOCK, 7}
 
 
 def test_of_two_updates_of_one_version_one_is_lost(account: DataAccount) -> None:
