@@ -29,7 +29,7 @@ BLOCK: Final = 8 * 1024 * 1024
 PARALLEL: Final = 4
 
 PART: Final = 16 * 1024 * 1024
-"""Bytes of one read. Each costs the SDK a millisecond whatever its size, so fewer and larger ones are faster."""
+"""Bytes of one read. Each costs the SDK a millisecond whatever its size: fewer and larger ones are faster."""
 
 PARTS_AHEAD: Final = 2
 
