@@ -9,7 +9,7 @@ flow goes on. Whole hours may be deleted at any time; `infra/` does after a whil
 import atexit
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -59,11 +59,12 @@ _TEXT_LIMIT: Final = 500
 log = logging.getLogger("bridge.journal")
 
 
-def keep(account: DataAccount, jobs: Jobs) -> None:
-    """Note every event of `EVENTS` that this process reports from now on."""
+def keep(account: DataAccount, jobs: Jobs) -> Callable[[], None]:
+    """Note every event of `EVENTS` that this process reports from now on. Gives what writes lines that wait."""
     notes = _Notes(account, jobs)
     atexit.register(notes.write)
     telemetry.listeners.append(notes.hear)
+    return notes.write
 
 
 class _Notes:

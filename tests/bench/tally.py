@@ -80,7 +80,7 @@ def count(files: int, packages: int) -> Found:
         )
         with mock.patch.dict("os.environ", identity_settings(d365)):
             bridge = Bridge(found, D365(d365.base_url, new_credential), account)
-            journal.keep(account, found.jobs)  # as the app does at its start
+            write = journal.keep(account, found.jobs)  # as the app does at its start
             # The hour's journal is there from here on: making it is no part of what a package costs.
             report("export.finished", job="none", packages=1, failed=0, seconds=0)
             data = package("Vendors", [Part(VENDORS, 30)])
@@ -91,6 +91,7 @@ def count(files: int, packages: int) -> Found:
             empty = sum(r.operation == "dequeue" and r.status == 204 for r in d365.requests)
             exports["D365 dequeue"] -= empty
             imports = _import(bridge, files)
+            write()  # while there is a storage to write to
     return _found(exports, empty, packages, imports, files)
 
 
