@@ -411,7 +411,7 @@ def copy_claim(account: DataAccount, dropped: File, record: Record, container: s
             dropped, container=container, name=name, etag=etag, modified=clock.now(), record=record
         )
     # By somebody else, or by us before a crash: whoever goes on agrees on its ETag.
-    return find(account, container, name)
+    return find_claimed(account, dropped, container)
 
 
 def find_claimed(account: DataAccount, dropped: File, container: str) -> File | None:
@@ -478,9 +478,8 @@ def finish_move(account: DataAccount, file: File) -> bool:
         if not found or found.copy_status != "success" or found.size != file.size:
             continue
         if (found.record.state, found.record.resolution) == ("held", "received"):
-            _delete(
-                account, found
-            )  # a person found it in D365, and it is tracked on: it came from there
+            # Where it came from: a person found it in D365, and it is tracked on.
+            _delete(account, found)
             return False
         _delete(account, file)
         return True

@@ -81,9 +81,8 @@ def _act(world: World, host: RunningHost, file: File) -> None:
         said = _post(host, file, "receive", message_id=found[0].message_id)
     else:
         said = _post(host, file, "resend")
-    if (
-        "has sent it again" in said
-    ):  # by us, before the crash; the answer says what to do with this one
+    # By us, before the crash; the answer says what to do with this one.
+    if "has sent it again" in said:
         _post(host, file, "dismiss")
 
 

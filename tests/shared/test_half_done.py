@@ -17,6 +17,7 @@ from shared.bridge import Bridge
 from tests.conftest import drop, make_bridge, only, report, work_queue
 
 type Later = Callable[[timedelta], None]
+type Dies = Callable[[Callable[[], object]], None]
 
 MISSED = timedelta(minutes=6)
 
@@ -26,7 +27,7 @@ class Died(BaseException):
 
 
 @pytest.fixture
-def dies(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+def dies(monkeypatch: pytest.MonkeyPatch) -> Dies:
     """Do a step up to its first delete of a blob."""
 
     def until_the_delete(step: Callable[[], object]) -> None:
@@ -67,7 +68,7 @@ def test_a_claimed_file_filed_as_failed_is_not_sent_after_all(
     d365: Simulator,
     account: DataAccount,
     later: Later,
-    dies: Callable[[Callable[[], object]], None],
+    dies: Dies,
     ordered: bool,
 ) -> None:
     """Its job was gone, and is back: whoever reads the report sends the file again, so we must not."""
@@ -88,7 +89,7 @@ def test_a_refused_file_is_not_sent_after_all(
     d365: Simulator,
     account: DataAccount,
     later: Later,
-    dies: Callable[[Callable[[], object]], None],
+    dies: Dies,
 ) -> None:
     """The same before it was claimed."""
     name = drop(account, "journals/may.csv")
@@ -103,7 +104,7 @@ def test_a_file_that_succeeded_is_never_given_up(
     d365: Simulator,
     account: DataAccount,
     later: Later,
-    dies: Callable[[Callable[[], object]], None],
+    dies: Dies,
 ) -> None:
     """D365 took three days, and can't be asked when the worker is back."""
     d365.statuses = ("Processed",)
@@ -124,7 +125,7 @@ def test_a_held_file_that_was_received_is_held_no_longer(
     d365: Simulator,
     account: DataAccount,
     later: Later,
-    dies: Callable[[Callable[[], object]], None],
+    dies: Dies,
 ) -> None:
     """It stopped its job, and must not for ever."""
     bridge = make_bridge(d365, account, ordered=True, onFailure="stop")
@@ -146,7 +147,7 @@ def test_a_file_that_was_sent_again_is_not_left_under_failed(
     d365: Simulator,
     account: DataAccount,
     later: Later,
-    dies: Callable[[Callable[[], object]], None],
+    dies: Dies,
     stops: str,
 ) -> None:
     """It has a new version, on its way; and what it stopped goes on."""
