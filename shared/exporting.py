@@ -57,9 +57,9 @@ def export_packages(bridge: Bridge) -> Totals:
     jobs = [job for job in bridge.settings.jobs.exports if job.enabled]
     with ThreadPoolExecutor(bridge.settings.export_parallelism, "export") as pool:
         queues = _Run(bridge, pool).serve(jobs)
-    return Totals(
-        sum(q.packages for q in queues), sum(len(q.failed) + bool(q.error) for q in queues)
-    )
+    # What a package failed of (D365 asks all to wait, say) may keep its queue from being asked on too.
+    failed = sum(len(queue.failed) or bool(queue.error) for queue in queues)
+    return Totals(sum(queue.packages for queue in queues), failed)
 
 
 @dataclass
