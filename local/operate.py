@@ -26,7 +26,7 @@ from azure.core.exceptions import AzureError
 from local.running import running_demos
 from shared import blobs, checking, clock, journal, operating, plots, replaying
 from shared.bridge import Bridge, bridge
-from shared.errors import D365Error
+from shared.d365.errors import D365Error
 from shared.jobs import InvalidJobs
 from shared.operating import Detail, Filter, Row
 from shared.replaying import NotDone, Order

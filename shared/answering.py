@@ -16,7 +16,7 @@ from azure.core.exceptions import AzureError, HttpResponseError
 
 from shared import blobs, checking, operating, pages, replaying
 from shared.bridge import Bridge, bridge
-from shared.errors import D365Error
+from shared.d365.errors import D365Error
 from shared.operating import Filter
 from shared.pages import Place
 from shared.replaying import NotDone, Order

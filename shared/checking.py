@@ -17,7 +17,7 @@ from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoun
 from shared import blobs, clock, journal, templates
 from shared.bridge import Bridge
 from shared.d365 import MessageId
-from shared.errors import D365Error, Denied, Rejected
+from shared.d365.errors import D365Error, Denied, Rejected
 from shared.identity import new_d365_credential
 from shared.jobs import ExportJob, ImportJob
 from shared.journal import Entry, Recent

@@ -17,7 +17,7 @@ from azure.storage.blob import BlobClient
 from shared import blobs, clock, transfer
 from shared.bridge import Bridge, explained
 from shared.d365 import D365, LONGEST_WAIT, DequeuedMessage
-from shared.errors import D365Error, Rejected, Unavailable, Uncertain
+from shared.d365.errors import D365Error, Rejected, Unavailable, Uncertain
 from shared.jobs import ExportJob
 from shared.packages import InvalidPackage, PackageCheck, entries
 from shared.telemetry import about, report

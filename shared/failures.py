@@ -13,7 +13,7 @@ from shared import blobs, transfer
 from shared.blobs import File
 from shared.bridge import Bridge
 from shared.d365 import Download, MessageId
-from shared.errors import D365Error, Unavailable
+from shared.d365.errors import D365Error, Unavailable
 from shared.jobs import ImportJob
 
 MOST_ENTITIES: Final = 20

@@ -25,7 +25,7 @@ from azure.core.exceptions import ResourceModifiedError
 from shared import blobs, clock, outcomes, templates, transfer
 from shared.blobs import File, Record
 from shared.bridge import Bridge
-from shared.errors import D365Error, Rejected, Uncertain
+from shared.d365.errors import D365Error, Rejected, Uncertain
 from shared.jobs import ImportJob, Jobs
 from shared.telemetry import report
 from shared.templates import InvalidTemplate

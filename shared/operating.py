@@ -20,7 +20,7 @@ from shared import blobs, clock, journal
 from shared.blobs import File
 from shared.bridge import Bridge
 from shared.d365 import MessageId
-from shared.errors import Rejected
+from shared.d365.errors import Rejected
 from shared.jobs import ImportJob
 from shared.journal import Entry, Recent
 from shared.outcomes import TODO

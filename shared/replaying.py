@@ -21,7 +21,7 @@ from shared import blobs, clock, exporting, importing, operating
 from shared.blobs import File, Record
 from shared.bridge import Bridge, explained
 from shared.d365 import MessageId
-from shared.errors import D365Error, Rejected
+from shared.d365.errors import D365Error, Rejected
 from shared.packages import InvalidPackage
 from shared.telemetry import redact, report
 from shared.tracing import trace_of

@@ -14,7 +14,7 @@ from shared import blobs, clock, failures, importing, outcomes
 from shared.blobs import File
 from shared.bridge import Bridge
 from shared.d365 import MessageId
-from shared.errors import D365Error
+from shared.d365.errors import D365Error
 from shared.jobs import ImportJob
 from shared.telemetry import report
 from shared.tracing import span

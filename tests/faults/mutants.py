@@ -67,9 +67,9 @@ MUTANTS: Final = (
     ),
     Mutant(
         "E5 the acknowledgement is made anew",
-        "shared/d365.py",
-        'self._call("acknowledge", "POST", path, message.body)',
-        'self._call("acknowledge", "POST", path, json.dumps(json.loads(message.body)).encode())',
+        "shared/d365/client.py",
+        'self._transport.call("acknowledge", "POST", path, message.body)',
+        'self._transport.call("acknowledge", "POST", path, json.dumps(json.loads(message.body)).encode())',
         "test_exporting.py -k queue_is_stored",
     ),
     Mutant(
@@ -119,7 +119,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "I2 a lost answer counts as a refusal",
-        "shared/d365.py",
+        "shared/d365/transport.py",
         "            raise (Uncertain if reached else Unavailable)(",
         "            raise (Unavailable)(",
         "test_import.py -k answer_is_lost",
@@ -182,14 +182,14 @@ MUTANTS: Final = (
     ),
     Mutant(
         "A1 the token goes to any host",
-        "shared/d365.py",
+        "shared/d365/client.py",
         "        return absolute, False\n",
         "        return absolute, True\n",
         "test_client.py -k d365_alone",
     ),
     Mutant(
         "A2 a wait that D365 asks for is not kept",
-        "shared/d365.py",
+        "shared/d365/transport.py",
         "    asked = error.retry_after\n    seconds",
         "    asked = None\n    seconds",
         "test_client.py -k how_long_to_wait",

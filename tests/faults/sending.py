@@ -14,9 +14,9 @@ from unittest import mock
 from azure.core.exceptions import ServiceRequestError
 
 from local.simulator import Simulator, identity_settings, running_simulator
-from shared import clock, d365
-from shared.d365 import D365
-from shared.errors import D365Error, Denied, Rejected, Unavailable, Uncertain
+from shared import clock
+from shared.d365 import D365, transport
+from shared.d365.errors import D365Error, Denied, Rejected, Unavailable, Uncertain
 from shared.identity import new_credential
 
 type Verdict = Literal["unavailable", "denied", "rejected", "uncertain"]
@@ -231,7 +231,7 @@ def one(case: Case, simulator: Simulator) -> Tried:
 @contextmanager
 def quick() -> Iterator[None]:
     """No waiting between attempts, and little for an answer."""
-    with mock.patch.object(clock, "sleep"), mock.patch.object(d365, "TIMEOUT", (0.5, 1.0)):
+    with mock.patch.object(clock, "sleep"), mock.patch.object(transport, "TIMEOUT", (0.5, 1.0)):
         yield
 
 

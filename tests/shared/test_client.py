@@ -15,10 +15,9 @@ from local import samples
 from local.serving import serve
 from local.simulator import Simulator
 from shared import clock, telemetry
-from shared import d365 as client
 from shared.bridge import Bridge
-from shared.d365 import ATTEMPTS, D365, DequeuedMessage, MessageId
-from shared.errors import D365Error, Denied, Rejected, Unavailable, Uncertain
+from shared.d365 import D365, DequeuedMessage, MessageId, transport
+from shared.d365.errors import D365Error, Denied, Rejected, Unavailable, Uncertain
 from shared.identity import new_credential
 from tests.conftest import EXPORT_ID, IMPORT_ID
 from tests.faults import sending
@@ -180,8 +179,8 @@ def test_tries_are_bounded_jittered_and_told(
     d365.add_fault("dequeue", "answer", status=500, body=BUSY, times=-1)
     with pytest.raises(Unavailable):
         bridge.d365.dequeue(EXPORT_ID)
-    assert d365.count("dequeue") == ATTEMPTS
-    assert len(slept) == len(events("d365.retry")) == ATTEMPTS - 1
+    assert d365.count("dequeue") == transport.ATTEMPTS
+    assert len(slept) == len(events("d365.retry")) == transport.ATTEMPTS - 1
     assert all(0 < wait <= 8 for wait in slept)
 
 
@@ -224,7 +223,7 @@ def test_a_slow_reader_has_as_long_as_an_answer(
     bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also on a new connection, for which the shorter time to connect is over once it stands."""
-    monkeypatch.setattr(client, "TIMEOUT", (0.3, 60.0))
+    monkeypatch.setattr(transport, "TIMEOUT", (0.3, 60.0))
     d365.add_fault("enqueue", "delay", seconds=1.5)
     block, blocks = bytes(1 << 20), 48  # more than all buffers between
     bridge.d365.enqueue(

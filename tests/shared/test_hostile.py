@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from local.simulator import Simulator
-from shared import blobs, d365, exporting, importing, tracking
+from shared import blobs, exporting, importing, tracking
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
-from shared.errors import D365Error
+from shared.d365 import responses
+from shared.d365.errors import D365Error
 from tests.conftest import EXPORT_ID, contents, drop, empty, only, report, work_queue
 
 _FIELDS = (
@@ -133,13 +134,13 @@ def test_any_metadata_gives_a_record(metadata: dict[str, str]) -> None:
 @given(st.text(max_size=40))
 def test_any_retry_after(text: str) -> None:
     """Seconds, or none."""
-    found = d365._retry_after(text)
+    found = responses.retry_after_seconds(text)
     assert found is None or 0 <= found <= 24 * 3600
 
 
 def test_what_an_endless_page_says_is_found_at_once() -> None:
     """Sixteen MiB of the worst: 8 KiB of it are looked at."""
-    assert len(d365._said(b"<" * 2**24)) <= 500
+    assert len(responses.error_text(b"<" * 2**24)) <= 500
 
 
 def test_a_message_of_another_form_goes_to_the_poison_queue() -> None:

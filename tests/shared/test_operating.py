@@ -33,7 +33,7 @@ from shared import (
 from shared.answering import Asked
 from shared.blobs import EXPORTS, FAILED, IMPORTS, SUCCEEDED, DataAccount
 from shared.bridge import Bridge
-from shared.errors import Rejected
+from shared.d365.errors import Rejected
 from shared.journal import JOURNAL
 from shared.operating import Filter
 from shared.pages import Place

@@ -1,0 +1,273 @@
+"""The D365 client: dequeue, download, acknowledge, enqueue, message status, execution errors.
+
+Facts on the API come from Microsoft Learn, "Recurring integrations" (sections on dequeue, acknowledge,
+enqueue, message status and Http vs Https) and "Data management package REST API"; where these are silent,
+from the source of Microsoft's Recurring Integrations Scheduler. `docs/d365-api.md` has what we rely on.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final
+from urllib.parse import quote, urljoin, urlsplit
+from uuid import uuid4
+
+from shared import clock
+from shared.d365.errors import Rejected, Unavailable, Uncertain
+from shared.d365.responses import (
+    MessageId,
+    Response,
+    announced_length,
+    drain,
+    error_text,
+    json_value,
+    message_id_of,
+    parse,
+    reader,
+    refusal,
+    refusal_elsewhere,
+    retry_after_seconds,
+    text_value,
+)
+from shared.d365.transport import Body, Credential, Transport
+
+KEYS_WAITS: Final = (1, 2, 4, 8, 8, 8)
+"""Seconds to wait while D365 makes a file of error keys."""
+
+_ODATA: Final = "/data/DataManagementDefinitionGroups/Microsoft.Dynamics.DataEntities."
+
+
+@dataclass(frozen=True)
+class DequeuedMessage:
+    """A package that D365 offers."""
+
+    correlation_id: str
+    download_location: str
+    """Empty where D365 could make no file; `problem` is then what it says of that."""
+    body: bytes
+    """The answer as it came, unknown fields included: it is what the acknowledgement sends back (E5)."""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Download:
+    """A package on its way: `read(n)` gives up to n bytes, b"" at the end."""
+
+    read: Callable[[int], bytes]
+    length: int | None
+    """Bytes that D365 announced; None where it announced none."""
+
+
+class D365:
+    """One D365 environment. Safe for use by several threads; connections and token are shared."""
+
+    def __init__(self, url: str, new_credential: Callable[[], Credential]) -> None:
+        """`url` is `https://host` without a slash at its end; `new_credential` makes a fresh credential."""
+        self._url = url
+        self._host = (urlsplit(url).hostname or "").lower()
+        self._transport = Transport(url, new_credential)
+        self._in_doubt = False
+
+    # -- export -----------------------------------------------------------------------------------
+
+    def dequeue(self, activity_id: str) -> DequeuedMessage | None:
+        """Take the next message of an export job's queue; None when it is empty.
+
+        Raises `D365Error`.
+        """
+        response = self._transport.call(
+            "dequeue", "GET", f"/api/connector/dequeue/{_guid(activity_id)}"
+        )
+        if response.status == 204 or not response.body.strip():
+            return None
+        fields = json_value(response, "dequeue")
+        if not fields:  # null, "", [] or {}: nothing that could be a message
+            return None
+        if not isinstance(fields, dict):
+            raise Rejected(
+                "dequeue", f"D365 answered with something else than a message: {fields!r}"
+            )
+        # Case is D365's to change, so it is not relied on.
+        lower = {key.lower(): value for key, value in fields.items()}
+        location, problem = lower.get("downloadlocation"), lower.get("filedownloaderrormessage")
+        if not location or not isinstance(location, str):
+            if not problem and not lower.get("popreceipt"):
+                return None
+            location = ""
+        correlation_id = lower.get("correlationid")
+        if not isinstance(correlation_id, str) or not correlation_id.strip():
+            # The blob's name must follow from the message; the location's path stands in for the id.
+            correlation_id = sha256(urlsplit(location).path.encode()).hexdigest()[:32]
+        return DequeuedMessage(
+            correlation_id.strip().strip("{}"), location, response.body, str(problem or "")
+        )
+
+    @contextmanager
+    def download(self, message: DequeuedMessage) -> Iterator[Download]:
+        """Open a package's download. Raises `D365Error`, also while it is read."""
+        if not message.download_location:
+            said = message.problem or "and does not say why"
+            raise Rejected("download", f"D365 offers a message without a package: {said}")
+        with self._fetch(message.download_location) as download:
+            yield download
+
+    @contextmanager
+    def _fetch(self, location: str) -> Iterator[Download]:
+        url, ours = self._download_url(location)
+        if ours:
+            self._transport.keep_pause("download")
+        with self._transport.open("download", "GET", url, authorize=ours) as response:
+            if response.status != 200:
+                answer = Response(response.status, drain("download", response))
+                if not ours:
+                    raise refusal_elsewhere(url, answer, response.headers)
+                error = refusal("download", answer, response.headers)
+                self._transport.pause_after(error)
+                raise error
+            yield Download(reader(response), announced_length(response))
+
+    def acknowledge(self, activity_id: str, message: DequeuedMessage) -> None:
+        """Tell D365 that the package is stored: it is never offered again. Raises `D365Error`."""
+        path = f"/api/connector/ack/{_guid(activity_id)}"
+        self._transport.call("acknowledge", "POST", path, message.body)
+
+    def _download_url(self, location: str) -> tuple[str, bool]:
+        """Where to fetch from, and whether the token may go there (A1).
+
+        Behind a load balancer D365 gives `http://`; the same host is then asked over https, without the
+        port (Microsoft Learn, "Recurring integrations", section Http vs Https).
+        """
+        try:
+            absolute = urljoin(self._url + "/", location)
+            parts = urlsplit(absolute)
+            host, base = (parts.hostname or "").lower(), urlsplit(self._url)
+            same_port = (parts.port or 443) == (base.port or 443)
+        except ValueError as error:
+            raise Rejected(
+                "download", f"D365 gave a download location that is no URL: {error}"
+            ) from error
+        if host == self._host and (parts.scheme == "http" or same_port):
+            return parts._replace(scheme=base.scheme, netloc=base.netloc).geturl(), True
+        if parts.scheme != "https":
+            where = f"{parts.scheme}://{host}"
+            raise Rejected(
+                "download", f"D365 gave a download location on {where}; only https is fetched"
+            )
+        return absolute, False
+
+    # -- import -----------------------------------------------------------------------------------
+
+    def enqueue(
+        self,
+        activity_id: str,
+        body: Callable[[], Iterator[bytes]],
+        length: int,
+        *,
+        entity: str | None,
+        company: str | None,
+        external_id: str,
+    ) -> MessageId:
+        """Send one file of `length` bytes; `body` opens it anew for each attempt.
+
+        Raises `Refused` (D365 has surely not taken it) or `Uncertain` (nobody can know).
+        """
+        names = {"entity": entity, "company": company}
+        query = "&".join(
+            f"{name}={quote(value, safe='')}" for name, value in names.items() if value
+        )
+        path = f"/api/connector/enqueue/{_guid(activity_id)}" + (f"?{query}" if query else "")
+        headers = {"x-ms-dyn-externalidentifier": external_id}
+        if self._in_doubt:
+            self._ask_first()
+        try:
+            return message_id_of(
+                self._transport.call("enqueue", "POST", path, Body(body, length), headers)
+            )
+        except Uncertain:
+            self._in_doubt = True
+            raise
+
+    def _ask_first(self) -> None:
+        """Ask D365 for what does no harm (the status of no message) before the next file goes out.
+
+        Where one send was lost, as in D365's maintenance, the next would be too: it waits until D365 itself
+        answers, whatever it says. Raises `Refused`.
+        """
+        body = json.dumps({"messageId": str(uuid4())}).encode()
+        url = f"{self._url}{_ODATA}GetMessageStatus"
+        try:
+            with self._transport.open("enqueue", "POST", url, body) as response:
+                answer = Response(response.status, drain("enqueue", response))
+        except Uncertain as error:
+            raise Unavailable(
+                "enqueue", f"not sent, D365 does not answer a question: {error}"
+            ) from error
+        if answer.status in (408, 429, 502, 503, 504):
+            text = f"not sent, D365 is in trouble: it answers {answer.status} to a question: "
+            trouble = Unavailable("enqueue", text + error_text(answer.body), answer.status)
+            trouble.retry_after = retry_after_seconds(response.headers.get("Retry-After"))
+            raise trouble
+        self._in_doubt = False
+
+    def message_status(self, message_id: MessageId) -> str:
+        """The status of a message as D365 says it. Raises `D365Error`."""
+        return text_value(self._action("GetMessageStatus", {"messageId": message_id}))
+
+    def job_status(self, activity_id: str, message_id: MessageId) -> dict[str, Any]:
+        """The connector's own status of a message: state, execution id, log, counts for each entity.
+
+        `DataJobStatus`, `ExecutionLog` and `ExecutionDetail` as in the Scheduler's source. Raises `D365Error`.
+        """
+        path = f"/api/connector/jobstatus/{_guid(activity_id)}?jobId={quote(message_id)}"
+        found = json_value(self._transport.call("job status", "GET", path), "job status")
+        if not isinstance(found, dict):
+            raise Rejected("job status", "D365 answered with something else than a job status")
+        return found
+
+    def execution_errors(self, execution_id: str) -> Any:
+        """D365's errors of an execution: a list of messages, as far as it is one. Raises `D365Error`."""
+        text = text_value(self._action("GetExecutionErrors", {"executionId": execution_id}))
+        try:
+            return parse(text)
+        except ValueError:
+            return text
+
+    def execution_summary_url(self, execution_id: str) -> str:
+        """D365's page for a person on an execution, on D365's own host. Raises `D365Error`.
+
+        Microsoft Learn, "Data management package REST API", section GetExecutionSummaryPageUrl.
+        """
+        url = text_value(self._action("GetExecutionSummaryPageUrl", {"executionId": execution_id}))
+        if (urlsplit(url).hostname or "").lower() != self._host:
+            raise Rejected("GetExecutionSummaryPageUrl", f"D365 gave a page elsewhere: {url}")
+        return url
+
+    @contextmanager
+    def error_keys(self, execution_id: str, entity: str) -> Iterator[Download | None]:
+        """The keys of an entity's records that did not come from staging into their table; None for none.
+
+        Microsoft Learn, "Data management package REST API": GenerateImportTargetErrorKeysFile says whether
+        there are any, GetImportTargetErrorKeysFileUrl gives the file's URL once it is made (a shared access
+        signature on another host: our token does not go there). Raises `D365Error`.
+        """
+        arguments = {"executionId": execution_id, "entityName": entity}
+        if text_value(self._action("GenerateImportTargetErrorKeysFile", arguments)) != "true":
+            yield None
+            return
+        for wait in KEYS_WAITS:
+            url = text_value(self._action("GetImportTargetErrorKeysFileUrl", arguments)).strip()
+            if url not in ("", "null"):
+                with self._fetch(url) as download:
+                    yield download
+                return
+            clock.sleep(wait)
+        raise Unavailable("error keys", f"D365 has not made the file in {sum(KEYS_WAITS)} seconds")
+
+    def _action(self, name: str, arguments: Mapping[str, str]) -> Response:
+        return self._transport.call(name, "POST", _ODATA + name, json.dumps(arguments).encode())
+
+
+def _guid(activity_id: str) -> str:
+    return quote(activity_id.strip("{}"), safe="")
