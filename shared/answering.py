@@ -188,6 +188,7 @@ def _api(asked: Asked) -> object:
                 "elsewhere": found.elsewhere,
                 "failing": [asdict(each) for each in operating.failing(found.recent)],
                 "countedAll": found.counted_all,
+                "nextExport": found.next_export,
                 "since": found.recent.since,
                 "endedAll": found.recent.complete,
                 "ended": [asdict(each) for each in operating.ended(found.recent)],

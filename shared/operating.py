@@ -23,7 +23,9 @@ from shared.d365 import MessageId
 from shared.d365.errors import Rejected
 from shared.jobs import ImportJob
 from shared.journal import Entry, Recent
+from shared.ncrontab import next_run
 from shared.outcomes import TODO
+from shared.settings import EXPORT_SCHEDULE, schedule
 
 STATES: Final[Mapping[str, str]] = {
     "failed": blobs.FAILED,
@@ -153,6 +155,8 @@ class Overview:
     """False where a count is at least so many, since there are more than `COUNTED`."""
     elsewhere: Counter[str] = field(default_factory=Counter)
     """Files that failed or are held in no job's folder, by the beginnings of their paths."""
+    next_export: datetime | None = None
+    """When the timer asks the export queues next; None where its schedule names no time."""
 
 
 # -- the listing ----------------------------------------------------------------------------------
@@ -344,7 +348,13 @@ def overview(bridge: Bridge) -> Overview:
         if name not in known and state in ("failed", "held"):
             in_no_folder = blobs.dropped_at(name)  # it is a file's own name
             elsewhere[name if in_no_folder else f"{name}/"] += number
-    return Overview(jobs, recent, not (more_waiting or more_processing or more_failed), elsewhere)
+    return Overview(
+        jobs,
+        recent,
+        not (more_waiting or more_processing or more_failed),
+        elsewhere,
+        next_run(schedule("EXPORT_SCHEDULE", EXPORT_SCHEDULE), clock.now()),
+    )
 
 
 def _counts(bridge: Bridge, container: str) -> tuple[Counter[tuple[str, str]], set[str]]:

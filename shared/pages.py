@@ -181,6 +181,9 @@ def overview(place: Place, found: Overview) -> str:
             f'<p class="note bad">Files failed outside of these jobs\' folders: {links}{more}.</p>'
         )
     body.append(_jobs(place, found.jobs, whole=found.recent.complete))
+    if any(job.kind == "export" for job in found.jobs):
+        when = _time(found.next_export) if found.next_export else "never, by its schedule"
+        body.append(f'<p class="dim small">Next run of the export jobs: {when}</p>')
     if failing := operating.failing(found.recent):
         body.append(_failing(failing))
     body.append(f"<h2>The last {operating.HOURS} hours</h2>")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from shared import jobs
+from shared import jobs, ncrontab
 
 EXPORT_SCHEDULE: Final = "0 */5 * * * *"
 RECONCILE_SCHEDULE: Final = "30 */5 * * * *"
@@ -73,8 +73,9 @@ class Settings:
 
 
 def schedule(name: str, default: str) -> str:
-    """The NCRONTAB text of a timer: the app setting, or the default."""
-    return os.environ.get(name, "").strip() or default
+    """The NCRONTAB text of a timer: the app setting as it is, or the default where that is blank."""
+    text = os.environ.get(name, "")
+    return text if text.strip() else default
 
 
 def load(environment: Mapping[str, str] = os.environ, app: Path | None = None) -> Settings:
@@ -92,11 +93,8 @@ def load(environment: Mapping[str, str] = os.environ, app: Path | None = None) -
     if not parallelism.isdecimal() or not 1 <= int(parallelism) <= 52:
         mistakes.append(f"EXPORT_PARALLELISM: must be a number from 1 to 52, not {parallelism}")
     registration = _registration(environment, mistakes)
-    mistakes += [
-        f"{name}: must be NCRONTAB with six fields (0 */5 * * * *), not {text}"
-        for name in ("EXPORT_SCHEDULE", "RECONCILE_SCHEDULE")
-        if (text := environment.get(name, "").strip()) and not _is_ncrontab(text)
-    ]
+    for name in ("EXPORT_SCHEDULE", "RECONCILE_SCHEDULE"):
+        _check_schedule(name, environment.get(name, ""), mistakes)
     wrong = "app settings:" + "".join(f"\n  - {mistake}" for mistake in mistakes)
     try:
         served = jobs.load(app / (environment.get("JOBS_FILE", "").strip() or "jobs.json"))
@@ -110,38 +108,14 @@ def load(environment: Mapping[str, str] = os.environ, app: Path | None = None) -
     return Settings(url, storage, served, int(parallelism), timeout, collector, registration)
 
 
-_FIELDS: Final = (
-    (0, 59, ""),
-    (0, 59, ""),
-    (0, 23, ""),
-    (1, 31, ""),
-    (1, 12, "jan feb mar apr may jun jul aug sep oct nov dec"),
-    (0, 6, "sun mon tue wed thu fri sat"),
-)
-"""Of NCRONTAB: the least number, the greatest one, names (Microsoft Learn, "Timer trigger for Azure
-Functions")."""
-
-
-def _is_ncrontab(text: str) -> bool:
-    """Whether it has the form of a timer's schedule: with another the host does not start the app."""
-    fields = text.split()
-    return len(fields) == len(_FIELDS) and all(
-        _is_field(part, *of)
-        for field, of in zip(fields, _FIELDS, strict=True)
-        for part in field.split(",")
-    )
-
-
-def _is_field(part: str, least: int, greatest: int, names: str) -> bool:
-    """`*`, a value or a range of two, each perhaps with a step."""
-    span, slash, step = part.partition("/")
-    values = [] if span == "*" else span.split("-", 1)
-    return (not slash or bool(re.fullmatch("[1-9][0-9]?", step))) and all(
-        least <= int(value) <= greatest
-        if re.fullmatch("[0-9]{1,2}", value)
-        else value[:3].lower() in names.split()
-        for value in values
-    )
+def _check_schedule(name: str, text: str, mistakes: list[str]) -> None:
+    """With a schedule that it can't read the host does not start the app."""
+    if not text.strip():
+        return  # the default
+    try:
+        ncrontab.check(text)
+    except ncrontab.InvalidSchedule as error:
+        mistakes.append(f"{name}: {error}")
 
 
 def _registration(environment: Mapping[str, str], mistakes: list[str]) -> Registration | None:

@@ -5,32 +5,27 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from croniter import croniter
-
 from local.host.invoking import App
 from local.host.settings import resolved
 from local.worker import AppFailed, Function, InvocationFailed, Typed
+from shared import ncrontab
 
 
 def timer(app: App, function: Function) -> Callable[[], None]:
     """What runs a function when it is due. Raises `AppFailed`."""
     schedule = resolved(str(function.trigger["schedule"]))
-    if not croniter.is_valid(schedule, second_at_beginning=True):
-        raise AppFailed(f"{function.name}: {schedule!r} is no NCRONTAB of six fields")
+    try:
+        ncrontab.next_run(schedule, datetime.now(UTC))
+    except ncrontab.InvalidSchedule as error:
+        raise AppFailed(f"{function.name}: {error}") from None
 
     def run() -> None:
         last = datetime.now(UTC)
-        times = croniter(schedule, last, second_at_beginning=True)
-        while True:
-            due = times.get_next(datetime)
+        while due := ncrontab.next_run(schedule, last):
             # A run that outlasted later times is followed by one late run, not by one for each.
             late = due < datetime.now(UTC) - timedelta(seconds=1)
-            while late and times.get_next(datetime) < datetime.now(UTC):
-                pass
-            if late:
-                times = croniter(schedule, datetime.now(UTC), second_at_beginning=True)
-            elif app.stopping.wait(max(0.0, (due - datetime.now(UTC)).total_seconds())):
-                return
+            if not late:
+                app.stopping.wait(max(0.0, (due - datetime.now(UTC)).total_seconds()))
             if app.stopping.is_set():
                 return
             with contextlib.suppress(InvocationFailed):

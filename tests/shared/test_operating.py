@@ -193,6 +193,22 @@ def test_of_a_busy_hour_the_end_is_shown_and_that_is_said(
     assert f'data-label="24 hours"><a {of}>≥ {len(found.entries)}</a>' in shown
 
 
+def test_the_first_page_says_when_the_exports_run_next(
+    noted: DataAccount, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the host reads the schedule: both days must hold; and one that never comes is said to be so."""
+    monkeypatch.setattr(clock, "now", lambda: datetime(2026, 11, 25, 18, 30, 7, tzinfo=UTC))
+    for schedule, when in (
+        ("0 0 0 13 * FRI", "2027-08-13 00:00:00Z"),
+        ("0 0 8 * * Sun", "2026-11-29 08:00:00Z"),
+        ("", "2026-11-25 18:35:00Z"),
+        ("0 0 0 30 2 *", "never"),
+    ):
+        monkeypatch.setenv("EXPORT_SCHEDULE", schedule)
+        shown = pages.overview(PLACE, operating.overview(bridge))
+        assert when in shown.partition("Next run of the export jobs: ")[2].partition("</p>")[0]
+
+
 def test_what_came_last_stands_first(
     noted: DataAccount, bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
