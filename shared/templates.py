@@ -45,7 +45,7 @@ def fetch(account: DataAccount, name: str, entity: str | None) -> Template:
     """The template of that name in the container `templates`. Raises `InvalidTemplate`."""
     blob = account.blobs.get_blob_client(TEMPLATES, name)
     try:
-        data = blob.download_blob(0, LARGEST + 1).readall()
+        data = blob.download_blob(0, LARGEST + 1, decompress=False).readall()
     except ResourceNotFoundError as error:
         raise InvalidTemplate(f"there is no {name} in the container {TEMPLATES}") from error
     except HttpResponseError as error:

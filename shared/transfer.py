@@ -20,7 +20,7 @@ from typing import IO, Any, Final, override
 from uuid import uuid4
 
 from azure.core import MatchConditions
-from azure.core.exceptions import HttpResponseError
+from azure.core.exceptions import HttpResponseError, ServiceResponseError
 from azure.storage.blob import BlobBlock, BlobClient, BlobProperties, ContentSettings
 
 BLOCK: Final = 8 * 1024 * 1024
@@ -214,16 +214,24 @@ def load(
     """The bytes of one version of a blob, part by part, read ahead in parallel.
 
     `watch` sees every byte in order, on another thread; when the last part was taken it has seen all.
-    Raises `azure.core.exceptions.ResourceModifiedError` when the blob is no longer that version.
+    Raises `azure.core.exceptions.ResourceModifiedError` when the blob is no longer that version, and
+    `ServiceResponseError` when storage gives more or fewer bytes than were asked for.
     """
 
     def fetch(offset: int) -> bytes:
         length = min(PART, size - offset)
         found = blob.download_blob(
-            offset, length, etag=etag, match_condition=MatchConditions.IfNotModified
+            offset,
+            length,
+            etag=etag,
+            match_condition=MatchConditions.IfNotModified,
+            decompress=False,  # I4: the bytes as they lie there, whatever Content-Encoding says of them
         )
         # Its one chunk as it is: `readall` would copy it twice.
-        return b"".join(found.chunks())
+        part = b"".join(found.chunks())
+        if len(part) != length:
+            raise ServiceResponseError(f"{blob.blob_name}: {len(part)} bytes came of {length}")
+        return part
 
     if size <= PART:
         if size:

@@ -1,6 +1,8 @@
 """Import: every version of a file reaches D365 once, or is held where nobody can know."""
 
 import errno
+import gzip
+import hashlib
 import json
 import threading
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from azure.storage.blob import ContentSettings
 
 from local import samples
 from local.simulator import Simulator
@@ -33,6 +36,25 @@ def test_a_file_is_sent_as_it_is_and_noted(
     assert record.source == "journals/USMF/may.csv"
     assert received.headers["Content-Length"] == "5"
     assert not contents(account, blobs.IMPORTS)
+
+
+@pytest.mark.parametrize("name", ["may.csv.gz", "日" * 300 + ".csv"], ids=["short", "long name"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_file_with_a_content_encoding_is_sent_as_it_lies_there(
+    bridge: Bridge, d365: Simulator, account: DataAccount, encoding: str, name: str
+) -> None:
+    """I4: whatever the header says of the bytes, they are never decoded; also where we copy them ourselves."""
+    data = gzip.compress(b"".join(b"line %d\n" % number for number in range(400)))
+    settings = ContentSettings(content_encoding=encoding)
+    blob = account.blobs.get_blob_client(blobs.IMPORTS, f"journals/{name}")
+    blob.upload_blob(data, content_settings=settings)
+    importing.import_file(bridge, f"journals/{name}")
+    work_queue(bridge)
+    (received,) = d365.received
+    assert (received.length, received.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    file = only(account, blobs.SUCCEEDED)
+    kept = account.blobs.get_blob_client(blobs.SUCCEEDED, file.name)
+    assert kept.download_blob(decompress=False).readall() == data
 
 
 def test_a_data_package_is_sent_without_an_entity(
