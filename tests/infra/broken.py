@@ -844,6 +844,7 @@ BROKEN: Final = (
         "",
     ),
     Broken("documented", "GROUP is not set before", DEPLOY, "GROUP=rg-bridge-test\n", ""),
+    Broken("documented", "GROUP is not set before", DEPLOY, "$GROUP = 'rg-bridge-test'\n", ""),
     Broken(
         "documented", "bridge-export-failing is looked at", ALERTS, "every: 'PT1H'", "every: 'P1D'"
     ),

@@ -116,7 +116,7 @@ def documented(infra: Path) -> Iterator[str]:
                 yield f"deploy.md: does not say what {role} is for"
     packed = {
         where: sorted(
-            {*re.findall(r"[\w./]+", re.findall(r"app\.zip HEAD \\\n(.*)\n", text)[0])} & _TOP
+            {*re.findall(r"[\w./]+", re.findall(r"app\.zip HEAD (.*)\n", text)[0])} & _TOP
         )
         for where, text in (("deploy.md", page), ("deploy.yml", workflow))
     }

@@ -1,13 +1,18 @@
 """Markdown pages that people copy commands from: whether the text is whole, and its variables are set.
 
-A page may show several ways to do a thing, in sections `### With …`; who follows one skips the others.
+A page may show several ways to do a thing, in sections `### With …`; who follows one skips the others. A block
+for PowerShell right after one for Bash takes its place there; every other block for Bash is for both.
 """
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_SET = r"(?:(?<=[\s`])|^)(?:(?P<set>[A-Z][A-Z0-9_]*)=|for (?P<each>[A-Z]\w*) in )"
+_SETS = {
+    "bash": r"(?:(?<=[\s`])|^)(?:(?P<set>[A-Z][A-Z0-9_]*)=|for (?P<each>[A-Z]\w*) in )",
+    "powershell": r"(?m:^) *\$(?P<set>[A-Z][A-Z0-9_]*) =",
+}
 _USED = r"\$\{?(?P<used>[A-Z][A-Z0-9_]*)"
 
 
@@ -35,22 +40,30 @@ def torn(page: str) -> Iterator[str]:
 
 
 def unset(page: str) -> Iterator[str]:
-    """Variables that a command uses before one has set them, for each way through the page."""
-    for way in _ways(page):
-        known: set[str] = set()
-        for code in (code for part in _parts(way) for code in _commands(part)):
-            for found in re.finditer(f"{_SET}|{_USED}", code):
-                name = found["used"]
-                if name and name not in known:
-                    yield f"{name} is not set before {code[found.start() :][:50]!r}"
-                known.add(name or found["set"] or found["each"])
+    """Variables that a command uses before one has set them, for each way through the page in each shell."""
+    for way, (shell, sets) in itertools.product(_ways(page), _SETS.items()):
+        known: set[str | None] = set()
+        for code in (code for part in read_in(shell, way) for code in _commands(part)):
+            for found in re.finditer(f"{sets}|{_USED}", code):
+                if found["used"] and found["used"] not in known:
+                    yield f"{found['used']} is not set before {code[found.start() :][:50]!r}"
+                known.update(found.groups())
+
+
+def read_in(shell: str, page: str) -> Iterator[Part]:
+    """What somebody follows who works in this shell, "bash" or "powershell"."""
+    parts = [part for part in _parts(page) if part.text.strip()]
+    for part, following in itertools.zip_longest(parts, parts[1:]):
+        has_twin = part.language == "bash" and following and following.language == "powershell"
+        if not (has_twin if shell == "powershell" else part.language == "powershell"):
+            yield part
 
 
 def _commands(part: Part) -> list[str]:
     """A block for a shell, or the code within a paragraph."""
     if part.language is None:
         return re.findall(r"`([^`]+)`", part.text)
-    return [part.text] if part.language in ("bash", "console") else []
+    return [part.text] if part.language in ("bash", "console", "powershell") else []
 
 
 def _parts(page: str) -> list[Part]:
