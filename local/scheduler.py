@@ -2,8 +2,9 @@
 
 The Scheduler keeps its jobs in Quartz.NET's job-scheduling-data 2.0 (`Schedule.xml`), one `<job>` each, its
 options as entries of a `<job-data-map>`; the option names are those of its `SettingsConstants` and its forms.
-The result goes to stdout; to stderr, for each job, what became of every option that `jobs.json` does not have.
-No option is dropped without a word, no secret is printed. `docs/from-the-scheduler.md` says more on each.
+The result goes to stdout. To stderr go a line for each job, with what is to know about it alone, and one
+summary of what stands for the options that `jobs.json` does not have. No option is dropped without a word, no
+secret is printed. `docs/from-the-scheduler.md` says more on each.
 """
 
 import argparse
@@ -45,6 +46,7 @@ class Job:
     options: Mapping[str, str]
     triggers: tuple[str, ...]
     """Its triggers in words."""
+    description: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name!r}" + (f" (group {self.group!r})" if self.group else "")
@@ -66,14 +68,25 @@ class Result:
     imports: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """A line each; those of a job are indented below its own."""
+    reasons: dict[str, dict[str, None]] = field(default_factory=dict)
+    """What stands for options in every job alike: the sentence, and the options of which it is true."""
     left_out: int = 0
     """Jobs that have no place in the jobs file as they are."""
 
     @property
     def text(self) -> str:
         """The jobs file."""
-        found = {"$schema": "./jobs.schema.json", "exports": self.exports, "imports": self.imports}
-        return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+        file = {"$schema": "./jobs.schema.json", "exports": self.exports, "imports": self.imports}
+        return json.dumps(file, indent=2, ensure_ascii=False) + "\n"
+
+    @property
+    def summary(self) -> list[str]:
+        """A line for each thing that stands for options in every job alike."""
+        return [f"{', '.join(options)}: {reason}" for reason, options in self.reasons.items()]
+
+    def note_option(self, option: str, reason: str) -> None:
+        """Have the summary say once what stands for an option, however many jobs have it."""
+        self.reasons.setdefault(reason, {})[option] = None
 
 
 # -- reading --------------------------------------------------------------------------------------
@@ -91,7 +104,7 @@ def read(data: bytes) -> list[Job]:
         raise Unreadable(f"it holds <{tag(root)}>, not Quartz's <job-scheduling-data>")
     triggers: dict[tuple[str, str], list[str]] = {}
     for element in root.iter():
-        if tag(element) in ("cron", "simple"):
+        if tag(element) in ("cron", "simple", "calendar-interval"):
             key = (text(element, "job-name"), text(element, "job-group"))
             triggers.setdefault(key, []).append(_trigger(element))
     return [_job(element, triggers) for element in root.iter() if tag(element) == "job"]
@@ -105,14 +118,22 @@ def _job(element: Element, triggers: Mapping[tuple[str, str], list[str]]) -> Job
         if tag(entry) == "entry"
     }
     name, group = text(element, "name"), text(element, "group")
-    found = tuple(triggers.get((name, group), ()))
-    return Job(type_.removeprefix(_NAMESPACE), name, group, options, found)
+    mine = tuple(triggers.get((name, group), ()))
+    return Job(
+        type_.removeprefix(_NAMESPACE), name, group, options, mine, text(element, "description")
+    )
 
 
 def _trigger(element: Element) -> str:
+    """A trigger in words (Quartz.NET, job_scheduling_data_2_0.xsd)."""
     if tag(element) == "cron":
-        return f"cron {text(element, 'cron-expression')}"
+        zone = text(element, "time-zone")
+        return f"cron {text(element, 'cron-expression')}" + (
+            f" in the time zone {zone}" if zone else ""
+        )
     interval = text(element, "repeat-interval")
+    if tag(element) == "calendar-interval":
+        return f"every {interval} {text(element, 'repeat-interval-unit')}"
     seconds = f"{int(interval) // 1000} seconds" if interval.isdecimal() else interval
     return f"every {seconds}"
 
@@ -140,7 +161,7 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     "AzureAuthEndpoint": _IDENTITY,
     "AadTenant": _IDENTITY,
     "UseServiceAuthentication": _IDENTITY,
-    "UseADAL": _IDENTITY,
+    "UseADAL": "off: it is a D365 in the cloud, and those of other kinds are left out",
     "AadClientId": _IDENTITY,
     "AadClientSecret": _IDENTITY,
     "UserName": _IDENTITY,
@@ -163,7 +184,7 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     "PauseJobOnException": "not needed: a fault that passes is waited for, one that stays is an alert",
     "LogVerbose": "not needed: every step is one log event; levels are set in host.json",
     "AddTimestamp": "not needed: no name is used twice (packages have D365's correlation id)",
-    "GetLegalEntityFromSubfolder": "always possible: drop the file into imports/{job}/{company}/",
+    "GetLegalEntityFromSubfolder": "always so: drop the file into imports/{job}/{company}/",
     "DataProject": "it stands in D365, in the recurring data job",
     "OverwriteDataProject": "a recurring data job leaves its data project as it is",
     "ExecuteImport": "a recurring data job imports what it is given",
@@ -188,11 +209,6 @@ ELSEWHERE: Final[Mapping[str, str]] = {
 }
 """What stands for an option that no job of ours has, whatever its value."""
 
-_QUIET: Final = frozenset(
-    key for key, why in ELSEWHERE.items() if why in (_IDENTITY, _FOLDER, _ACTION, _RETRIES)
-)
-"""Said once for all jobs."""
-
 
 def convert(found: Sequence[Job]) -> Result:
     """The jobs file for these jobs, valid whatever they are, and what has to be known about it."""
@@ -213,20 +229,30 @@ def convert(found: Sequence[Job]) -> Result:
 def _convert(job: Job, error_keys: bool, result: Result) -> None:
     notes: list[str] = []
     taken: set[str] = set()
-    made = (_import if job.kind in _IMPORTS else _export)(job, taken, notes)
+    name = _name(job, result)
+    if name != job.name:
+        notes.append(f"named {name}: a name has letters, digits and hyphens, and is unique")
+    fields = (_import if job.kind in _IMPORTS else _export)(job, name, taken, notes, result)
     if job.on("IndefinitePause"):
         notes.append("IndefinitePause: it is paused in the Scheduler too")
+    texts = {"description": job.description, "group": job.group}
     keys = {"errorKeys": True} if error_keys else {}
     # Paused: an export queue that two programs serve gives each of them some of the packages.
-    made = {"name": _name(job, result), **made, **keys, "enabled": False}
-    if made["name"] != job.name:
-        notes.insert(
-            0, f"named {made['name']}: a name has letters, digits and hyphens, and is unique"
-        )
-    notes += _rest(job, taken)
+    made = {
+        "name": name,
+        **{key: _one_line(each) for key, each in texts.items() if _one_line(each)},
+        **fields,
+        **keys,
+        "enabled": False,
+    }
+    notes += _rest(job, taken, result)
     if job.triggers:
-        notes.append(f"schedule ({'; '.join(job.triggers)}): {_schedule(job)}")
+        _schedule(job, notes, result)
     kind = "imports" if job.kind in _IMPORTS else "exports"
+    if job.on("UseADAL"):
+        why = "UseADAL: its D365 is on premises, where the bridge can't sign in: keep it in the Scheduler"
+        _leave_out(job, result, [why, *notes])
+        return
     mine = getattr(result, kind)
     if job.kind in _PACKAGE_API:
         _leave_out(job, result, [*_package_api(job, made, kind), *notes])
@@ -246,7 +272,9 @@ def _convert(job: Job, error_keys: bool, result: Result) -> None:
     result.notes += [f"  {note}" for note in notes]
 
 
-def _import(job: Job, taken: set[str], notes: list[str]) -> dict[str, Any]:
+def _import(
+    job: Job, name: str, taken: set[str], notes: list[str], result: Result
+) -> dict[str, Any]:
     """An import job's fields; what has been dealt with goes to `taken`, what is to be known to `notes`."""
     taken |= {"ActivityId", "EntityName", "IsDataPackage", "Company", "IndefinitePause"}
     taken |= {"InputDir", "SearchPattern", "OrderBy", "ReverseOrder", "UploadInOrder"}
@@ -256,20 +284,46 @@ def _import(job: Job, taken: set[str], notes: list[str]) -> dict[str, Any]:
     if job.option("EntityName") and not job.on("IsDataPackage"):
         made["entity"] = job.option("EntityName")
     elif job.option("EntityName"):
-        notes.append("EntityName: not needed, a data package names its entities itself")
+        result.note_option("EntityName", "not needed with data packages, which name their entities")
     _company(job, made, notes)
-    if folder := job.option("InputDir"):
-        notes.append(f"InputDir ({folder}): drop the files into the container imports instead")
     pattern = job.option("SearchPattern")
+    if pattern.lower().endswith("*.xls"):
+        # .NET Framework, "Directory.GetFiles": an extension of three characters after * finds longer ones too.
+        notes.append(
+            f"SearchPattern ({pattern}): Windows finds .xlsx by it too, so it is {pattern}* here"
+        )
+        pattern += "*"
     if pattern not in ("", "*", "*.*") and not (pattern == "*.zip" and "entity" not in made):
         made["pattern"] = pattern
+    if folder := job.option("InputDir").rstrip("\\/"):
+        only = f' --include-pattern "{made["pattern"]}"' if "pattern" in made else ""
+        below = " --recursive" if job.on("GetLegalEntityFromSubfolder") else ""
+        notes.append(
+            f'InputDir: azcopy copy "{folder}{_separator(folder)}*" '
+            f'"https://<data account>.blob.core.windows.net/imports/{name}/"{only}{below}'
+        )
+        result.note_option(
+            "InputDir",
+            "files are dropped into imports/{job}/. azcopy brings over what lies in the old folder, once; the "
+            "page on the Scheduler has a script for a folder that programs go on writing to",
+        )
+        if not below:
+            result.note_option(
+                "Sub-folders of InputDir",
+                "a folder below imports/{job}/ is the legal entity here, of at most four characters; drop the "
+                "files of other sub-folders into imports/{job}/ itself",
+            )
     if (template := job.option("PackageTemplate")) and not job.on("InputFilesArePackages"):
         made["template"] = re.split(r"[\\/]", template)[-1]
         notes.append(f"PackageTemplate ({template}): copy it into the container templates")
     elif template:
         notes.append("PackageTemplate: not taken, the files are packages already")
-    _order(job, made, notes)
+    _order(job, made, result)
     return made
+
+
+def _separator(folder: str) -> str:
+    return "/" if "/" in folder and "\\" not in folder else "\\"
 
 
 def _company(job: Job, made: dict[str, Any], notes: list[str]) -> None:
@@ -297,7 +351,7 @@ def _company(job: Job, made: dict[str, Any], notes: list[str]) -> None:
 _ORDERS: Final = {"created": "time", "modified": "time", "size": "size", "filename": "name"}
 
 
-def _order(job: Job, made: dict[str, Any], notes: list[str]) -> None:
+def _order(job: Job, made: dict[str, Any], result: Result) -> None:
     """Order and pauses. The Scheduler sends a job's files one after the other, so the result does too."""
     order, pause = job.option("OrderBy"), job.option("DelayBetweenFiles")
     if not (order or job.on("UploadInOrder") or pause not in ("", "0")):
@@ -307,24 +361,26 @@ def _order(job: Job, made: dict[str, Any], notes: list[str]) -> None:
         made["onFailure"] = "stop"
     else:
         made["nextAfter"] = "accepted"
-        notes.append(
-            "ordered: the Scheduler sends one file after the other; where their order does not matter, take "
-            "out ordered and what depends on it, and they go side by side"
+        result.note_option(
+            "ordered",
+            "the Scheduler sends one file after the other; where their order does not matter, take out ordered "
+            "and what depends on it, and they go side by side",
         )
     by = _ORDERS.get(order.lower(), "time")
     if by != "name":
         made["orderBy"] = by
     if by == "time":
-        notes.append(
-            f"OrderBy ({order or 'Created'}): time is when a file was dropped into the container"
-        )
+        option = f"OrderBy ({order or 'Created'})"
+        result.note_option(option, "time is when a file was dropped into the container")
     if job.on("ReverseOrder"):
         made["reverseOrder"] = True
     if pause not in ("", "0"):
         made["pauseBetweenFiles"] = int(pause) if pause.isdecimal() else pause
 
 
-def _export(job: Job, taken: set[str], notes: list[str]) -> dict[str, Any]:
+def _export(
+    job: Job, _name: str, taken: set[str], notes: list[str], result: Result
+) -> dict[str, Any]:
     taken |= {
         "ActivityId",
         "UnzipPackage",
@@ -334,32 +390,38 @@ def _export(job: Job, taken: set[str], notes: list[str]) -> dict[str, Any]:
     }
     taken |= {"DelayBetweenFiles", "Company"}
     made: dict[str, Any] = {"activityId": job.option("ActivityId")}
-    if folder := job.option("DownloadSuccessDir"):
-        notes.append(f"DownloadSuccessDir ({folder}): packages appear in the container exports")
+    if job.option("DownloadSuccessDir"):
+        result.note_option(
+            "DownloadSuccessDir", "packages appear in the container exports, in {job}/"
+        )
     if job.option("Company"):
         notes.append("Company: make the recurring data job in D365 while in that legal entity")
     if job.on("UnzipPackage"):
         made["unzip"] = True
         if job.on("DeletePackage"):
-            notes.append(
-                "DeletePackage: the package stays beside its files; storage's lifecycle "
-                "management deletes both after the days that you choose"
+            result.note_option(
+                "DeletePackage",
+                """A line for every option that is not known here, and one for SFTP; the rest is summed up."""
+                "that you choose",
             )
     if job.option("DelayBetweenFiles") not in ("", "0"):
-        notes.append("DelayBetweenFiles: not needed, D365 says when it wants a pause (Retry-After)")
+        result.note_option(
+            "DelayBetweenFiles of downloads",
+            "not needed, D365 says when it wants a pause (Retry-After)",
+        )
     return made
 
 
-def _rest(job: Job, taken: set[str]) -> Iterator[str]:
-    """A line for every option that is in no field and not said for all jobs at once; one for all of SFTP."""
+def _rest(job: Job, taken: set[str], result: Result) -> Iterator[str]:
+    """A line for every option that is not known here, and one for all of SFTP; the rest is summed up."""
     sftp = [key for key, value in job.options.items() if _SFTP.match(key) and value.strip()]
     if sftp:
         yield f"{', '.join(sftp)}: {_BY_SFTP}"
     for key, value in job.options.items():
-        if key in taken or key in _QUIET or key in sftp or not value.strip() or key == "AosUri":
+        if key in taken or key in sftp or not value.strip():
             continue
         if key in ELSEWHERE:
-            yield f"{key}: {ELSEWHERE[key]}"
+            result.note_option(key, ELSEWHERE[key])
         else:
             yield f"{key}: not known to this converter, left out; see whether you need it"
 
@@ -398,7 +460,7 @@ def _monitor(job: Job, found: Sequence[Job], result: Result) -> None:
             "  PackageTemplate: it is template of the job whose files it asks after"
         )
     taken = {"ActivityId", "IndefinitePause", "PackageTemplate"}
-    result.notes += [f"  {note}" for note in _rest(job, taken)]
+    result.notes += [f"  {note}" for note in _rest(job, taken, result)]
 
 
 def _leave_out(job: Job, result: Result, why: Sequence[str]) -> None:
@@ -424,25 +486,33 @@ def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:63].strip("-")
 
 
-def _schedule(job: Job) -> str:
+def _schedule(job: Job, notes: list[str], result: Result) -> None:
     if job.kind in _IMPORTS:
-        return "not needed, a file is sent when it is dropped"
-    return "the app setting EXPORT_SCHEDULE says for all jobs how often D365 is asked"
+        result.note_option(
+            "The schedules of uploads", "not needed, a file is sent when it is dropped"
+        )
+        return
+    notes.append(f"schedule: {'; '.join(job.triggers)}")
+    result.note_option(
+        "The schedules of downloads",
+        "the app setting EXPORT_SCHEDULE says for all jobs, in UTC, how often D365 is asked",
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:255]
 
 
 def _say_settings(found: Sequence[Job], result: Result) -> None:
     """What holds for all jobs: the environment, who signs in."""
-    urls = sorted({url.rstrip("/") for job in found if (url := job.option("AosUri"))})
+    # A host's name has no case: two spellings are one environment.
+    urls = sorted({url.rstrip("/").lower() for job in found if (url := job.option("AosUri"))})
     if urls:
         result.notes.append(f"app setting D365_URL (AosUri): {urls[0]}")
     if len(urls) > 1:
         result.notes.append(
             f"  there are {len(urls)} environments ({', '.join(urls)}): deploy one bridge for each"
         )
-    keys = {key for job in found for key, value in job.options.items() if value.strip()}
-    for why in dict.fromkeys(ELSEWHERE[key] for key in ELSEWHERE if key in _QUIET & keys):
-        same = [key for key in ELSEWHERE if key in _QUIET & keys and ELSEWHERE[key] == why]
-        result.notes.append(f"{', '.join(same)}: {why}")
 
 
 def _say_shared_folders(found: Sequence[Job], result: Result) -> None:
@@ -489,7 +559,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FileExistsError:
         print(f"{options.out} is there already: name another file", file=sys.stderr)
         return 2
-    for line in result.notes:
+    for line in [
+        *result.notes,
+        "",
+        "In all jobs alike:",
+        *(f"  {each}" for each in result.summary),
+        "",
+    ]:
         print(line, file=sys.stderr)
     print(
         f"{len(result.exports)} exports, {len(result.imports)} imports, {result.left_out} left out; all are "

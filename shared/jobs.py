@@ -48,9 +48,10 @@ Entity = Annotated[
 Company = Annotated[
     str,
     Meta(
-        pattern=r"^[A-Za-z0-9_-]{1,16}$(?!\n)",
+        # A legal entity's id has at most four characters (Microsoft Learn, "Create a legal entity").
+        pattern=r"^[A-Za-z0-9_-]{1,4}$(?!\n)",
         description="The legal entity that the files are imported into, for example USMF.",
-        extra={"mistake": "not a legal entity's id (such as USMF)"},
+        extra={"mistake": "not a legal entity's id (such as USMF, at most four characters)"},
     ),
 ]
 
@@ -71,11 +72,21 @@ Pattern = Annotated[
 Template = Annotated[
     str,
     Meta(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,122}\.[Zz][Ii][Pp]$(?!\n)",
+        pattern=r"^[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,122}\.[Zz][Ii][Pp]$(?!\n)",
         description="A data-package template in the container templates, such as customers.zip: a bare file is "
         "sent in it, as a data package. Where it has several entities, entity says whose file it is.",
         extra={"mistake": "must be the name of a .zip in the container templates"},
     ),
+]
+
+
+Description = Annotated[
+    str | None,
+    Meta(description="What the job is for, in a line; shown on the page."),
+]
+Group = Annotated[
+    str | None,
+    Meta(description="Jobs of one group stand together on the page."),
 ]
 
 
@@ -99,6 +110,8 @@ class ExportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
 
     name: Name
     activity_id: ActivityId
+    description: Description = None
+    group: Group = None
     unzip: Annotated[bool, Meta(description="Also write the package's files beside it.")] = False
     enabled: Annotated[bool, Meta(description="false pauses the job.")] = True
 
@@ -108,6 +121,8 @@ class ImportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
 
     name: Name
     activity_id: ActivityId
+    description: Description = None
+    group: Group = None
     entity: Entity | None = None
     company: Company | None = None
     company_from: Annotated[

@@ -128,6 +128,8 @@ class Job:
     kind: str
     """import or export."""
     enabled: bool
+    group: str
+    description: str
     activity_id: str
     ended: int
     """Files that ended, or packages, in the journal's hours."""
@@ -319,6 +321,8 @@ def overview(bridge: Bridge) -> Overview:
             name,
             "import",
             job.enabled,
+            job.group or "",
+            job.description or "",
             job.activity_id.strip("{}"),
             *_lately("import", by_job.get(("import", name), [])),
             waiting[name, "waiting"],
@@ -337,11 +341,16 @@ def overview(bridge: Bridge) -> Overview:
             job.name,
             "export",
             job.enabled,
+            job.group or "",
+            job.description or "",
             job.activity_id.strip("{}"),
             *_lately("export", by_job.get(("export", job.name), [])),
         )
         for job in bridge.settings.jobs.exports
     ]
+    jobs.sort(
+        key=lambda job: job.group
+    )  # those of one group together, else as the jobs file has them
     known = {job.name for job in bridge.settings.jobs.imports}
     elsewhere = Counter[str]()
     for (name, state), number in failed.items():

@@ -216,10 +216,12 @@ def _jobs(place: Place, jobs: Sequence[Job], *, whole: bool) -> str:
         )
         bad = job.last_outcome if job.last_outcome in ("failed", "held") else ""
         paused = "" if job.enabled else ' <span class="held">paused</span>'
+        texts = " · ".join(_e(each) for each in (job.group, job.description) if each)
+        about = f'<br><span class="dim small">{texts}</span>' if texts else ""
         rows.append(
             "<tr>"
             f'<th scope="row" data-label="Job"><span><a href="{link}">{_e(job.name)}</a> '
-            f"<span class=dim>{job.kind}</span>{paused}</span></th>"
+            f"<span class=dim>{job.kind}</span>{paused}{about}</span></th>"
             f'<td class="n{no}" data-label="Waiting">{count(job.waiting, "waiting")}</td>'
             f'<td class="n{no}" data-label="On the way">{count(job.processing, "processing")}</td>'
             f'<td class="n{no}" data-label="Failed">{count(job.failed, "failed", "failed")}</td>'

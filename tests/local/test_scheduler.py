@@ -44,6 +44,7 @@ def test_a_schedule_of_recurring_jobs_becomes_a_jobs_file() -> None:
     (export,) = result.exports
     assert export == {
         "name": "Vendors",
+        "group": "Finance",
         "activityId": "3f1c2a8e-6f0b-4a57-9d3e-0a5b7c1d2e02",
         "unzip": True,
         "enabled": False,
@@ -83,10 +84,105 @@ def test_options_of_sftp_are_told_together_without_a_secret() -> None:
     assert "q83v" not in line
 
 
+def test_what_is_said_of_a_job_stays_with_it() -> None:
+    """Its description and its group are fields; what holds for every job is said once."""
+    found = [
+        Job(
+            "Upload",
+            f"j{n}",
+            "Finance",
+            {"ActivityId": ACTIVITY[:-2] + f"{n:02}", **options},
+            (),
+            "Pay\nroll",
+        )
+        for n, options in enumerate(
+            [{"EntityName": "A", "LogVerbose": "True", "RetryCount": "3"}] * 40
+        )
+    ]
+    result = scheduler.convert(found)
+    assert {(each["description"], each["group"]) for each in result.imports} == {
+        ("Pay roll", "Finance")
+    }
+    assert len(result.notes) == 40
+    assert (
+        len([line for line in result.summary if "LogVerbose" in line or "RetryCount" in line]) == 2
+    )
+
+
+def test_every_kind_of_trigger_is_told_of_a_download() -> None:
+    """Also a calendar's, and a cron expression with a time zone: the setting that stands for them is in UTC."""
+    data = b"""<job-scheduling-data><schedule><job><name>a</name><group>g</group>
+      <job-type>RecurringIntegrationsScheduler.Job.Download, x</job-type><job-data-map>
+      <entry><key>ActivityId</key><value>8b7d4c52-1e9a-4f63-8c2b-5d6e7f809a03</value></entry></job-data-map></job>
+      <trigger><calendar-interval><job-name>a</job-name><job-group>g</job-group>
+      <repeat-interval>2</repeat-interval><repeat-interval-unit>Week</repeat-interval-unit>
+      </calendar-interval></trigger>
+      <trigger><cron><job-name>a</job-name><job-group>g</job-group>
+      <cron-expression>0 0 6 * * ?</cron-expression><time-zone>W. Europe Standard Time</time-zone>
+      </cron></trigger></schedule></job-scheduling-data>"""
+    result = scheduler.convert(scheduler.read(data))
+    times = "every 2 Week; cron 0 0 6 * * ? in the time zone W. Europe Standard Time"
+    assert f"  schedule: {times}" in result.notes
+    assert any("EXPORT_SCHEDULE" in line and "in UTC" in line for line in result.summary)
+
+
+def test_a_pattern_means_what_windows_took_it_for() -> None:
+    """There `*.xls` finds .xlsx too; other patterns are as they stand."""
+    ids = (f"8b7d4c52-1e9a-4f63-8c2b-{number:012}" for number in range(9))
+    patterns = ["*.xls", "GJ*.XLS", "*.csv", "*.xlsx"]
+    result = scheduler.convert([upload(p, next(ids), SearchPattern=p) for p in patterns])
+    assert [each["pattern"] for each in result.imports] == ["*.xls*", "GJ*.XLS*", "*.csv", "*.xlsx"]
+
+
+def test_a_template_keeps_its_name_in_any_alphabet() -> None:
+    """It is a blob's name, which may have any letters."""
+    result = scheduler.convert([upload(PackageTemplate="C:\\vorlagen\\Kundenübersicht (é).zip")])
+    assert result.imports[0]["template"] == "Kundenübersicht (é).zip"
+
+
+def test_one_environment_in_two_spellings_is_one() -> None:
+    """The host's name has no case, and a slash at its end says nothing."""
+    spellings = [
+        "https://Contoso.operations.dynamics.com/",
+        "https://contoso.operations.dynamics.com",
+    ]
+    notes = scheduler.convert([upload(AosUri=url) for url in spellings]).notes
+    assert notes[0] == "app setting D365_URL (AosUri): https://contoso.operations.dynamics.com"
+    assert not any("environments" in note for note in notes)
+
+
+def test_a_job_of_a_d365_on_premises_is_left_out() -> None:
+    """The bridge can't sign in there: a job that would only ever fail is none."""
+    result = scheduler.convert([upload(UseADAL="True")])
+    assert (result.imports, result.left_out) == ([], 1)
+    assert any("on premises" in note for note in result.notes)
+
+
+def test_a_company_of_more_than_four_characters_is_a_mistake() -> None:
+    """No legal entity's id is longer: the job is left out with the mistake."""
+    result = scheduler.convert([upload(Company="USMF1")])
+    assert result.left_out == 1
+    assert any("at most four characters" in note for note in result.notes)
+
+
+def test_each_input_folder_has_its_azcopy_command() -> None:
+    """With the job's own pattern; sub-folders go along where they are the legal entities."""
+    ids = (f"8b7d4c52-1e9a-4f63-8c2b-{number:012}" for number in range(9))
+    one = upload("one", next(ids), InputDir="C:\\in\\", SearchPattern="*.csv")
+    two = upload("two", next(ids), InputDir="/srv/in", GetLegalEntityFromSubfolder="True")
+    address = "https://<data account>.blob.core.windows.net/imports"
+    result = scheduler.convert([one, two])
+    assert (
+        f'  InputDir: azcopy copy "C:\\in\\*" "{address}/one/" --include-pattern "*.csv"'
+        in result.notes
+    )
+    assert f'  InputDir: azcopy copy "/srv/in/*" "{address}/two/" --recursive' in result.notes
+
+
 def test_no_secret_is_told() -> None:
     """Neither in the jobs file nor in the notes."""
     result = converted("Schedule.xml")
-    text = result.text + "\n".join(result.notes)
+    text = result.text + "\n".join([*result.notes, *result.summary])
     assert "PASSWORD" not in text
     assert "q83v" not in text
     assert "AadClientSecret" in text
@@ -230,12 +326,13 @@ def test_any_jobs_become_a_valid_file_and_nothing_is_dropped(found: list[Job]) -
     result = scheduler.convert(found)
     jobs.parse(result.text.encode())
     notes = "\n".join(result.notes)
+    assert len(result.summary) == len(set(result.summary))
     for job in found:
         assert str(job) in notes
     assert result.left_out == notes.count("LEFT OUT\n") + notes.endswith("LEFT OUT")
     for job in found:
         told = scheduler.convert([job])
-        words = told.text + "\n".join(told.notes)
+        words = told.text + "\n".join([*told.notes, *told.summary])
         for key, value in job.options.items():
             if value not in ("", "False", "0") and job.kind != "Odd":
                 assert key in words or FIELDS.get(key, key) in words or is_nothing(job, key), words

@@ -1,7 +1,9 @@
 """What the page knows: paging that misses nothing, bounded requests, the journal's truth and its limits."""
 
+import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import escape
 from uuid import uuid4
@@ -24,6 +26,7 @@ from shared import (
     clock,
     exporting,
     importing,
+    jobs,
     journal,
     operating,
     pages,
@@ -207,6 +210,22 @@ def test_the_first_page_says_when_the_exports_run_next(
         monkeypatch.setenv("EXPORT_SCHEDULE", schedule)
         shown = pages.overview(PLACE, operating.overview(bridge))
         assert when in shown.partition("Next run of the export jobs: ")[2].partition("</p>")[0]
+
+
+def test_jobs_of_one_group_stand_together_with_their_descriptions(bridge: Bridge) -> None:
+    """As the jobs file has them within a group; what people wrote is text, never HTML."""
+    pages_of = {"b1": ("Finance", "<b>Cash</b>"), "a1": ("Retail", ""), "b2": ("Finance", "Bank")}
+    raw = [
+        {"name": name, "activityId": f"8b7d4c52-1e9a-4f63-8c2b-{number:012}"}
+        | {"group": group, "description": description}
+        for number, (name, (group, description)) in enumerate(pages_of.items())
+    ]
+    jobs_file = jobs.parse(json.dumps({"exports": raw}).encode())
+    grouped = replace(bridge, settings=replace(bridge.settings, jobs=jobs_file))
+    page = operating.overview(grouped)
+    assert [job.name for job in page.jobs] == ["b1", "b2", "a1"]
+    text = pages.overview(PLACE, page)
+    assert "Finance · &lt;b&gt;Cash&lt;/b&gt;" in text
 
 
 def test_what_came_last_stands_first(
