@@ -105,8 +105,6 @@ def _d365(bridge: Bridge) -> Line:
     except Rejected as error:
         if error.status is None:  # it is no JSON
             return Line(what, "wrong", f"{error}. Is D365_URL right? D365 answers in JSON.")
-        if 300 <= error.status < 400:
-            return Line(what, "wrong", str(error))
     except D365Error as error:
         if error.status is None:
             return Line(what, "wrong", f"{error}. Is D365_URL right, and may the app go out to it?")
@@ -138,8 +136,8 @@ def _import_job(bridge: Bridge, job: ImportJob, recent: Recent, *, asks: bool) -
     try:
         bridge.d365.job_status(job.activity_id, MessageId(known or str(uuid4())))
     except Denied as error:
-        text = f"{error}. Allow the application in this job's authorisation policy."
-        return Line(what, "wrong", text)
+        todo = ". Allow the application in this job's authorisation policy." * (error.status == 403)
+        return Line(what, "wrong", f"{error}{todo}")
     except D365Error as error:
         said = f"D365 says {error.status or 'nothing'}"
     else:

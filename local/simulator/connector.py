@@ -53,8 +53,9 @@ def _message(d365: Simulator, package: Package) -> bytes:
             "PopReceipt": package.pop_receipt,
             "DownloadLocation": location,
             "IsDownLoadFileExist": True,
-            "FileDownLoadErrorMessage": "",
-            "LastDequeueDateTime": None if package.offered == 1 else "2026-11-23T00:00:00",
+            # Blank at first: seen as null, and as an empty text.
+            "FileDownLoadErrorMessage": d365.blank,
+            "LastDequeueDateTime": d365.blank if package.offered == 1 else "2026-11-23T00:00:00",
         },
         indent=1,  # D365's spacing is not known, so an echo must be of the bytes
     ).encode()
@@ -96,6 +97,8 @@ async def enqueue(request: Asked) -> Response:
     activity_id = request.state["activity_id"]
     if activity_id not in d365.import_jobs:
         return refused(404, f"The data job {activity_id} does not exist.")
+    if "json" in request.headers.get("content-type", ""):
+        return refused(415, "A file is not JSON.")  # no client that is known to work says so
     began = time.time()
     digest, length, kept = hashlib.sha256(), 0, bytearray()
     try:

@@ -27,6 +27,8 @@ class Simulator:
         self.latency: dict[str, float] = {}
         self.reoffer_seconds = 1800.0
         self.strict_receipts = True
+        self.blank: str | None = None
+        """What stands in a dequeued message where there is nothing to say."""
         self.registered = True
         self.largest_body = 1 << 62
         self.message_id_form = '"{}"'

@@ -1,5 +1,6 @@
 """The OData actions that follow a file, and the error keys file to which one of them leads."""
 
+import ast
 import json
 import time
 from collections.abc import Callable
@@ -57,12 +58,21 @@ def _refused(status: int, text: str) -> Response:
     return JSONResponse({"error": said}, status_code=status)
 
 
+def _arguments(body: bytes) -> Json:
+    """Raises `ValueError` or `SyntaxError`. D365's reader takes single quotes too, as d365fo.integrations sends
+    them."""
+    try:
+        return dict(json.loads(body or b"{}"))
+    except ValueError:
+        return dict(ast.literal_eval(body.decode()))
+
+
 def _action(name: str, do: Callable[[Simulator, Json], Value], operation: str = "action") -> Route:
     async def act(request: Asked) -> Response:
         d365 = request.state["d365"]
         try:
-            value = do(d365, json.loads(await request.body() or b"{}"))
-        except ValueError:
+            value = do(d365, _arguments(await request.body()))
+        except (ValueError, SyntaxError):
             return _refused(400, "The request body is not valid JSON.")
         if value is None:
             return _refused(404, "No message with this id was found.")

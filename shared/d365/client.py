@@ -178,13 +178,13 @@ class D365:
             f"{name}={quote(value, safe='')}" for name, value in names.items() if value
         )
         path = f"/api/connector/enqueue/{_guid(activity_id)}" + (f"?{query}" if query else "")
-        headers = {"x-ms-dyn-externalidentifier": external_id}
+        # No type, as every client does that is known to work: it is no JSON, and D365 knows what the job takes.
+        headers = {"x-ms-dyn-externalidentifier": external_id, "Content-Type": None}
         if self._in_doubt:
             self._ask_first()
         try:
-            return message_id_of(
-                self._transport.call("enqueue", "POST", path, Body(body, length), headers)
-            )
+            answer = self._transport.call("enqueue", "POST", path, Body(body, length), headers)
+            return message_id_of(answer, activity_id)
         except Uncertain:
             self._in_doubt = True
             raise

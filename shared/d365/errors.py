@@ -3,7 +3,7 @@
     D365Error
     ├── Refused            D365 has surely not done what we asked
     │   ├── Unavailable    it may do it later: not reached, busy, in trouble
-    │   ├── Denied         401, 403, no token: the set-up is wrong, not the file
+    │   ├── Denied         401, 403, no token, not D365 that answers: the set-up is wrong, not the file
     │   └── Rejected       it never will: the request, the file or the job's settings are wrong
     └── Uncertain          nobody can know: the answer was lost, or says nothing
 

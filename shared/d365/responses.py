@@ -22,7 +22,6 @@ LONGEST_ASKED: Final = 24 * 3600.0
 _ANSWER_LIMIT: Final = 16 * 1024 * 1024
 _PAGE_LIMIT: Final = 8 * 1024
 """Bytes of an answer that is no JSON, in which its words are looked for."""
-_GUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -63,15 +62,12 @@ def announced_length(response: urllib3.BaseHTTPResponse) -> int | None:
 
 def refusal(operation: str, answer: Response, headers: Mapping[str, str]) -> D365Error:
     """The error for an answer that is no success."""
-    status, said = answer.status, error_text(answer.body)
-    retry_after = retry_after_seconds(headers.get("Retry-After"))
-    kind = verdict(
-        status, from_d365=said_by_d365(answer.body), asks_to_wait=retry_after is not None
-    )
+    status, said, from_d365 = answer.status, error_text(answer.body), said_by_d365(answer.body)
+    kind = verdict(operation, status, from_d365=from_d365)
     text = f"D365 answered {status}" + (f": {said.rstrip('.')}" if said else "")
-    todo = _TODO.get(300 if 300 <= status < 400 else status)
+    todo = _todo(operation, status, from_d365=from_d365)
     error = kind(operation, f"{text}. {todo}" if todo else text, status)
-    error.retry_after = retry_after
+    error.retry_after = retry_after_seconds(headers.get("Retry-After"))
     if isinstance(error, Denied):
         telemetry.report("d365.denied", level=40, operation=operation, error=str(error))
     return error
@@ -87,26 +83,33 @@ def refusal_elsewhere(url: str, answer: Response, headers: Mapping[str, str]) ->
     return error
 
 
-def verdict(status: int, *, from_d365: bool, asks_to_wait: bool) -> type[D365Error]:
+def verdict(operation: str, status: int, *, from_d365: bool) -> type[D365Error]:
     """What an answer that is no success proves: did D365 do what we asked? (I2)
 
-    `from_d365`: it has D365's own error body; `asks_to_wait`: it has `Retry-After`. `docs/reliability.md` gives
-    the reason for each line; `tests/faults/sending.py` tries each.
+    `from_d365`: it has the form of D365's own errors. `docs/reliability.md` gives the reason for each line;
+    `tests/faults/sending.py` tries each.
     """
     match status:
+        case 302 | 404 | 410 if operation in _OFFERED:
+            return Rejected
         case 401 | 403:
+            return Denied
+        case 404 | 405 if not from_d365:
+            return Denied  # something before D365 knows no way to it
+        case _ if 300 <= status < 400:
             return Denied
         case 408 | 429:
             return Unavailable
-        case 500 | 503 if from_d365 or asks_to_wait:
-            # Its own words, or a wish to wait, come from a server that has turned the request down.
-            return Unavailable
         case _ if status >= 500:
-            # A gateway between, whatever it says, does not know what became of the request behind it.
+            # Whoever says so, in whatever form, may have failed after D365 had done it: a gateway that lost the
+            # answer makes a 503 of it as well, with Retry-After (Varnish does).
             return Uncertain
         case _:
             return Rejected
 
+
+_OFFERED: Final = ("download", "acknowledge")
+"""Operations on a package that D365 has offered: the address was right, so what is not found is the package."""
 
 _TODO: Final = {
     300: "That is a redirect, as a sign-in page or an on-premises system gives: check D365_URL",
@@ -117,6 +120,21 @@ _TODO: Final = {
     404: "Is the activity id that of a recurring data job in this environment, and enabled?",
     413: "The file is larger than D365 takes in one request: split it, or zip it as a data package",
 }
+
+
+def _todo(operation: str, status: int, *, from_d365: bool) -> str:
+    """What to do about an answer, "" where nothing is known."""
+    match operation, status:
+        case "download", 302 | 404 | 410:
+            return "D365 no longer has the package: it keeps one for seven days. Export it anew"
+        case "acknowledge", 404 | 410:
+            return "The pop receipt has expired: D365 offers the message again, with a fresh one"
+        case _, 404 | 405 if not from_d365:
+            return (
+                "It is not D365 that says so: check that D365_URL is this environment's own address, and what "
+                "stands before it"
+            )
+    return _TODO.get(300 if 300 <= status < 400 else status, "")
 
 
 def retry_after_seconds(text: str | None) -> float | None:
@@ -194,18 +212,37 @@ def text_value(answer: Response) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def message_id_of(answer: Response) -> MessageId:
-    """The message id of an enqueue's answer: a GUID, bare, quoted, in braces, or in an OData `value`."""
-    text = answer.body.decode("utf-8", "replace").strip()
-    try:
-        found = parse(text)
-        while isinstance(found, dict) and "value" in found:
-            found = found["value"]
-        text = found if isinstance(found, str) else text
-    except ValueError:
-        pass
-    text = text.strip().strip("\"'{}")
-    if not _GUID.fullmatch(text) or not text.strip("0-"):
+def message_id_of(answer: Response, activity_id: str) -> MessageId:
+    """The message id of an enqueue's answer: the one GUID in it, in whatever form D365 or a gateway gives it.
+
+    Raises `Uncertain` where there is none, or more than one and none named so.
+    """
+    text = answer.body.decode(json.detect_encoding(answer.body), "replace")
+    named = " ".join(_MESSAGE_ID.findall(text))
+    found = _guids(named)
+    if not named and not is_page(text) and not said_by_d365(answer.body):
+        found = _guids(text) - _guids(activity_id)
+    if len(found) != 1:
         said = f"D365 answered {answer.status} without a message id: {error_text(answer.body) or 'nothing'}"
         raise Uncertain("enqueue", said, answer.status)
-    return MessageId(text)
+    return MessageId(found.pop())
+
+
+_MESSAGE_ID: Final = re.compile(r"(?i)\bmessage_?id\W{1,8}([0-9a-f-]+)")
+
+
+def _guids(text: str) -> set[str]:
+    """The GUIDs in a text, with hyphens; that of zeros, which stands for none, left out."""
+    hyphened = (re.sub(_BARE_GUID, r"\1-\2-\3-\4-\5", guid) for guid in _GUID.findall(text))
+    return {guid for guid in hyphened if guid.strip("0-")}
+
+
+_GUID: Final = re.compile(
+    r"(?i)(?<![0-9a-f-])(?:[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32})(?![0-9a-f-])"
+)
+_BARE_GUID: Final = re.compile(r"(?i)^(.{8})(.{4})(.{4})(.{4})(.{12})$")
+
+
+def is_page(text: str) -> bool:
+    """Whether a text is HTML, as a sign-in page or a gateway gives it; D365's API gives none."""
+    return bool(re.match(r"(?i)\s*<(!doctype|html)\b", text))

@@ -79,9 +79,12 @@ class Transport:
         method: str,
         path: str,
         body: bytes | Body | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | None] | None = None,
     ) -> Response:
-        """A request with its answer; tried again while that can do no harm. Raises `D365Error`."""
+        """A request with its answer; tried again while that can do no harm. Raises `D365Error`.
+
+        `headers` join `HEADERS`; None leaves one of these out.
+        """
         attempt = 1
         while True:
             self.keep_pause(operation)
@@ -123,7 +126,7 @@ class Transport:
         method: str,
         url: str,
         body: bytes | Body | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | None] | None = None,
         *,
         authorize: bool = True,
     ) -> Iterator[urllib3.BaseHTTPResponse]:
@@ -146,7 +149,7 @@ class Transport:
         method: str,
         url: str,
         body: bytes | Body | None,
-        headers: Mapping[str, str] | None,
+        headers: Mapping[str, str | None] | None,
         *,
         authorize: bool,
     ) -> urllib3.BaseHTTPResponse:
@@ -170,16 +173,20 @@ class Transport:
             OSError,
         ) as error:
             if started and started.broke_off:
-                # Shorter than its Content-Length, which a server does not take for a whole request.
                 said = (str(error) or type(error).__name__).splitlines()[0]
                 why = f"not sent, the file could not be read to its end from storage: {said}"
                 raise Unavailable(operation, why) from error
-            # Without a body's first byte D365 has nothing; after it, nobody can know (I2).
-            reached = started.begun if started else not _never_connected(error)
+            # A body shorter than its Content-Length is no request: D365 has nothing of it. Once its last byte
+            # was handed to the network, nobody can know (I2).
+            reached = started.handed_over if started else not _never_connected(error)
             raise (Uncertain if reached else Unavailable)(
                 operation, _unreached(url, error)
             ) from error
         raw: urllib3.BaseHTTPResponse = response.raw
+        if started and not started.handed_over and raw.status >= 500:
+            raw.close()
+            why = f"D365 answered {raw.status} before it had all of the file"
+            raise Unavailable(operation, why, raw.status)
         return raw
 
     def _token(self, operation: str) -> str:
@@ -193,25 +200,30 @@ class Transport:
 
 
 class _Started:
-    """A body being sent: its length goes into `Content-Length`, and it knows whether it was begun."""
+    """A body being sent: its length goes into `Content-Length`, and it knows how far it has come."""
 
     def __init__(self, body: Body) -> None:
         self._body = body
-        self.begun = False
+        self.handed_over = False
+        """Whether the network has taken all bytes that were announced."""
         self.broke_off = False
+        """Whether they could not be read to their end."""
 
     def __len__(self) -> int:
         return self._body.length
 
     def __iter__(self) -> Iterator[bytes]:
-        given = 0
+        taken = 0
         try:
             for chunk in self._body.open():
-                self.begun = True
-                given += len(chunk)
+                if taken + len(chunk) > self._body.length:
+                    # D365's host would take what is too much for a request of its own.
+                    raise OSError(f"it has more than the {self._body.length} bytes announced")
                 yield chunk
+                taken += len(chunk)  # whoever asks for the next chunk has written this one
+                self.handed_over = taken >= self._body.length
         except (AzureError, OSError):
-            self.broke_off = given < self._body.length
+            self.broke_off = not self.handed_over
             raise
 
 

@@ -37,6 +37,8 @@ IMPORT_ID: Final = "22222222-2222-4222-8222-222222222222"
 GATEWAY: Final = '{"statusCode": 504, "message": "The request has timed out."}'
 D365_ERROR: Final = '{"Message": "An error has occurred.", "ExceptionMessage": "Deadlock."}'
 PAGE: Final = "<html><h1>The service is unavailable.</h1></html>"
+LARGE: Final = 2_000_000
+"""Lines of half a file that is more than all buffers hold, so that a reset meets it on its way."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Case:
     """Instead of a fault: a URL at which something other than D365 answers."""
     storage_fails: bool = False
     """Half of the file can be read, and no more."""
+    lines: int = 100_000
+    """Of each half of the file."""
     taken: int = 0
     """How often D365 has the file in truth, which the bridge can't know."""
 
@@ -74,12 +78,26 @@ CASES: Final = (
         "the body is shorter than announced, and we know it",
         storage_fails=True,
     ),
-    Case("reset before the body is read", "uncertain", "the body was begun", {"do": "reset"}),
     Case(
-        "reset while the body is read",
-        "uncertain",
-        "the body was begun",
+        "reset before all of the body was handed over",
+        "unavailable",
+        "a body that is shorter than announced is none",
+        {"do": "reset"},
+        lines=LARGE,
+    ),
+    Case(
+        "the same while it is read",
+        "unavailable",
+        "a body that is shorter than announced is none",
         {"do": "reset-during", "bytes": 1},
+        lines=LARGE,
+    ),
+    Case(
+        "reset of a small file before it is read",
+        "uncertain",
+        "all of it was handed to the network",
+        {"do": "reset"},
+        lines=1,
     ),
     Case(
         "reset after the body",
@@ -89,13 +107,27 @@ CASES: Final = (
         taken=1,
     ),
     Case("no answer in time", "uncertain", "the body was sent", {"do": "hang", "seconds": 3}),
-    Case("302, a redirect", "rejected", "a sign-in page takes no file", _answer(302, PAGE)),
+    Case(
+        "302, a redirect",
+        "denied",
+        "a sign-in page takes no file, and it is not D365 that speaks",
+        _answer(302, PAGE),
+    ),
     Case("400", "rejected", "D365 says what is wrong with it", _answer(400, D365_ERROR)),
     Case("401, with a new token too", "denied", "turned away at the door", _answer(401)),
     Case("403", "denied", "turned away at the door", _answer(403, D365_ERROR)),
-    Case("404", "rejected", "there is no such recurring job", _answer(404, D365_ERROR)),
+    Case(
+        "404 in D365's own words",
+        "rejected",
+        "there is no such recurring job",
+        _answer(404, D365_ERROR),
+    ),
+    Case("404 with a page", "denied", "it is not D365 that speaks", _answer(404, PAGE)),
+    Case("404 with nothing", "denied", "who says so is not known", _answer(404)),
+    Case("405 with a page", "denied", "it is not D365 that speaks", _answer(405, PAGE)),
     Case("408", "unavailable", "the request did not come in whole", _answer(408)),
     Case("409", "rejected", "D365 says no", _answer(409, D365_ERROR)),
+    Case("415", "rejected", "D365 does not take such a file", _answer(415, D365_ERROR)),
     Case("413", "rejected", "too large: it will never be taken so", _answer(413, PAGE)),
     Case(
         "413 that breaks off",
@@ -105,7 +137,11 @@ CASES: Final = (
     ),
     Case("429", "unavailable", "turned away until later", _answer(429, Retry_After="1")),
     Case(
-        "500 with D365's own error", "unavailable", "D365 says it failed", _answer(500, D365_ERROR)
+        "500 with an error in D365's form",
+        "uncertain",
+        "it may have failed after it had taken the file",
+        {**_answer(500, D365_ERROR), "do": "answer-after"},
+        taken=1,
     ),
     Case(
         "500 with a gateway's own error",
@@ -123,12 +159,20 @@ CASES: Final = (
         taken=1,
     ),
     Case(
-        "503 with Retry-After",
-        "unavailable",
-        "turned away until later",
-        _answer(503, Retry_After="1"),
+        "503 with an error in JSON",
+        "uncertain",
+        "a gateway says it too, after it has passed the file on",
+        {**_answer(503, D365_ERROR), "do": "answer-after"},
+        taken=1,
     ),
-    Case("503 without Retry-After", "uncertain", "who says so is not known", _answer(503, PAGE)),
+    Case(
+        "503 with Retry-After",
+        "uncertain",
+        "a gateway says it too, after it has passed the file on",
+        {**_answer(503, PAGE, Retry_After="1"), "do": "answer-after"},
+        taken=1,
+    ),
+    Case("503 with a page", "uncertain", "who says so is not known", _answer(503, PAGE)),
     Case(
         "504",
         "uncertain",
@@ -165,6 +209,16 @@ CASES: Final = (
         taken=1,
     ),
     Case(
+        "200 with an error and a GUID",
+        "uncertain",
+        "taken or not, the GUID may be that of the error",
+        {
+            **_answer(200, '{"error": "no", "id": "94840019-0000-4000-8000-000000000001"}'),
+            "do": "answer-after",
+        },
+        taken=1,
+    ),
+    Case(
         "200 that breaks off",
         "uncertain",
         "taken or not, there is no message id",
@@ -197,7 +251,7 @@ def one(case: Case, simulator: Simulator) -> Tried:
     simulator.add_import_job(IMPORT_ID)
     if case.fault:
         simulator.add_fault(**{"operation": "enqueue", "times": -1, **case.fault})
-    half = b"1;2;3\r\n" * 100_000  # more than a socket holds, so that a reset meets it on its way
+    half = b"1;2;3\r\n" * case.lines
 
     def body() -> Iterator[bytes]:
         yield half

@@ -75,15 +75,17 @@ def test_every_request_has_the_headers_of_the_documentation(
         expected = {
             "OData-Version": "4.0",
             "OData-MaxVersion": "4.0",
-            "Content-Type": "application/json;odata.metadata=minimal",
             "Accept": "application/json;odata.metadata=minimal",
             "Accept-Charset": "UTF-8",
             "Host": urlsplit(d365.base_url).netloc,
         }
+        if operation != "enqueue":
+            expected["Content-Type"] = "application/json;odata.metadata=minimal"
         assert expected.items() <= request.headers.items(), operation
     assert seen["enqueue"].headers["x-ms-dyn-externalidentifier"] == "may.csv"
     assert seen["enqueue"].headers["Content-Length"] == "5"
     assert "Transfer-Encoding" not in seen["enqueue"].headers
+    assert "Content-Type" not in seen["enqueue"].headers
     assert seen["enqueue"].query == "entity=General%20journal&company=USMF"
 
 
@@ -114,11 +116,60 @@ def test_a_file_is_sent_again_after_a_401(bridge: Bridge, d365: Simulator) -> No
     assert [received.length for received in d365.received] == [3_000_000]
 
 
-@pytest.mark.parametrize("form", ['"{}"', "{}", '"{{{}}}"', '{{"value": "{}"}}', " {}\r\n"])
+XML = '<string xmlns="http://schemas.microsoft.com/2003/10/Serialization/">{}</string>'
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        '"{}"',
+        "{}",
+        '"{{{}}}"',
+        '{{"value": "{}"}}',
+        " {}\r\n",
+        "'{}'",
+        '{{"MessageId": "{}"}}',
+        '{{"messageId": "{}", "activityId": "94840019-0000-4000-8000-000000000001"}}',
+        '{{"@odata.context": "x", "value": {{"messageId": "{}"}}}}',
+        '["{}"]',
+        '\ufeff"{}"',
+        XML,
+        '"Message {} was enqueued."',
+        f'{{{{"activityId": "{IMPORT_ID}", "id": "{{}}"}}}}',
+    ],
+)
 def test_a_message_id_is_read_in_every_form(bridge: Bridge, d365: Simulator, form: str) -> None:
-    """Bare, quoted, in braces, in an OData value."""
+    """Bare, quoted, in braces, as a field of an object, in a list, in XML: it is the one GUID that is there."""
     d365.message_id_form = form
     assert send(bridge) == d365.received[0].message_id
+
+
+def test_a_message_id_without_hyphens_gets_them(bridge: Bridge, d365: Simulator) -> None:
+    """As all other requests write it."""
+    body = '"94840019A0004000800000000000000B"'
+    d365.add_fault("enqueue", "answer-after", status=200, body=body)
+    assert send(bridge) == "94840019-A000-4000-8000-00000000000B"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "null",
+        '"00000000-0000-0000-0000-000000000000"',
+        f'"{IMPORT_ID}"',
+        '["94840019-0000-4000-8000-000000000001", "94840019-0000-4000-8000-000000000002"]',
+        "<html>Reference 94840019-0000-4000-8000-000000000001</html>",
+        "<!DOCTYPE html><p>94840019-0000-4000-8000-000000000001",
+        '{"error": {"code": "94840019-0000-4000-8000-000000000001"}}',
+        "9484001900004000800000000000000194840019",
+    ],
+)
+def test_no_message_id_is_guessed(bridge: Bridge, d365: Simulator, body: str) -> None:
+    """Of several GUIDs none is sure to be it; nor is that of an error or of a page, or the job's own."""
+    d365.add_fault("enqueue", "answer-after", status=200, body=body)
+    with pytest.raises(Uncertain, match="without a message id"):
+        send(bridge)
 
 
 def test_d365_says_how_long_to_wait(bridge: Bridge, d365: Simulator, slept: list[float]) -> None:
@@ -177,7 +228,7 @@ def test_tries_are_bounded_jittered_and_told(
 ) -> None:
     """Growing waits, then the error."""
     d365.add_fault("dequeue", "answer", status=500, body=BUSY, times=-1)
-    with pytest.raises(Unavailable):
+    with pytest.raises(Uncertain):
         bridge.d365.dequeue(EXPORT_ID)
     assert d365.count("dequeue") == transport.ATTEMPTS
     assert len(slept) == len(events("d365.retry")) == transport.ATTEMPTS - 1
@@ -254,6 +305,21 @@ def test_a_file_that_storage_does_not_give_is_surely_not_sent(
         )
     assert ("from storage" in str(failed.value)) == (given < 3)
     assert given == 3 or not d365.received
+
+
+def test_no_byte_more_than_announced_is_sent(bridge: Bridge, d365: Simulator) -> None:
+    """D365's host would take it for a request of its own; and what has another length is another file."""
+    with pytest.raises(Unavailable, match="more than the 27 bytes announced"):
+        bridge.d365.enqueue(
+            IMPORT_ID,
+            lambda: iter([b"x" * 20] * 2),
+            27,
+            entity="General journal",
+            company="USMF",
+            external_id="may.csv",
+        )
+    assert not d365.received
+    assert d365.count("unknown") == 0
 
 
 def test_half_a_surrogate_pair_does_no_harm(bridge: Bridge, d365: Simulator) -> None:
@@ -380,7 +446,7 @@ def test_a_redirect_is_never_followed(bridge: Bridge, d365: Simulator) -> None:
     """Nor is the token carried along with one."""
     there = {"Location": f"{d365.base_url}/api/connector/dequeue/{EXPORT_ID}"}
     d365.add_fault("dequeue", "answer", status=302, headers=there, times=-1)
-    with pytest.raises(Rejected, match="sign-in page"):
+    with pytest.raises(Denied, match="sign-in page"):
         bridge.d365.dequeue(EXPORT_ID)
     assert d365.count("dequeue") == 1
 

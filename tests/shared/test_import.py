@@ -429,7 +429,7 @@ def test_a_worker_that_dies_while_it_sends_leaves_its_intent(
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(404, "activity id"), (413, "split it"), (400, "wrong with it"), (302, "D365_URL")],
+    [(404, "activity id"), (413, "split it"), (400, "wrong with it")],
 )
 def test_what_d365_refuses_for_good_is_filed_with_what_to_do(
     bridge: Bridge, d365: Simulator, account: DataAccount, status: int, words: str
@@ -442,6 +442,23 @@ def test_what_d365_refuses_for_good_is_filed_with_what_to_do(
     assert (said["reason"], str(status) in said["error"]) == ("refused", True)
     assert words in said["error"]
     assert d365.count("enqueue") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(302, ""), (404, "<html>404 page not found</html>"), (404, ""), (405, "<html></html>")],
+)
+def test_a_file_waits_while_something_else_answers_in_d365s_place(
+    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events, status: int, body: str
+) -> None:
+    """A gateway that has lost its route for some seconds says nothing of the file; a wrong D365_URL is told."""
+    d365.add_fault("enqueue", "answer", status=status, body=body)
+    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    assert only(account, blobs.PROCESSING).record.state == "claimed"
+    assert "D365_URL" in events("d365.denied")[0]["error"]
+    work_queue(bridge)
+    assert only(account, blobs.SUCCEEDED).record.attempts == 2
+    assert len(d365.received) == 1
 
 
 def test_a_file_that_is_not_accepted_today_waits(
