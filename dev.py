@@ -305,6 +305,7 @@ COMMANDS = {
     "d365": Command(
         "…", "do in a kept demo's D365 what a person does", module("local.d365"), False
     ),
+    "jobs": Command("[FILE]", "check a jobs file", module("local.jobs"), False),
     "convert": Command(
         "FILE.xml…", "the Scheduler's jobs as jobs.json", module("local.scheduler"), False
     ),
