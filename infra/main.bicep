@@ -4,20 +4,26 @@
 //   azd up
 //
 // docs/deploy.md goes through it step by step. Nothing here holds a secret: the app reaches storage, Application
-// Insights and D365 as its managed identity (the one exception, on request, is modules/vault.bicep).
+// Insights and D365 as its managed identity (the one exception, on request, is modules/vault.bicep). Once the code
+// runs, events.bicep subscribes it to the events of dropped files.
 
 targetScope = 'resourceGroup'
+
+import { hasZones } from 'modules/names.bicep'
 
 @description('Begins the names of all resources: letters, digits and hyphens.')
 @minLength(3)
 @maxLength(24)
 param name string = 'bridge'
 
-@description('The region. Flex Consumption must be offered there: az functionapp list-flexconsumption-locations.')
-param location string = resourceGroup().location
+@description('The region, or empty for the resource group\'s. Flex Consumption must be offered there: az functionapp list-flexconsumption-locations.')
+param location string = ''
+
+@description('Tags of every resource.')
+param tags object = {}
 
 @description('The D365 environment: https:// and its host, without a path.')
-param d365Url string
+param d365Url string = ''
 
 @description('The jobs file, relative to the root of the code package.')
 param jobsFile string = 'jobs.json'
@@ -37,24 +43,41 @@ param reconcileSchedule string = '30 */5 * * * *'
 @allowed([512, 2048, 4096])
 param instanceMemoryMB int = 2048
 
-@description('The most instances at a time. D365 limits its callers; more instances do not make it faster.')
-@minValue(40)
+@description('The most instances at a time. D365 limits its callers; more instances do not make it faster. Below 40 not in every region.')
+@minValue(1)
 @maxValue(1000)
 param maximumInstanceCount int = 40
+
+@description('Instances that are kept ready for dropped files, so that the first after a pause does not wait for a start. Each is paid for all the time.')
+@minValue(0)
+@maxValue(100)
+param alwaysReadyInstances int = 0
+
+@description('Instances of the app in more than one zone. Not in every region: az functionapp list-flexconsumption-locations --zone-redundant.')
+param zoneRedundant bool = false
 
 @description('URL of a zip with the code, which Azure fetches and builds. Empty: azd or the CLI deploys the code.')
 @secure()
 param packageUri string = ''
 
-@description('Subscribe the app to the events of dropped files. That needs running code: see docs/deploy.md, Events.')
-param createEventSubscription bool = !empty(packageUri)
-
-@description('How the data account keeps its copies: within a building, across zones, across regions, or both.')
+@description('How the data account keeps its copies: within a building, across zones, across regions, or both. Across zones where the region has them.')
 @allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS'])
-param dataRedundancy string = 'Standard_LRS'
+param dataRedundancy string = hasZones(empty(location) ? resourceGroup().location : location)
+  ? 'Standard_ZRS'
+  : 'Standard_LRS'
 
-@description('A hierarchical namespace in the data account, for SFTP. It can not be changed later, and rules out versioning.')
-param hierarchicalNamespace bool = false
+@description('The same for the host account, which has the code package, keys and locks. A zone-redundant app wants it across zones.')
+@allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS'])
+param hostRedundancy string = zoneRedundant ? 'Standard_ZRS' : 'Standard_LRS'
+
+@description('SFTP to the data account, by local users that you make. It wants a hierarchical namespace, and costs by the hour.')
+param sftp bool = false
+
+@description('A hierarchical namespace in the data account. It can not be changed later, and rules out versioning.')
+param hierarchicalNamespace bool = sftp
+
+@description('Name of the data account\'s system topic, in this resource group, where it has one already: it can have one only. It needs a system-assigned identity.')
+param eventTopicName string = ''
 
 @description('Days for which deleted blobs and former versions can be brought back.')
 @minValue(1)
@@ -68,6 +91,10 @@ param coolSucceededAfterDays int = 30
 @description('Days after which succeeded files are deleted; 0 for never.')
 @minValue(0)
 param deleteSucceededAfterDays int = 0
+
+@description('Days after which exported packages are deleted; 0 for never.')
+@minValue(0)
+param deleteExportsAfterDays int = 0
 
 @description('Days for which the journal is kept, in which the operating page shows what happened.')
 @minValue(2)
@@ -96,6 +123,18 @@ param privateNetwork bool = false
 @description('Addresses of that network: a /24, of which two /26 are used.')
 param networkPrefix string = '10.20.0.0/24'
 
+@description('Resource id of a subnet of yours for the app, delegated to Microsoft.App/environments, in place of a new network.')
+param appSubnetId string = ''
+
+@description('Resource id of a subnet of yours for the private endpoints, in place of a new network.')
+param endpointsSubnetId string = ''
+
+@description('Resource id of the group with your private DNS zones (privatelink.blob…, queue, table). Empty, with subnets of yours: a policy of yours adds the records.')
+param privateDnsGroupId string = ''
+
+@description('Whether whoever deploys may read and write the files too, with the role Storage Blob Data Contributor.')
+param grantDeployerDataAccess bool = false
+
 @description('Client id of an app registration to use for D365 in place of the managed identity, or empty.')
 param d365ClientId string = ''
 
@@ -106,30 +145,59 @@ param d365TenantId string = ''
 @secure()
 param d365ClientSecret string = ''
 
-@description('App settings of your own, beside those that the app needs: a name and a value each. A deployment replaces all settings, so one that is set elsewhere is gone with the next.')
+@description('When that ends: the date that Entra shows for it, 2027-11-30 say. Key Vault is told, and can warn before it.')
+param d365CredentialEnds string = dateTimeAdd(utcNow('u'), 'P2Y')
+
+@description('App settings of your own, beside those that the app needs: a name and a value each.')
 @secure()
 param extraSettings object = {}
 
+// A mistake in the parameters stops a deployment before it makes anything. That D365_URL is missing is said in Azure
+// alone, where environment() has a value: azd looks at the template before it hands over its values, and would leave
+// out its own checks.
+var d365 = !empty(d365Url)
+  ? d365Url
+  : !empty(environment().name) ? fail('d365Url is empty: set D365_URL to your environment, https://….dynamics.com') : ''
+var namespace = sftp && !hierarchicalNamespace
+  ? fail('sftp wants hierarchicalNamespace, which can not be changed later')
+  : hierarchicalNamespace
+var subnetsGiven = empty(endpointsSubnetId) || !empty(appSubnetId)
+  ? !empty(endpointsSubnetId)
+  : fail('endpointsSubnetId wants appSubnetId: the app reaches storage by that network')
+
+var region = empty(location) ? resourceGroup().location : location
 var token = uniqueString(resourceGroup().id, name)
 var plain = take(toLower(replace(name, '-', '')), 7)
+
+// All names, here: a preview (what-if) can't look past a name that a module has yet to answer with.
+var appName = '${name}-${token}'
+var identityName = '${name}-id-${token}'
+var insightsName = '${name}-${token}'
+var networkName = '${name}-net-${token}'
+var topicName = empty(eventTopicName) ? '${name}-files-${token}' : eventTopicName
 var hostAccountName = '${plain}host${token}'
 var dataAccountName = '${plain}data${token}'
+var vaultName = 'kv${plain}${token}' // a vault's name begins with a letter
+
 // What has a private endpoint: what is used of each account, and how tools for a hierarchical namespace speak to it.
 var hostServices = ['blob', 'queue', 'table']
-var dataServices = hierarchicalNamespace ? ['blob', 'queue', 'dfs'] : ['blob', 'queue']
+var dataServices = namespace ? ['blob', 'queue', 'dfs'] : ['blob', 'queue']
 var useClientSecret = !empty(d365ClientId) && empty(d365TenantId)
+var newNetwork = privateNetwork && !subnetsGiven
 
 module identity 'modules/identity.bicep' = {
   params: {
-    name: '${name}-id-${token}'
-    location: location
+    name: identityName
+    location: region
+    tags: tags
   }
 }
 
-module network 'modules/network.bicep' = if (privateNetwork) {
+module network 'modules/network.bicep' = if (newNetwork) {
   params: {
-    name: '${name}-net-${token}'
-    location: location
+    name: networkName
+    location: region
+    tags: tags
     prefix: networkPrefix
     services: union(hostServices, dataServices)
   }
@@ -139,12 +207,16 @@ module storage 'modules/storage.bicep' = {
   params: {
     hostAccountName: hostAccountName
     dataAccountName: dataAccountName
-    location: location
+    location: region
+    tags: tags
+    hostRedundancy: hostRedundancy
     redundancy: dataRedundancy
-    hierarchicalNamespace: hierarchicalNamespace
+    sftp: sftp
+    hierarchicalNamespace: namespace
     keepDeletedDays: keepDeletedDays
     coolSucceededAfterDays: coolSucceededAfterDays
     deleteSucceededAfterDays: deleteSucceededAfterDays
+    deleteExportsAfterDays: deleteExportsAfterDays
     keepJournalDays: keepJournalDays
     private: privateNetwork
   }
@@ -157,10 +229,12 @@ module endpoints 'modules/endpoints.bicep' = [
   ]: if (privateNetwork) {
     name: 'endpoints-${account.name}'
     params: {
-      location: location
+      location: region
+      tags: tags
       accountName: account.name
       services: account.services
-      subnetId: network!.outputs.endpointsSubnetId
+      subnetId: newNetwork ? network!.outputs.endpointsSubnetId : endpointsSubnetId
+      zonesGroupId: newNetwork ? resourceGroup().id : privateDnsGroupId
     }
     dependsOn: [storage]
   }
@@ -168,53 +242,62 @@ module endpoints 'modules/endpoints.bicep' = [
 
 module monitoring 'modules/monitoring.bicep' = {
   params: {
-    name: '${name}-${token}'
-    location: location
+    name: insightsName
+    location: region
+    tags: tags
     keepDays: keepTelemetryDays
   }
 }
 
-module topic 'modules/topic.bicep' = {
+module topic 'modules/topic.bicep' = if (empty(eventTopicName)) {
   params: {
-    name: '${name}-files-${token}'
-    location: location
-    dataAccountName: storage.outputs.dataAccountName
+    name: topicName
+    location: region
+    tags: tags
+    dataAccountName: dataAccountName
   }
+  dependsOn: [storage]
 }
 
 module roles 'modules/roles.bicep' = {
   params: {
-    appPrincipalId: identity.outputs.principalId
-    topicPrincipalId: topic.outputs.principalId
-    hostAccountName: storage.outputs.hostAccountName
-    dataAccountName: storage.outputs.dataAccountName
-    deadLetterContainer: storage.outputs.deadLetterContainer
-    insightsName: monitoring.outputs.insightsName
+    identityName: identityName
+    topicName: topicName
+    hostAccountName: hostAccountName
+    dataAccountName: dataAccountName
+    insightsName: insightsName
+    grantDeployerDataAccess: grantDeployerDataAccess
   }
+  dependsOn: [identity, topic, storage, monitoring]
 }
 
 module vault 'modules/vault.bicep' = if (useClientSecret) {
   params: {
-    name: '${plain}kv${token}'
-    location: location
+    name: vaultName
+    location: region
+    tags: tags
     secret: d365ClientSecret
-    appPrincipalId: identity.outputs.principalId
+    credentialEnds: d365CredentialEnds
+    identityName: identityName
   }
+  dependsOn: [identity]
 }
 
 module app 'modules/app.bicep' = {
   params: {
-    name: '${name}-${token}'
-    location: location
-    identityName: identity.outputs.name
-    hostAccountName: storage.outputs.hostAccountName
-    dataAccountName: storage.outputs.dataAccountName
-    packageContainer: storage.outputs.packageContainer
-    insightsName: monitoring.outputs.insightsName
+    name: appName
+    location: region
+    tags: tags
+    identityName: identityName
+    hostAccountName: hostAccountName
+    dataAccountName: dataAccountName
+    insightsName: insightsName
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
-    subnetId: privateNetwork ? network!.outputs.appSubnetId : ''
-    d365Url: d365Url
+    alwaysReadyInstances: alwaysReadyInstances
+    zoneRedundant: zoneRedundant
+    subnetId: newNetwork ? network!.outputs.appSubnetId : appSubnetId
+    d365Url: d365
     jobsFile: jobsFile
     exportSchedule: exportSchedule
     exportParallelism: exportParallelism
@@ -224,46 +307,37 @@ module app 'modules/app.bicep' = {
     d365SecretUri: useClientSecret ? vault!.outputs.secretUri : ''
     extraSettings: extraSettings
   }
-  // Before its first start, or the host fails with 403 and starts again only later.
-  dependsOn: [roles, endpoints]
+  // Roles before its first start, or the host fails with 403 and starts again only later.
+  dependsOn: [identity, storage, monitoring, roles, endpoints]
 }
 
 module code 'modules/code.bicep' = if (!empty(packageUri)) {
   params: {
-    appName: app.outputs.name
+    appName: appName
     packageUri: packageUri
   }
-}
-
-module subscription 'modules/subscription.bicep' = if (createEventSubscription) {
-  params: {
-    topicName: topic.outputs.name
-    appName: app.outputs.name
-    hostAccountName: storage.outputs.hostAccountName
-    dataAccountName: storage.outputs.dataAccountName
-    importsContainer: storage.outputs.importsContainer
-    deadLetterContainer: storage.outputs.deadLetterContainer
-  }
-  // Event Grid asks the app for a confirmation, so the code must run, and may dead-letter from then on.
-  dependsOn: [code, roles]
+  dependsOn: [app]
 }
 
 module alerts 'modules/alerts.bicep' = {
   params: {
     name: name
-    location: location
+    location: region
+    tags: tags
     workspaceId: monitoring.outputs.workspaceId
-    topicId: topic.outputs.id
+    topicId: resourceId('Microsoft.EventGrid/systemTopics', topicName)
     emails: alertEmails
     actionGroupId: actionGroupId
     silenceMinutes: exportSilenceMinutes
   }
+  dependsOn: [topic]
 }
 
 module workbook 'modules/workbook.bicep' = {
   params: {
     name: name
-    location: location
+    location: region
+    tags: tags
     workspaceId: monitoring.outputs.workspaceId
   }
 }
@@ -271,16 +345,16 @@ module workbook 'modules/workbook.bicep' = {
 var clientId = empty(d365ClientId) ? identity.outputs.clientId : d365ClientId
 
 @description('The function app.')
-output functionAppName string = app.outputs.name
+output functionAppName string = appName
 
 @description('The storage account in which people drop files and find packages.')
-output dataAccountName string = storage.outputs.dataAccountName
+output dataAccountName string = dataAccountName
+
+@description('Its system topic, which events.bicep subscribes the app to.')
+output topicName string = topicName
 
 @description('The client id that D365 is to know (Microsoft Entra applications, and each job\'s authorization policy).')
 output identityClientId string = clientId
-
-@description('Whether dropped files are taken up at once (by events) or by the reconcile timer alone.')
-output eventsSubscribed bool = createEventSubscription
 
 @description('For a D365 in another tenant: the federated credential that the app registration needs, in the subscription\'s tenant.')
 output federatedCredential object = empty(d365TenantId)
@@ -291,10 +365,13 @@ output federatedCredential object = empty(d365TenantId)
       audience: 'api://AzureADTokenExchange'
     }
 
-@description('What is left to do in D365, in its own words. docs/d365-setup.md says more.')
-output nextSteps array = [
-  'In ${d365Url}, open System administration > Setup > Microsoft Entra applications, choose New.'
-  'Client id: ${clientId}. Name: d365-blob-bridge. User ID: a user who may import and export your entities. Save.'
-  'For each job: Data management > the project > Create recurring data job; under Authorization policy add ${clientId} and tick Enabled.'
-  'Copy each job\'s ID from System administration > Data management IT > Manage scheduled data jobs into ${jobsFile} and deploy the code again.'
-]
+@description('What is left to do in D365, in its own words, one step a line. docs/d365-setup.md says more.')
+output nextSteps string = join(
+  [
+    'In ${d365}, open System administration > Setup > Microsoft Entra applications, choose New.'
+    'Client id: ${clientId}. Name: d365-blob-bridge. User ID: a user who may import and export your entities. Save.'
+    'For each job: Data management > the project > Create recurring data job; under Authorization policy add ${clientId} and tick Enabled.'
+    'Copy each job\'s ID from System administration > Data management IT > Manage scheduled data jobs into ${jobsFile} and deploy the code again.'
+  ],
+  '\n'
+)

@@ -6,6 +6,9 @@ param name string
 @description('Region.')
 param location string
 
+@description('Tags of every resource.')
+param tags object
+
 @description('The Log Analytics workspace.')
 param workspaceId string
 
@@ -31,6 +34,7 @@ var silent = replace(
 resource mail 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(emails)) {
   name: '${name}-alerts'
   location: 'global'
+  tags: tags
   properties: {
     enabled: true
     groupShortName: take(name, 12)
@@ -106,10 +110,11 @@ var rules = [
   }
 ]
 
-resource alerts 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
+resource alerts 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
   for rule in rules: {
     name: '${name}-${rule.name}'
     location: location
+    tags: tags
     kind: 'LogAlert'
     properties: {
       displayName: '${name}: ${rule.title}'
@@ -138,10 +143,11 @@ resource alerts 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
   }
 ]
 
-// Events that did not reach the app in a day; reconcile finds their files without them.
-resource deadLetters 'Microsoft.Insights/metricAlerts@2018-03-01' = {
+// Events that the app refused or did not take in a day; reconcile finds their files without them.
+resource deadLetters 'Microsoft.Insights/metricAlerts@2026-01-01' = {
   name: '${name}-dead-letters'
   location: 'global'
+  tags: tags
   properties: {
     description: 'Events of dropped files did not reach the app. Reconcile finds the files; the events lie in dead-letters.'
     severity: 2

@@ -1,10 +1,15 @@
 // The function app on its Flex Consumption plan.
 
+import { packageContainer } from 'names.bicep'
+
 @description('Name of the app and of its plan.')
 param name string
 
 @description('Region.')
 param location string
+
+@description('Tags of every resource.')
+param tags object
 
 @description('The managed identity that the app runs as.')
 param identityName string
@@ -15,9 +20,6 @@ param hostAccountName string
 @description('The data account.')
 param dataAccountName string
 
-@description('The host account\'s container for the code package.')
-param packageContainer string
-
 @description('The Application Insights component.')
 param insightsName string
 
@@ -26,6 +28,12 @@ param instanceMemoryMB int
 
 @description('The most instances at a time.')
 param maximumInstanceCount int
+
+@description('Instances that are kept ready for events of dropped files.')
+param alwaysReadyInstances int
+
+@description('Instances in more than one zone.')
+param zoneRedundant bool
 
 @description('Subnet of the app, or empty.')
 param subnetId string
@@ -62,11 +70,11 @@ resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' 
   name: identityName
 }
 
-resource host 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+resource host 'Microsoft.Storage/storageAccounts@2026-04-01' existing = {
   name: hostAccountName
 }
 
-resource data 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+resource data 'Microsoft.Storage/storageAccounts@2026-04-01' existing = {
   name: dataAccountName
 }
 
@@ -74,18 +82,22 @@ resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
   name: insightsName
 }
 
-resource plan 'Microsoft.Web/serverfarms@2024-11-01' = {
+resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   name: name
   location: location
+  tags: tags
   kind: 'functionapp'
   sku: { tier: 'FlexConsumption', name: 'FC1' }
-  properties: { reserved: true }
+  properties: {
+    reserved: true
+    zoneRedundant: zoneRedundant
+  }
 }
 
-resource app 'Microsoft.Web/sites@2024-11-01' = {
+resource app 'Microsoft.Web/sites@2025-03-01' = {
   name: name
   location: location
-  tags: { 'azd-service-name': 'app' } // azure.yaml: where azd deploys the code
+  tags: union(tags, { 'azd-service-name': 'app' }) // azure.yaml: where azd deploys the code
   kind: 'functionapp,linux'
   identity: {
     type: 'UserAssigned'
@@ -97,16 +109,21 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
     publicNetworkAccess: 'Enabled' // Event Grid delivers to a public address only
     keyVaultReferenceIdentity: identity.id
     virtualNetworkSubnetId: empty(subnetId) ? null : subnetId
+    // Flex Consumption refuses a deployment with ftpsState and others (tests/infra has the list). FTP is off by the
+    // policies below. No healthCheckPath either: the platform has no health check for this plan, and one would keep
+    // an instance awake; an app that does not run raises the alert job-silent.
     siteConfig: {
       minTlsVersion: '1.2'
       scmMinTlsVersion: '1.2'
-      ftpsState: 'Disabled'
+      http20Enabled: true
     }
     functionAppConfig: {
       runtime: { name: 'python', version: '3.13' }
       scaleAndConcurrency: {
         instanceMemoryMB: instanceMemoryMB
         maximumInstanceCount: maximumInstanceCount
+        // `blob`: all blob triggers together, which is import_file
+        alwaysReady: alwaysReadyInstances > 0 ? [{ name: 'blob', instanceCount: alwaysReadyInstances }] : []
       }
       deployment: {
         storage: {
@@ -123,13 +140,17 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
 }
 
 // Passwords for FTP and for the deployment site, both off: deployment goes by Entra.
-resource noPasswords 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-11-01' = [
-  for site in ['ftp', 'scm']: {
-    parent: app
-    name: site
-    properties: { allow: false }
-  }
-]
+resource noFtpPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = {
+  parent: app
+  name: 'ftp'
+  properties: { allow: false }
+}
+
+resource noScmPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = {
+  parent: app
+  name: 'scm'
+  properties: { allow: false }
+}
 
 var clientSecret = empty(d365SecretUri)
   ? {}
@@ -138,10 +159,23 @@ var clientSecret = empty(d365SecretUri)
       AZURE_CLIENT_SECRET: '@Microsoft.KeyVault(SecretUri=${d365SecretUri})'
     }
 
-resource settings 'Microsoft.Web/sites/config@2024-11-01' = {
+// A deployment writes all app settings at once, so those that were made elsewhere (the secret of a sign-in, say) are
+// read first. By then the app exists, in its first deployment too, which finds none. Left out are two that choose how
+// the app signs in to D365: they are set below, or not at all.
+var otherSettings = toObject(
+  filter(
+    items(list('${app.id}/config/appsettings', app.apiVersion).properties),
+    setting => !contains(['AZURE_TENANT_ID', 'AZURE_CLIENT_SECRET'], setting.key)
+  ),
+  setting => setting.key,
+  setting => setting.value
+)
+
+resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
   parent: app
   name: 'appsettings'
   properties: union(
+    otherSettings,
     {
       // The product's own: shared/settings.py
       D365_URL: d365Url
@@ -161,7 +195,9 @@ resource settings 'Microsoft.Web/sites/config@2024-11-01' = {
       D365_TENANT_ID: d365TenantId
       D365_CLIENT_ID: empty(d365TenantId) ? '' : d365ClientId
 
-      // The Functions host's own
+      // The Functions host's own. With the account's name beside its addresses: with the addresses alone, hosts were
+      // now and then unhealthy and refused webhooks (azure-functions-host issues 11782 and 11787).
+      AzureWebJobsStorage__accountName: host.name
       AzureWebJobsStorage__blobServiceUri: host.properties.primaryEndpoints.blob
       AzureWebJobsStorage__queueServiceUri: host.properties.primaryEndpoints.queue
       AzureWebJobsStorage__tableServiceUri: host.properties.primaryEndpoints.table
@@ -180,5 +216,3 @@ resource settings 'Microsoft.Web/sites/config@2024-11-01' = {
     extraSettings
   )
 }
-
-output name string = app.name

@@ -7,11 +7,11 @@ param appName string
 @secure()
 param packageUri string
 
-resource app 'Microsoft.Web/sites@2024-11-01' existing = {
+resource app 'Microsoft.Web/sites@2025-03-01' existing = {
   name: appName
 }
 
-resource deploy 'Microsoft.Web/sites/extensions@2024-11-01' = {
+resource deploy 'Microsoft.Web/sites/extensions@2025-03-01' = {
   parent: app
   name: 'onedeploy'
   #disable-next-line BCP187 // the published type leaves out the properties of onedeploy

@@ -3,6 +3,9 @@
 @description('Region.')
 param location string
 
+@description('Tags of every resource.')
+param tags object
+
 @description('The storage account.')
 param accountName string
 
@@ -12,20 +15,18 @@ param services array
 @description('The subnet for private endpoints.')
 param subnetId string
 
-resource account 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+@description('Resource id of the group with the private DNS zones; empty where a policy of yours adds the records.')
+param zonesGroupId string
+
+resource account 'Microsoft.Storage/storageAccounts@2026-04-01' existing = {
   name: accountName
 }
 
-resource zones 'Microsoft.Network/privateDnsZones@2024-06-01' existing = [
-  for service in services: {
-    name: 'privatelink.${service}.${environment().suffixes.storage}'
-  }
-]
-
-resource endpoints 'Microsoft.Network/privateEndpoints@2024-07-01' = [
+resource endpoints 'Microsoft.Network/privateEndpoints@2026-03-01' = [
   for service in services: {
     name: '${accountName}-${service}'
     location: location
+    tags: tags
     properties: {
       subnet: { id: subnetId }
       privateLinkServiceConnections: [
@@ -41,15 +42,17 @@ resource endpoints 'Microsoft.Network/privateEndpoints@2024-07-01' = [
   }
 ]
 
-resource names 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2024-07-01' = [
-  for (service, i) in services: {
+resource names 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2026-03-01' = [
+  for (service, i) in services: if (!empty(zonesGroupId)) {
     parent: endpoints[i]
     name: 'default'
     properties: {
       privateDnsZoneConfigs: [
         {
           name: service
-          properties: { privateDnsZoneId: zones[i].id }
+          properties: {
+            privateDnsZoneId: '${zonesGroupId}/providers/Microsoft.Network/privateDnsZones/privatelink.${service}.${environment().suffixes.storage}'
+          }
         }
       ]
     }

@@ -6,11 +6,14 @@ param name string
 @description('Region.')
 param location string
 
+@description('Tags of every resource.')
+param tags object
+
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {
   name: name
   location: location
+  tags: tags
 }
 
-output name string = identity.name
 output clientId string = identity.properties.clientId
 output principalId string = identity.properties.principalId

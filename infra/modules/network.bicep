@@ -6,15 +6,19 @@ param name string
 @description('Region.')
 param location string
 
+@description('Tags of every resource.')
+param tags object
+
 @description('Its addresses: a /24.')
 param prefix string
 
 @description('The storage services that get private endpoints.')
 param services array
 
-resource network 'Microsoft.Network/virtualNetworks@2024-07-01' = {
+resource network 'Microsoft.Network/virtualNetworks@2026-03-01' = {
   name: name
   location: location
+  tags: tags
   properties: {
     addressSpace: { addressPrefixes: [prefix] }
     subnets: [
@@ -42,6 +46,7 @@ resource zones 'Microsoft.Network/privateDnsZones@2024-06-01' = [
   for service in services: {
     name: 'privatelink.${service}.${environment().suffixes.storage}'
     location: 'global'
+    tags: tags
   }
 ]
 
@@ -50,6 +55,7 @@ resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01
     parent: zones[i]
     name: '${name}-${service}'
     location: 'global'
+    tags: tags
     properties: {
       registrationEnabled: false
       virtualNetwork: { id: network.id }

@@ -1,10 +1,13 @@
-// Who may do what. Each assignment says which calls need it; tests/infra compares them with the code.
+// Who may do what. Each assignment says which calls need it; tests/infra compares them with the code. Their names
+// follow from what is known before the deployment, so that a preview can show them.
 
-@description('Principal id of the app\'s managed identity.')
-param appPrincipalId string
+import { deadLetterContainer } from 'names.bicep'
 
-@description('Principal id of the system topic.')
-param topicPrincipalId string
+@description('The app\'s managed identity.')
+param identityName string
+
+@description('The system topic, which has a system-assigned identity.')
+param topicName string
 
 @description('The Functions host\'s account.')
 param hostAccountName string
@@ -12,11 +15,11 @@ param hostAccountName string
 @description('The data account.')
 param dataAccountName string
 
-@description('The data account\'s container for events that could not be delivered.')
-param deadLetterContainer string
-
 @description('The Application Insights component.')
 param insightsName string
+
+@description('Whether whoever deploys may read and write the files too.')
+param grantDeployerDataAccess bool
 
 // Microsoft Learn, "Azure built-in roles".
 var roleIds = {
@@ -27,20 +30,28 @@ var roleIds = {
   metricsPublisher: '3913510d-42f4-4e42-8a64-420c390055eb' // Monitoring Metrics Publisher
 }
 
-resource host 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' existing = {
+  name: identityName
+}
+
+resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = {
+  name: topicName
+}
+
+resource host 'Microsoft.Storage/storageAccounts@2026-04-01' existing = {
   name: hostAccountName
 }
 
-resource data 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+resource data 'Microsoft.Storage/storageAccounts@2026-04-01' existing = {
   name: dataAccountName
 }
 
-resource dataBlobs 'Microsoft.Storage/storageAccounts/blobServices@2025-01-01' existing = {
+resource dataBlobs 'Microsoft.Storage/storageAccounts/blobServices@2026-04-01' existing = {
   parent: data
   name: 'default'
 }
 
-resource deadLetters 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' existing = {
+resource deadLetters 'Microsoft.Storage/storageAccounts/blobServices/containers@2026-04-01' existing = {
   parent: dataBlobs
   name: deadLetterContainer
 }
@@ -53,10 +64,10 @@ resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
 
 // Timer locks, keys, the code package; the host requires Owner for AzureWebJobsStorage.
 resource hostBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(host.id, appPrincipalId, roleIds.blobOwner)
+  name: guid(host.id, identity.id, roleIds.blobOwner)
   scope: host
   properties: {
-    principalId: appPrincipalId
+    principalId: identity.properties.principalId
     principalType: 'ServicePrincipal'
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roleIds.blobOwner)
   }
@@ -64,10 +75,10 @@ resource hostBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 
 // The blob trigger turns each event into a message of its own queue (azure-webjobs-blobtrigger-…), which it makes.
 resource hostQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(host.id, appPrincipalId, roleIds.queueContributor)
+  name: guid(host.id, identity.id, roleIds.queueContributor)
   scope: host
   properties: {
-    principalId: appPrincipalId
+    principalId: identity.properties.principalId
     principalType: 'ServicePrincipal'
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roleIds.queueContributor)
   }
@@ -75,10 +86,10 @@ resource hostQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 
 // The host writes its diagnostic events (why it did not start) into a table, which the portal shows.
 resource hostTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(host.id, appPrincipalId, roleIds.tableContributor)
+  name: guid(host.id, identity.id, roleIds.tableContributor)
   scope: host
   properties: {
-    principalId: appPrincipalId
+    principalId: identity.properties.principalId
     principalType: 'ServicePrincipal'
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roleIds.tableContributor)
   }
@@ -89,10 +100,10 @@ resource hostTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 // List, read, stage and commit blocks, copy, set metadata, delete (shared/blobs.py, shared/transfer.py). Not
 // Owner: nothing here sets owners or permissions, and the Event Grid form of the trigger keeps no receipts here.
 resource dataFiles 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(data.id, appPrincipalId, roleIds.blobContributor)
+  name: guid(data.id, identity.id, roleIds.blobContributor)
   scope: data
   properties: {
-    principalId: appPrincipalId
+    principalId: identity.properties.principalId
     principalType: 'ServicePrincipal'
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roleIds.blobContributor)
   }
@@ -101,10 +112,10 @@ resource dataFiles 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 // Send, receive, delete (ours); prolong a message and make the poison queues (the host). The narrower Message
 // Processor and Message Sender together can neither prolong a message nor make a queue.
 resource dataMessages 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(data.id, appPrincipalId, roleIds.queueContributor)
+  name: guid(data.id, identity.id, roleIds.queueContributor)
   scope: data
   properties: {
-    principalId: appPrincipalId
+    principalId: identity.properties.principalId
     principalType: 'ServicePrincipal'
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roleIds.queueContributor)
   }
@@ -112,10 +123,10 @@ resource dataMessages 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 
 // Telemetry: the component takes none without Entra (APPLICATIONINSIGHTS_AUTHENTICATION_STRING).
 resource telemetry 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(insights.id, appPrincipalId, roleIds.metricsPublisher)
+  name: guid(insights.id, identity.id, roleIds.metricsPublisher)
   scope: insights
   properties: {
-    principalId: appPrincipalId
+    principalId: identity.properties.principalId
     principalType: 'ServicePrincipal'
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roleIds.metricsPublisher)
   }
@@ -123,11 +134,21 @@ resource telemetry 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 
 // Event Grid writes the events that it could not deliver: into that container and no other.
 resource topicDeadLetters 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(deadLetters.id, topicPrincipalId, roleIds.blobContributor)
+  name: guid(deadLetters.id, topic.id, roleIds.blobContributor)
   scope: deadLetters
   properties: {
-    principalId: topicPrincipalId
+    principalId: topic.identity.principalId
     principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roleIds.blobContributor)
+  }
+}
+
+// On request, so that the first file can be dropped at once. A user or a service principal: Azure finds out which.
+resource deployerFiles 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (grantDeployerDataAccess) {
+  name: guid(data.id, deployer().objectId, roleIds.blobContributor)
+  scope: data
+  properties: {
+    principalId: deployer().objectId
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roleIds.blobContributor)
   }
 }

@@ -1,6 +1,8 @@
 // Two accounts: the data account is what people see, the host account is the Functions host's own (locks, keys,
 // the code package). Apart, so that nobody who may drop a file can read the host's keys or change the code.
 
+import { importsContainer, deadLetterContainer, packageContainer } from 'names.bicep'
+
 @description('Name of the Functions host\'s account.')
 param hostAccountName string
 
@@ -10,8 +12,17 @@ param dataAccountName string
 @description('Region.')
 param location string
 
+@description('Tags of every resource.')
+param tags object
+
+@description('SKU of the host account.')
+param hostRedundancy string
+
 @description('SKU of the data account.')
 param redundancy string
+
+@description('Files dropped by SFTP, which wants a hierarchical namespace.')
+param sftp bool
 
 @description('Whether the data account has a hierarchical namespace.')
 param hierarchicalNamespace bool
@@ -25,6 +36,9 @@ param coolSucceededAfterDays int
 @description('Days after which succeeded files are deleted; 0 for never.')
 param deleteSucceededAfterDays int
 
+@description('Days after which exported packages are deleted; 0 for never.')
+param deleteExportsAfterDays int
+
 @description('Days for which the journal of the operating page is kept.')
 param keepJournalDays int
 
@@ -32,20 +46,25 @@ param keepJournalDays int
 param private bool
 
 // shared/blobs.py: CONTAINERS
-var containers = ['exports', 'imports', 'imports-processing', 'imports-succeeded', 'imports-failed', 'templates']
-var importsContainer = 'imports'
+var exportsContainer = 'exports'
+var containers = [
+  exportsContainer
+  importsContainer
+  'imports-processing'
+  'imports-succeeded'
+  'imports-failed'
+  'templates'
+]
 var succeededContainer = 'imports-succeeded'
 // shared/journal.py: JOURNAL
 var journalContainer = 'journal'
-// Events that could not be delivered; the app does not touch it.
-var deadLetterContainer = 'dead-letters'
 // shared/blobs.py: QUEUES. The host makes the poison queues when it first needs them.
 var queues = ['import-status', 'notifications']
-var packageContainer = 'code'
 
 var secure = {
   allowBlobPublicAccess: false
   allowSharedKeyAccess: false // Entra only: no key, no connection string, no account SAS
+  isLocalUserEnabled: false
   allowCrossTenantReplication: false
   defaultToOAuthAuthentication: true
   minimumTlsVersion: 'TLS1_2'
@@ -57,36 +76,40 @@ var secure = {
   }
 }
 
-resource host 'Microsoft.Storage/storageAccounts@2025-01-01' = {
+resource host 'Microsoft.Storage/storageAccounts@2026-04-01' = {
   name: hostAccountName
   location: location
+  tags: tags
   kind: 'StorageV2'
-  sku: { name: 'Standard_LRS' }
+  sku: { name: hostRedundancy }
   properties: secure
 }
 
-resource hostBlobs 'Microsoft.Storage/storageAccounts/blobServices@2025-01-01' = {
+resource hostBlobs 'Microsoft.Storage/storageAccounts/blobServices@2026-04-01' = {
   parent: host
   name: 'default'
 }
 
-resource package 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' = {
+resource package 'Microsoft.Storage/storageAccounts/blobServices/containers@2026-04-01' = {
   parent: hostBlobs
   name: packageContainer
 }
 
-resource data 'Microsoft.Storage/storageAccounts@2025-01-01' = {
+resource data 'Microsoft.Storage/storageAccounts@2026-04-01' = {
   name: dataAccountName
   location: location
+  tags: tags
   kind: 'StorageV2'
   sku: { name: redundancy }
   properties: union(secure, {
     accessTier: 'Hot'
     isHnsEnabled: hierarchicalNamespace
+    isSftpEnabled: sftp
+    isLocalUserEnabled: sftp // SFTP knows no other users
   })
 }
 
-resource dataBlobs 'Microsoft.Storage/storageAccounts/blobServices@2025-01-01' = {
+resource dataBlobs 'Microsoft.Storage/storageAccounts/blobServices@2026-04-01' = {
   parent: data
   name: 'default'
   properties: {
@@ -96,19 +119,19 @@ resource dataBlobs 'Microsoft.Storage/storageAccounts/blobServices@2025-01-01' =
   }
 }
 
-resource dataContainers 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' = [
+resource dataContainers 'Microsoft.Storage/storageAccounts/blobServices/containers@2026-04-01' = [
   for container in concat(containers, [journalContainer, deadLetterContainer]): {
     parent: dataBlobs
     name: container
   }
 ]
 
-resource dataQueueService 'Microsoft.Storage/storageAccounts/queueServices@2025-01-01' = {
+resource dataQueueService 'Microsoft.Storage/storageAccounts/queueServices@2026-04-01' = {
   parent: data
   name: 'default'
 }
 
-resource dataQueues 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-01-01' = [
+resource dataQueues 'Microsoft.Storage/storageAccounts/queueServices/queues@2026-04-01' = [
   for queue in queues: {
     parent: dataQueueService
     name: queue
@@ -140,6 +163,16 @@ var succeededFiles = {
   }
 }
 
+var exportedPackages = {
+  name: 'exports'
+  enabled: true
+  type: 'Lifecycle'
+  definition: {
+    filters: { blobTypes: ['blockBlob'], prefixMatch: ['${exportsContainer}/'] }
+    actions: { baseBlob: { delete: { daysAfterModificationGreaterThan: deleteExportsAfterDays } } }
+  }
+}
+
 // A blob an hour, to which lines are added; each hour may go on its own.
 var journal = {
   name: 'journal'
@@ -156,18 +189,13 @@ var journal = {
 var rules = concat(
   [journal],
   hierarchicalNamespace ? [] : [formerVersions],
-  coolSucceededAfterDays > 0 || deleteSucceededAfterDays > 0 ? [succeededFiles] : []
+  coolSucceededAfterDays > 0 || deleteSucceededAfterDays > 0 ? [succeededFiles] : [],
+  deleteExportsAfterDays > 0 ? [exportedPackages] : []
 )
 
-resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2025-01-01' = {
+resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2026-04-01' = {
   parent: data
   name: 'default'
   properties: { policy: { rules: rules } }
   dependsOn: [dataBlobs] // versioning must be on before a rule speaks of versions
 }
-
-output hostAccountName string = host.name
-output dataAccountName string = data.name
-output packageContainer string = package.name
-output importsContainer string = importsContainer
-output deadLetterContainer string = deadLetterContainer

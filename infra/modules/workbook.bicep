@@ -6,6 +6,9 @@ param name string
 @description('Region.')
 param location string
 
+@description('Tags of every resource.')
+param tags object
+
 @description('The Log Analytics workspace.')
 param workspaceId string
 
@@ -86,6 +89,7 @@ var items = map(charts, chart => {
 resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
   name: guid(resourceGroup().id, name, 'workbook')
   location: location
+  tags: tags
   kind: 'shared'
   properties: {
     displayName: '${name}: files and packages'
