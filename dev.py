@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 VENV_PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 REQUIREMENTS = (ROOT / "requirements.txt", ROOT / "requirements-dev.txt")
-CHECKED = ("function_app.py", "functions", "shared", "local", "tests", "dev.py")
+CHECKED = ("function_app.py", "functions", "shared", "local", "infra", "tests", "dev.py")
 
 # Asks a Python for its version and whether it can make an environment. Free-threaded builds are
 # another ABI, for which not all pinned packages have wheels.
