@@ -56,8 +56,8 @@ resource subscription 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-
       includedEventTypes: ['Microsoft.Storage.BlobCreated']
       advancedFilters: [
         {
-          // These tell of a file that is still empty or half written. An operation that is not listed raises an
-          // event: a file that is taken too early is put off by the app, one without an event waits for reconcile.
+          // These tell of a file that is still empty or half written. Every other operation raises an event, also one
+          // that is new: a file without an event would wait for reconcile.
           operatorType: 'StringNotIn'
           key: 'data.api'
           values: ['CreateFile', 'SftpCreate', 'AppendFile']
