@@ -30,6 +30,10 @@ class Simulator:
         self.blank: str | None = None
         """What stands in a dequeued message where there is nothing to say."""
         self.registered = True
+        self.applications: list[dict[str, str]] = []
+        """What people registered: `registered` says whether the bridge's own is among them."""
+        self.users = {"admin", "bridge"}
+        """Ids of D365's users, in small letters."""
         self.largest_body = 1 << 62
         self.message_id_form = '"{}"'
         self.statuses: tuple[str, ...] = ("Enqueued", "Processing", "Processed")

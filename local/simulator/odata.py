@@ -52,7 +52,7 @@ def _summary_page(d365: Simulator, said: Json) -> Value:
     return f"{d365.base_url}/?cmp=DAT&executionId={quote(str(said.get('executionId')))}"
 
 
-def _refused(status: int, text: str) -> Response:
+def refused(status: int, text: str) -> Response:
     """An error as the OData service gives it."""
     said = {"code": "", "message": "An error has occurred.", "innererror": {"message": text}}
     return JSONResponse({"error": said}, status_code=status)
@@ -73,9 +73,9 @@ def _action(name: str, do: Callable[[Simulator, Json], Value], operation: str = 
         try:
             value = do(d365, _arguments(await request.body()))
         except (ValueError, SyntaxError):
-            return _refused(400, "The request body is not valid JSON.")
+            return refused(400, "The request body is not valid JSON.")
         if value is None:
-            return _refused(404, "No message with this id was found.")
+            return refused(404, "No message with this id was found.")
         context = f"{d365.base_url}/data/$metadata#Edm.String"
         return JSONResponse({"@odata.context": context, "value": value})
 
@@ -84,7 +84,7 @@ def _action(name: str, do: Callable[[Simulator, Json], Value], operation: str = 
 
 async def no_action(request: Asked) -> Response:
     """What D365 has no such action for."""
-    return _refused(404, f"No action {request.path_params['name']}.")
+    return refused(404, f"No action {request.path_params['name']}.")
 
 
 async def error_keys(request: Asked) -> Response:

@@ -1,0 +1,78 @@
+"""`dev.py register URL CLIENT_ID USER`: let an application into D365, as its form *Microsoft Entra
+applications* does.
+
+It works as you (az login), who must be a System administrator there. D365's OData entity SysAADClients takes it
+(Microsoft Learn, "Open Data Protocol (OData)", has how D365 speaks OData).
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import requests
+from azure.core.exceptions import AzureError
+from azure.identity import AzureCliCredential
+
+NAME: Final = "d365-blob-bridge"
+TIMEOUT: Final = 60.0
+
+
+def register(url: str, token: str, client_id: str, user: str) -> str:
+    """What was done, as a sentence. Raises `ValueError` with what D365 says against it, and
+    `requests.RequestException` where it can't be asked."""
+    entity = f"{url}/data/SysAADClients"
+    with requests.Session() as session:
+        session.headers["Authorization"] = f"Bearer {token}"
+        condition = {"$filter": f"AADClientId eq '{client_id}'"}
+        response = session.get(entity, params=condition, timeout=TIMEOUT)
+        for application in _content(response)["value"]:
+            if application["UserId"].lower() == user.lower():
+                return f"{client_id} is registered already, as the user {user}."
+            raise ValueError(
+                f"{client_id} is registered already, as the user {application['UserId']}. Change it on the "
+                "form Microsoft Entra applications."
+            )
+        application = {"AADClientId": client_id, "Name": NAME, "UserId": user}
+        _content(session.post(entity, json=application, timeout=TIMEOUT))
+    return f"{client_id} is registered, as the user {user}. It is in force at once."
+
+
+def _content(response: requests.Response) -> dict[str, list[dict[str, str]]]:
+    """Raises `ValueError` with D365's own words."""
+    if response.status_code in (401, 403):
+        raise ValueError(
+            f"D365 does not let you do this ({response.status_code}): it wants a user of its own with the role "
+            "System administrator. Sign in as one: az login --tenant TENANT --allow-no-subscriptions"
+        )
+    try:
+        content = response.json()
+        if response.ok:
+            return dict(content)
+        error = content["error"]
+        text = error.get("innererror", error)["message"]
+    except (requests.JSONDecodeError, KeyError, TypeError):
+        text = "no OData; is it a D365 Finance & Operations environment?"
+    raise ValueError(f"D365 answered {response.status_code}: {text}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Register, and say what was done; exits with 1 and the reason where it was not."""
+    parser = argparse.ArgumentParser("dev.py register", description=__doc__)
+    parser.add_argument("url", help="the environment: https://….dynamics.com")
+    parser.add_argument("client_id", help="of the application: the deployment prints it")
+    parser.add_argument("user", help="the id of D365's user in whose name it works")
+    options = parser.parse_args(arguments)
+    url = options.url.rstrip("/")
+    try:
+        token = AzureCliCredential().get_token(f"{url}/.default").token
+        print(register(url, token, options.client_id, options.user))
+    except AzureError as error:
+        sys.exit(f"No token for {url}. Sign in with az login. {error}")
+    except (ValueError, requests.RequestException) as error:
+        sys.exit(f"Not registered. {error}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
