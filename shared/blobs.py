@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import PurePosixPath
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, override
 from urllib.parse import quote, unquote
 from uuid import uuid4
 
@@ -28,6 +28,7 @@ from azure.storage.queue import (
 )
 
 from shared import clock, transfer
+from shared.connections import SdkTransport, pause
 from shared.identity import credential
 from shared.settings import Storage
 
@@ -133,24 +134,34 @@ class File:
 
 def connect(storage: Storage) -> DataAccount:
     """The clients for the storage that the settings name."""
-    retry = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=4)
+    both: dict[str, Any] = {
+        "retry_policy": _Retry(initial_backoff=1, increment_base=2, retry_total=4),
+        "transport": SdkTransport(
+            connection_timeout=20, read_timeout=60, connection_data_block_size=transfer.PART
+        ),
+    }
     reads: dict[str, Any] = {
         "max_single_get_size": transfer.PART,
         "max_chunk_get_size": transfer.PART,
-        "connection_data_block_size": transfer.PART,
     }
     if text := storage.connection_string:
         return DataAccount(
-            BlobServiceClient.from_connection_string(text, retry_policy=retry, **reads),
-            QueueServiceClient.from_connection_string(text, retry_policy=retry),
+            BlobServiceClient.from_connection_string(text, **both, **reads),
+            QueueServiceClient.from_connection_string(text, **both),
         )
     token = credential(storage.client_id)
     return DataAccount(
-        BlobServiceClient(
-            str(storage.blob_service_uri), credential=token, retry_policy=retry, **reads
-        ),
-        QueueServiceClient(str(storage.queue_service_uri), credential=token, retry_policy=retry),
+        BlobServiceClient(str(storage.blob_service_uri), credential=token, **both, **reads),
+        QueueServiceClient(str(storage.queue_service_uri), credential=token, **both),
     )
+
+
+class _Retry(ExponentialRetry):
+    """Tries again while there is time (A6)."""
+
+    @override
+    def sleep(self, settings: dict[str, Any], transport: object) -> None:
+        pause(self.get_backoff_time(settings))
 
 
 # -- names ----------------------------------------------------------------------------------------

@@ -4,14 +4,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache, partial
-from typing import Concatenate
+from typing import Concatenate, Final
 
 from azure.core.exceptions import HttpResponseError
 
-from shared import blobs, settings
+from shared import blobs, deadline, settings
 from shared.d365 import D365
 from shared.identity import new_d365_credential
 from shared.telemetry import report
+
+IN_TIME: Final = 0.95
+"""So much of its time-out an invocation has: the host kills one that takes all of it, and then nothing says
+what became of it."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,10 @@ def run[**P](
     Raises `StorageDenied` where storage refuses the app. A file that another worker has taken meanwhile is
     no error.
     """
+    made = bridge()
     try:
-        flow(bridge(), *args, **kwargs)
+        with deadline.within(IN_TIME * made.settings.function_timeout.total_seconds()):
+            flow(made, *args, **kwargs)
     except blobs.Lost as error:
         report("message.ignored", file=str(error), reason="another worker goes on with it")
     except HttpResponseError as error:

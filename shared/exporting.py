@@ -2,8 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from mimetypes import guess_file_type
@@ -21,6 +19,7 @@ from shared.d365.errors import D365Error, Rejected, Unavailable, Uncertain
 from shared.jobs import ExportJob
 from shared.packages import InvalidPackage, PackageCheck, entries
 from shared.telemetry import about, report
+from shared.threads import Pool
 from shared.tracing import new_parent, span
 
 JOBS_AT_ONCE: Final = 4
@@ -55,7 +54,7 @@ def export_packages(bridge: Bridge) -> Totals:
     """Serve every enabled job until its queue is empty or the run's time is up (E6). A job that fails does not
     keep the others from running (E3)."""
     jobs = [job for job in bridge.settings.jobs.exports if job.enabled]
-    with ThreadPoolExecutor(bridge.settings.export_parallelism, "export") as pool:
+    with Pool(bridge.settings.export_parallelism, "export") as pool:
         queues = _Run(bridge, pool).serve(jobs)
     # What a package failed of (D365 asks all to wait, say) may keep its queue from being asked on too.
     failed = sum(len(queue.failed) or bool(queue.error) for queue in queues)
@@ -90,7 +89,7 @@ class _Run:
     the turns of all others: a long queue uses what the short ones leave, and keeps none of them waiting.
     """
 
-    def __init__(self, bridge: Bridge, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, bridge: Bridge, pool: Pool) -> None:
         self._bridge, self._pool = bridge, pool
         self._started, limit = clock.monotonic(), bridge.settings.function_timeout.total_seconds()
         self._times = Times(self._started + 0.6 * limit, self._started + 0.9 * limit)
@@ -112,8 +111,7 @@ class _Run:
         self._submit(queue)
 
     def _submit(self, queue: _Queue) -> None:
-        # With its context: the worker knows by it which invocation a log line belongs to.
-        self._pool.submit(copy_context().run, self._turn, queue)
+        self._pool.submit(self._turn, queue)
 
     def _turn(self, queue: _Queue) -> None:
         try:

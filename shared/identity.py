@@ -7,6 +7,8 @@ secret or certificate in `AZURE_…` variables goes before it; on a developer's 
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from shared.connections import SdkTransport
+
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
     from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
@@ -21,7 +23,10 @@ def new_credential(
     is that one, whatever else the environment holds (a client secret for D365, say)."""
     from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
 
-    return ManagedIdentityCredential(client_id=client_id) if client_id else DefaultAzureCredential()
+    options: dict[str, Any] = {"transport": SdkTransport()}
+    if client_id:
+        return ManagedIdentityCredential(client_id=client_id, **options)
+    return DefaultAzureCredential(**options)
 
 
 def new_d365_credential(
@@ -34,12 +39,13 @@ def new_d365_credential(
         return new_credential()
     from azure.identity import ClientAssertionCredential, ManagedIdentityCredential
 
-    own = ManagedIdentityCredential(client_id=registration.identity or None)
+    transport = SdkTransport()
+    own = ManagedIdentityCredential(client_id=registration.identity or None, transport=transport)
     return ClientAssertionCredential(
         registration.tenant_id,
         registration.client_id,
         lambda: own.get_token("api://AzureADTokenExchange/.default").token,
-        **options,
+        **{"transport": transport, **options},
     )
 
 

@@ -10,7 +10,6 @@ import atexit
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -24,6 +23,7 @@ from azure.storage.blob import BlobType
 from shared import clock, telemetry
 from shared.blobs import DataAccount
 from shared.jobs import Jobs
+from shared.threads import Pool
 
 JOURNAL: Final = "journal"
 """The container. The app makes it where it is missing."""
@@ -189,7 +189,7 @@ def recent(account: DataAccount, hours: int = 24) -> Recent:
             }
     except ResourceNotFoundError:
         pass  # nothing was noted yet
-    with ThreadPoolExecutor(8) as pool:
+    with Pool(8) as pool:
         tails = pool.map(partial(_tail, account), *zip(*sorted(sizes.items()), strict=True))
         entries = [entry for text in tails for entry in _entries(text) if entry.at >= since]
     return Recent(since, entries, all(size <= TAIL for size in sizes.values()))

@@ -7,7 +7,6 @@ is the state, in name order, and what happened lately comes from the journal.
 import json
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -26,6 +25,7 @@ from shared.journal import Entry, Recent
 from shared.ncrontab import next_run
 from shared.outcomes import TODO
 from shared.settings import EXPORT_SCHEDULE, schedule
+from shared.threads import Pool
 
 STATES: Final[Mapping[str, str]] = {
     "failed": blobs.FAILED,
@@ -186,7 +186,7 @@ def files(bridge: Bridge, wanted: Filter) -> Listing:
         size = STEP if sifts or looked_at else ROWS
         found, token = blobs.page(bridge.account, container, prefix, size, token)
         chosen = [each for each in found if _fits(each, wanted, part, begins)]
-        with ThreadPoolExecutor(8) as pool:
+        with Pool(8) as pool:
             rows += pool.map(partial(_row_with_error, bridge), chosen)
         looked_at += len(found)
         if not token or len(rows) >= enough or looked_at >= LOOKED_AT:
@@ -305,7 +305,7 @@ def summary_url(bridge: Bridge, job: ImportJob, found: Detail) -> str:
 
 def overview(bridge: Bridge) -> Overview:
     """Every job with its queue, rate and last run, from the containers (see `_counts`) and the journal."""
-    with ThreadPoolExecutor(4) as pool:
+    with Pool(4) as pool:
         lately = pool.submit(journal.recent, bridge.account, HOURS)
         counts = list(
             pool.map(partial(_counts, bridge), (blobs.IMPORTS, blobs.PROCESSING, blobs.FAILED))
@@ -385,7 +385,7 @@ def _counts(bridge: Bridge, container: str) -> tuple[Counter[tuple[str, str]], s
             return blobs.page(bridge.account, container, prefix, size)
 
         found = []
-        with ThreadPoolExecutor(8) as pool:
+        with Pool(8) as pool:
             for prefix, (part, rest) in zip(prefixes, pool.map(count, prefixes), strict=True):
                 found += part
                 if rest and prefix.endswith("/"):

@@ -10,7 +10,7 @@ import os
 from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, BytesIO, RawIOBase
@@ -22,6 +22,8 @@ from uuid import uuid4
 from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError, ServiceResponseError
 from azure.storage.blob import BlobBlock, BlobClient, BlobProperties, ContentSettings
+
+from shared.threads import Pool
 
 BLOCK: Final = 8 * 1024 * 1024
 """Bytes. 50,000 blocks, the most that a blob may have, are then 195 GiB."""
@@ -157,8 +159,8 @@ def _stage(
     """
     total = 0
     with _LARGE, ExitStack() as stack:
-        staging = stack.enter_context(ThreadPoolExecutor(PARALLEL, thread_name_prefix="stage"))
-        lanes = [(see, stack.enter_context(ThreadPoolExecutor(1))) for see in watchers]
+        staging = stack.enter_context(Pool(PARALLEL, thread_name_prefix="stage"))
+        lanes = [(see, stack.enter_context(Pool(1))) for see in watchers]
         pending: deque[list[Future[Any]]] = deque()
         try:
             while block:
@@ -241,8 +243,8 @@ def load(
         return
     offsets = iter(range(0, size, PART))
     with (
-        ThreadPoolExecutor(PARTS_AHEAD, thread_name_prefix="fetch") as pool,
-        ThreadPoolExecutor(1, thread_name_prefix="watch") as lane,
+        Pool(PARTS_AHEAD, thread_name_prefix="fetch") as pool,
+        Pool(1, thread_name_prefix="watch") as lane,
     ):
         pending = deque(pool.submit(fetch, offset) for offset in islice(offsets, PARTS_AHEAD + 1))
         try:

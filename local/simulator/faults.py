@@ -1,12 +1,13 @@
 """What goes wrong with a request, whatever it asks for; `downloads` has what goes wrong with a package."""
 
 import asyncio
-from collections.abc import Iterable
+import time
+from collections.abc import AsyncIterator, Iterable
 from typing import NoReturn
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import Scope
+from starlette.types import Message, Scope
 
 from local.serving import reset
 from local.simulator.exchange import Asked
@@ -38,7 +39,7 @@ async def instead(request: Asked) -> Response | None:
         case Fault(do="delay"):
             await asyncio.sleep(fault.seconds)
         case Fault(do="hang"):
-            await asyncio.sleep(fault.seconds)
+            await _sleep(request.scope, fault.seconds)
             cut(request.scope)
         case Fault(do="reset"):
             cut(request.scope)
@@ -61,6 +62,37 @@ def finished(request: Asked, answer: Response) -> Response:
         case Fault(do="answer-after"):
             return _answer(fault)
     return answer
+
+
+async def begun(fault: Fault | None, scope: Scope) -> None:
+    """What comes before an answer."""
+    if fault and fault.do == "interim":
+        scope["transport"].write(f"HTTP/1.1 {fault.status} Wait\r\n\r\n".encode())
+
+
+async def slowly(fault: Fault | None, scope: Scope, message: Message) -> AsyncIterator[Message]:
+    """A message with a part of an answer's body, as its fault has it on its way. Raises `ClientDisconnect`."""
+    body = message.get("body", b"")
+    if not fault or fault.do != "drip" or not body:
+        yield message
+        return
+    size = max(1, fault.bytes)
+    starts = range(0, len(body), size)
+    for start in starts:
+        if start:
+            await _sleep(scope, fault.seconds)
+        last = start + size >= len(body)
+        more = message.get("more_body", False) or not last
+        yield {**message, "body": body[start : start + size], "more_body": more}
+
+
+async def _sleep(scope: Scope, seconds: float) -> None:
+    """Wait, but not for a client that is gone. Raises `ClientDisconnect`."""
+    end = time.monotonic() + seconds
+    while (rest := end - time.monotonic()) > 0:
+        if scope["transport"].is_closing():
+            raise ClientDisconnect
+        await asyncio.sleep(min(rest, 0.1))
 
 
 def cut(scope: Scope) -> NoReturn:

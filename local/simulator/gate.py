@@ -34,7 +34,11 @@ class Gate:
                 while unread:  # no answer overtakes the body that it answers, not even a refusal
                     await read()
                 record.status = message["status"]
-            await send(message)
+                await faults.begun(fault, scope)
+                await send(message)
+            else:
+                async for part in faults.slowly(fault, scope, message):
+                    await send(part)
 
         d365, (operation, activity_id) = self._d365, self._operation(scope)
         record = Recorded(
@@ -48,7 +52,8 @@ class Gate:
         d365.requests.append(record)
         if seconds := d365.latency.get(operation, d365.latency.get("*", 0.0)):
             await asyncio.sleep(seconds)
-        fault = faults.chosen(d365.faults, operation, activity_id, scope["path"])
+        asked = f"{scope['path']}?{record.query}"
+        fault = faults.chosen(d365.faults, operation, activity_id, asked)
         scope["state"] = Exchange(d365=d365, activity_id=activity_id, record=record, fault=fault)
         request: Asked = Request(scope, read)
         with contextlib.suppress(ClientDisconnect):

@@ -82,9 +82,11 @@ class Fault:
     `do` is one of: `answer` (status, headers, body) instead of serving; `answer-after`: serve, then this
     answer; `reset`: before the body is read; `reset-during`: after `bytes` of the body, either way;
     `reset-after`: serve, but the answer is lost; `delay` (seconds), then serve; `hang`: no answer for
-    `seconds`; and of a download `truncate` (after `bytes`, the length was announced), `truncate-silently` (no
-    length was), `corrupt` (the byte at `bytes` is flipped), `chunked`, `gzip`, `longer` (announces one byte
-    more than comes and ends).
+    `seconds`; `interim`: serve, but before the answer comes an interim one with `status` (102, 103); `drip`:
+    serve, but of the answer's body `bytes` at a time with `seconds` between them (many `seconds` are a stall).
+    Of a download: `truncate` (after `bytes`, the length was announced), `truncate-silently` (no length was),
+    `corrupt` (the byte at `bytes` is flipped), `chunked`, `gzip`, `longer` (announces one byte more than comes
+    and ends).
     """
 
     operation: str

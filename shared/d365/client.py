@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import quote, urljoin, urlsplit
 from uuid import uuid4
 
-from shared import clock
+from shared import clock, deadline
 from shared.d365.errors import Rejected, Unavailable, Uncertain
 from shared.d365.responses import (
     MessageId,
@@ -31,7 +31,7 @@ from shared.d365.responses import (
     retry_after_seconds,
     text_value,
 )
-from shared.d365.transport import Body, Credential, Transport
+from shared.d365.transport import QUESTION_TIMEOUT, Body, Credential, Transport
 
 KEYS_WAITS: Final = (1, 2, 4, 8, 8, 8)
 """Seconds to wait while D365 makes a file of error keys."""
@@ -117,21 +117,26 @@ class D365:
     def _fetch(self, location: str) -> Iterator[Download]:
         url, ours = self._download_url(location)
         if ours:
-            self._transport.keep_pause("download")
+            self._transport.wait_for_throttle("download")
         with self._transport.open("download", "GET", url, authorize=ours) as response:
             if response.status != 200:
                 answer = Response(response.status, drain("download", response))
                 if not ours:
                     raise refusal_elsewhere(url, answer, response.headers)
                 error = refusal("download", answer, response.headers)
-                self._transport.pause_after(error)
+                self._transport.note_throttle(error)
                 raise error
             yield Download(reader(response), announced_length(response))
 
     def acknowledge(self, activity_id: str, message: DequeuedMessage) -> None:
         """Tell D365 that the package is stored: it is never offered again. Raises `D365Error`."""
         path = f"/api/connector/ack/{_guid(activity_id)}"
-        self._transport.call("acknowledge", "POST", path, message.body)
+        try:
+            self._transport.call("acknowledge", "POST", path, message.body)
+        except Rejected as error:
+            # D365 knows the message no longer: the attempt whose answer was lost has struck it off.
+            if not (error.answer_lost and error.status in (404, 410)):
+                raise
 
     def _download_url(self, location: str) -> tuple[str, bool]:
         """Where to fetch from, and whether the token may go there (A1).
@@ -198,7 +203,10 @@ class D365:
         body = json.dumps({"messageId": str(uuid4())}).encode()
         url = f"{self._url}{_ODATA}GetMessageStatus"
         try:
-            with self._transport.open("enqueue", "POST", url, body) as response:
+            with (
+                deadline.within(QUESTION_TIMEOUT),
+                self._transport.open("enqueue", "POST", url, body) as response,
+            ):
                 answer = Response(response.status, drain("enqueue", response))
         except Uncertain as error:
             raise Unavailable(
@@ -208,6 +216,7 @@ class D365:
             text = f"not sent, D365 is in trouble: it answers {answer.status} to a question: "
             trouble = Unavailable("enqueue", text + error_text(answer.body), answer.status)
             trouble.retry_after = retry_after_seconds(response.headers.get("Retry-After"))
+            self._transport.note_throttle(trouble)
             raise trouble
         self._in_doubt = False
 

@@ -18,6 +18,8 @@ class D365Error(Exception):
 
     retry_after: float | None = None
     """What the answer asked us to wait, in seconds."""
+    answer_lost: bool = False
+    """An earlier attempt at the same request got no answer: this one may tell what that one has done."""
 
     def __init__(self, operation: str, message: str, status: int | None = None) -> None:
         self.operation = operation

@@ -1,10 +1,9 @@
-"""The way to D365: session, connection pools, token, throttling, attempts."""
+"""The way to D365: connections, token, throttling, attempts."""
 
 import random
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from threading import Lock
@@ -14,10 +13,8 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 from azure.core.exceptions import AzureError
-from requests.adapters import HTTPAdapter
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from shared import clock, telemetry
+from shared import clock, connections, deadline, telemetry
 from shared.d365.errors import D365Error, Denied, Unavailable, Uncertain
 from shared.d365.responses import Response, drain, refusal
 
@@ -33,17 +30,29 @@ HEADERS: Final = {
 }
 """Sent with every request to D365; `Authorization`, `Host` and the lengths are added to each."""
 
-TIMEOUT: Final = (15.0, 300.0)
-"""Seconds to connect, and between two reads of a transfer. D365 may take minutes over a large body."""
+CONNECT_TIMEOUT: Final = 15.0
+READ_TIMEOUT: Final = 300.0
+"""Seconds between two reads of a download."""
 
-QUESTION_TIMEOUT: Final = (15.0, 120.0)
-"""The same of what carries no file: with its further attempts it must leave a run its time."""
+QUESTION_TIMEOUT: Final = 120.0
+"""Seconds for one attempt at a request that carries no file, with all of its answer."""
+
+FILE_TIMEOUT: Final = 3600.0
+"""Seconds until D365 answers to a file that it has got: so long waits Microsoft's Recurring Integrations
+Scheduler too. An answer that is not waited for leaves a file of which nobody knows."""
+
+TOKEN_TIMEOUT: Final = 60.0
+"""Seconds for a token, with all tries of `azure-identity`."""
 
 ATTEMPTS: Final = 4
 LONGEST_WAIT: Final = 30.0
 """Seconds. A longer wait is not spent inside a run: the error says when to come back."""
 
-_IDLE_LIMIT: Final = 30.0
+JITTER: Final = 0.25
+"""So much longer than D365 asks may a wait be, in parts of it: those who wait come back one after the other."""
+
+VAIN_RENEWAL: Final = 60.0
+"""Seconds in which no further token is got after a new one was refused as well."""
 
 
 class Credential(Protocol):
@@ -69,8 +78,11 @@ class Transport:
         self.url = url
         self._new_credential = new_credential
         self._credential = new_credential()
-        self._lock = Lock()
-        self._session = _session()
+        self._token_lock = Lock()
+        self._vain_until = 0.0
+        self._session = connections.session()
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._throttle_lock = Lock()
         self._resume_at = 0.0
 
     def call(
@@ -85,39 +97,49 @@ class Transport:
 
         `headers` join `HEADERS`; None leaves one of these out.
         """
-        attempt = 1
+        attempt, answer_lost = 1, False
+        limit = nullcontext if isinstance(body, Body) else _question
         while True:
-            self.keep_pause(operation)
+            self.wait_for_throttle(operation)
             try:
-                with self.open(operation, method, self.url + path, body, headers) as response:
+                with (
+                    limit(),
+                    self.open(operation, method, self.url + path, body, headers) as response,
+                ):
                     answer = Response(response.status, drain(operation, response))
                 if not 200 <= answer.status < 300:
                     raise refusal(operation, answer, response.headers)
                 return answer
-            except (Unavailable, Uncertain) as error:
-                self.pause_after(error)
+            except D365Error as error:
+                self.note_throttle(error)
+                error.answer_lost = answer_lost
                 # I2: of a file, only what was surely refused is sent again here.
-                if isinstance(body, Body) and isinstance(error, Uncertain):
+                final = isinstance(body, Body) and isinstance(error, Uncertain)
+                if final or not isinstance(error, Unavailable | Uncertain):
                     raise
                 _wait(operation, error, attempt)
+                answer_lost |= isinstance(error, Uncertain)
                 attempt += 1
 
-    def keep_pause(self, operation: str) -> None:
+    def wait_for_throttle(self, operation: str) -> None:
         """Wait as long as D365 asks. It counts an application's requests together: when it asks one to wait,
         all wait (A2). Raises `Unavailable` where that is longer than a run has."""
-        pause = self._resume_at - clock.monotonic()
-        if pause > LONGEST_WAIT:
+        seconds = self._resume_at - clock.monotonic()
+        if seconds > min(LONGEST_WAIT, deadline.left()):
             early = Unavailable(
-                operation, f"not sent, D365 asks for {pause:.0f} s without requests"
+                operation, f"not sent, D365 asks for {seconds:.0f} s without requests"
             )
-            early.retry_after = pause
+            early.retry_after = seconds
             raise early
-        if pause > 0:
-            clock.sleep(pause)
+        if seconds > 0:
+            clock.sleep(_jittered(seconds))
 
-    def pause_after(self, error: D365Error) -> None:
-        if error.status == 429:
-            self._resume_at = clock.monotonic() + (error.retry_after or 1.0)
+    def note_throttle(self, error: D365Error) -> None:
+        """Keep what D365 asks all to wait, if this error says so: of several waits, the longest."""
+        if error.status == 429 or (error.status == 503 and error.retry_after):
+            resume_at = clock.monotonic() + (error.retry_after or 1.0)
+            with self._throttle_lock:
+                self._resume_at = max(self._resume_at, resume_at)
 
     @contextmanager
     def open(
@@ -131,13 +153,14 @@ class Transport:
         authorize: bool = True,
     ) -> Iterator[urllib3.BaseHTTPResponse]:
         """One request; a token that D365 refuses is renewed once (A2). Raises `D365Error`."""
-        response = self._send(operation, method, url, body, headers, authorize=authorize)
-        if response.status == 401 and authorize:
-            response.close()
-            with self._lock:
-                self._credential = self._new_credential()
-            response = self._send(operation, method, url, body, headers, authorize=True)
+        token = self._token(operation) if authorize else ""
+        response = self._send(operation, method, url, body, headers, token)
         try:
+            if response.status == 401 and token and (new := self._token(operation, refused=token)):
+                response.close()
+                response = self._send(operation, method, url, body, headers, new)
+                vain = response.status == 401
+                self._vain_until = clock.monotonic() + VAIN_RENEWAL if vain else 0.0
             yield response
         finally:
             # What is read to its end goes back to the pool; of the rest, only closing is safe.
@@ -150,11 +173,18 @@ class Transport:
         url: str,
         body: bytes | Body | None,
         headers: Mapping[str, str | None] | None,
-        *,
-        authorize: bool,
+        token: str,
     ) -> urllib3.BaseHTTPResponse:
-        token = self._token(operation) if authorize else None
+        if not deadline.left():
+            raise Unavailable(operation, "not sent, the invocation's time is up")
         started = _Started(body) if isinstance(body, Body) else None
+        read_timeout = (
+            FILE_TIMEOUT
+            if started
+            else READ_TIMEOUT
+            if operation == "download"
+            else QUESTION_TIMEOUT
+        )
         try:
             response = self._session.request(
                 method,
@@ -162,7 +192,7 @@ class Transport:
                 data=started or body,  # type: ignore[arg-type]  # any sized iterable of bytes is taken
                 headers={**HEADERS, **(headers or {})},
                 auth=_Bearer(token),
-                timeout=TIMEOUT if started or operation == "download" else QUESTION_TIMEOUT,
+                timeout=(CONNECT_TIMEOUT, read_timeout),
                 allow_redirects=False,
                 stream=True,
             )
@@ -189,14 +219,44 @@ class Transport:
             raise Unavailable(operation, why, raw.status)
         return raw
 
-    def _token(self, operation: str) -> str:
+    def _token(self, operation: str, refused: str = "") -> str:
+        """The token, one for all threads; another than the `refused` one, or "" where there is no other.
+
+        Raises `Denied`, or `Unavailable` where no time is left.
+        """
         try:
-            with self._lock:  # threads that need the first token at once ask for one
-                return str(self._credential.get_token(f"{self.url}/.default").token)
-        except AzureError as error:
+            with deadline.within(TOKEN_TIMEOUT), self._one_at_a_time():
+                token = self._cached_token()
+                if token != refused:
+                    return token
+                if clock.monotonic() > self._vain_until:
+                    self._credential = self._new_credential()
+                    token = self._cached_token()
+                    if token != refused:
+                        return token
+                    # The identity endpoint keeps its tokens: it has no other for hours, perhaps.
+                    self._vain_until = clock.monotonic() + VAIN_RENEWAL
+                return ""
+        except (AzureError, deadline.Expired) as error:
+            if not deadline.left():
+                why = "not sent, the invocation's time is up, and no token has come"
+                raise Unavailable(operation, why) from error
             telemetry.report("d365.denied", level=40, operation=operation, error=str(error))
             why = f"no token for {self.url} could be had: {error}. Check the app's managed identity"
             raise Denied(operation, why) from error
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        """Threads that need the first token at once ask for one. Raises `Expired`."""
+        if not self._token_lock.acquire(timeout=deadline.bounded(TOKEN_TIMEOUT)):
+            raise deadline.Expired
+        try:
+            yield
+        finally:
+            self._token_lock.release()
+
+    def _cached_token(self) -> str:
+        return str(self._credential.get_token(f"{self.url}/.default").token)
 
 
 class _Started:
@@ -222,58 +282,23 @@ class _Started:
                 yield chunk
                 taken += len(chunk)  # whoever asks for the next chunk has written this one
                 self.handed_over = taken >= self._body.length
+            if taken < self._body.length:
+                raise OSError(f"it has {taken} bytes of the {self._body.length} announced")
         except (AzureError, OSError):
             self.broke_off = not self.handed_over
             raise
 
 
 class _Bearer(requests.auth.AuthBase):
-    """The token, or none. As an `auth` it keeps requests from putting a .netrc password in its place."""
+    """The token, or none (""). As an `auth` it keeps requests from putting a .netrc password in its place."""
 
-    def __init__(self, token: str | None) -> None:
+    def __init__(self, token: str) -> None:
         self._token = token
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if self._token:
             request.headers["Authorization"] = f"Bearer {self._token}"
         return request
-
-
-class _FreshPool(HTTPConnectionPool):
-    """A pool that reuses no connection idle for long: Azure's load balancers drop these without a word,
-    and a file sent into one would be a file of which nobody knows whether it arrived."""
-
-    def _validate_conn(self, conn: Any) -> None:
-        super()._validate_conn(conn)
-        if conn.is_closed:
-            conn.connect()
-        # urllib3 would keep to the time for connecting until the whole body is sent.
-        conn.timeout = TIMEOUT[1]
-
-    def _put_conn(self, conn: Any) -> None:
-        if conn is not None:
-            conn.idle_since = time.monotonic()
-        super()._put_conn(conn)
-
-    def _get_conn(self, timeout: float | None = None) -> Any:
-        conn: Any = super()._get_conn(timeout)
-        if time.monotonic() - getattr(conn, "idle_since", time.monotonic()) > _IDLE_LIMIT:
-            conn.close()
-        return conn
-
-
-class _FreshTlsPool(_FreshPool, HTTPSConnectionPool):
-    """The same over TLS."""
-
-
-def _session() -> requests.Session:
-    session = requests.Session()
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    adapter = HTTPAdapter(pool_connections=4, pool_maxsize=64)
-    adapter.poolmanager.pool_classes_by_scheme = {"http": _FreshPool, "https": _FreshTlsPool}
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, adapter)
-    return session
 
 
 def _never_connected(error: Exception) -> bool:
@@ -304,10 +329,10 @@ def _unreached(url: str, error: Exception) -> str:
 
 
 def _wait(operation: str, error: Unavailable | Uncertain, attempt: int) -> None:
-    """Wait before the next attempt, or raise the error: too many, or D365 asks for more than a run has."""
+    """Wait before the next attempt, or raise the error: too many, or a longer wait than a run has time for."""
     asked = error.retry_after
-    seconds = asked if asked is not None else min(2.0**attempt, 8.0) * random.uniform(0.5, 1.0)
-    if attempt >= ATTEMPTS or seconds > LONGEST_WAIT:
+    seconds = _jittered(asked if asked is not None else min(2.0**attempt, 8.0) * 0.5)
+    if attempt >= ATTEMPTS or (asked or 0) > LONGEST_WAIT or seconds >= deadline.left():
         raise error
     telemetry.report(
         "d365.retry",
@@ -318,3 +343,13 @@ def _wait(operation: str, error: Unavailable | Uncertain, attempt: int) -> None:
         waitSeconds=round(seconds, 1),
     )
     clock.sleep(seconds)
+
+
+def _jittered(seconds: float) -> float:
+    """Somewhat more: those who wait come back one after the other."""
+    return seconds * random.uniform(1.0, 1.0 + JITTER)
+
+
+def _question() -> AbstractContextManager[None]:
+    """The time of one attempt at a request that carries no file."""
+    return deadline.within(QUESTION_TIMEOUT)

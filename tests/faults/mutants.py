@@ -5,6 +5,7 @@ A copy of the project is broken, and the tests named are run in it. `dev.py faul
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -215,6 +216,69 @@ MUTANTS: Final = (
         "    if not correlation_id:\n",
         "test_names.py -k is_no_name",
     ),
+    Mutant(
+        "A6 a read has its time-out, whatever is left",
+        "shared/connections.py",
+        "        self._socket.settimeout(deadline.bounded(self._timeout))\n",
+        "        self._socket.settimeout(self._timeout)\n",
+        "test_deadline.py -k dripping_dequeue",
+    ),
+    Mutant(
+        "A6 a write has its time-out, whatever is left",
+        "shared/connections.py",
+        "settimeout(deadline.bounded(WRITE_TIMEOUT))",
+        "settimeout(WRITE_TIMEOUT)",
+        "test_deadline.py -k does_not_read",
+    ),
+    Mutant(
+        "A6 a connect has its time-out, whatever is left",
+        "shared/connections.py",
+        "            self.timeout = deadline.bounded(self.timeout or deadline.left())\n",
+        "",
+        "test_deadline.py -k not_made",
+    ),
+    Mutant(
+        "A6 storage is tried again, whatever is left",
+        "shared/connections.py",
+        "    if seconds >= deadline.left():\n",
+        "    if False:\n",
+        "test_deadline.py -k busy",
+    ),
+    Mutant(
+        "A6 D365 is tried again, whatever is left",
+        "shared/d365/transport.py",
+        " or seconds >= deadline.left():\n",
+        ":\n",
+        "test_deadline.py -k no_wait",
+    ),
+    Mutant(
+        "A6 what D365 asks all to wait is waited, whatever is left",
+        "shared/d365/transport.py",
+        "        if seconds > min(LONGEST_WAIT, deadline.left()):\n",
+        "        if seconds > LONGEST_WAIT:\n",
+        "test_deadline.py -k no_wait",
+    ),
+    Mutant(
+        "A6 a token is waited for without end",
+        "shared/d365/transport.py",
+        "with deadline.within(TOKEN_TIMEOUT), self._one_at_a_time():",
+        "with self._one_at_a_time():",
+        "test_deadline.py -k hanging_identity",
+    ),
+    Mutant(
+        "A6 an invocation has no deadline",
+        "shared/bridge.py",
+        "        with deadline.within(IN_TIME * made.settings.function_timeout.total_seconds()):\n",
+        "        if True:\n",
+        "test_deadline.py -k somewhat_less",
+    ),
+    Mutant(
+        "A6 threads don't know of the deadline",
+        "shared/threads.py",
+        "copy_context().run, fn, ",
+        "fn, ",
+        "test_deadline.py -k pools_threads",
+    ),
 )
 
 
@@ -239,6 +303,10 @@ def caught(mutant: Mutant) -> str:
     files, _, chosen = mutant.test.partition(" -k ")
     paths = [f"tests/shared/{name}" for name in files.split()]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-rf", *paths]
+    if hasattr(
+        signal, "SIGALRM"
+    ):  # a test that waits for ever then fails, where it would end the process
+        command += ["-o", "timeout_method=signal"]
     with broken(mutant) as copy:
         run = subprocess.run(
             [*command, *(["-k", chosen] if chosen else [])],

@@ -259,7 +259,7 @@ def one(case: Case, simulator: Simulator) -> Tried:
             raise ServiceRequestError("storage")
         yield half
 
-    with _place(case.place, simulator) as url:
+    with place(case.place, simulator) as url:
         client = D365(url, new_credential)
         found = "accepted"
         try:
@@ -285,7 +285,10 @@ def one(case: Case, simulator: Simulator) -> Tried:
 @contextmanager
 def quick() -> Iterator[None]:
     """No waiting between attempts, and little for an answer."""
-    with mock.patch.object(clock, "sleep"), mock.patch.object(transport, "TIMEOUT", (0.5, 1.0)):
+    with (
+        mock.patch.object(clock, "sleep"),
+        mock.patch.multiple(transport, CONNECT_TIMEOUT=0.5, READ_TIMEOUT=1.0, FILE_TIMEOUT=1.0),
+    ):
         yield
 
 
@@ -296,7 +299,7 @@ def _identity(simulator: Simulator) -> Iterator[None]:
 
 
 @contextmanager
-def _place(kind: str, simulator: Simulator) -> Iterator[str]:
+def place(kind: str, simulator: Simulator) -> Iterator[str]:
     """Where D365 is thought to be."""
     if not kind:
         yield simulator.base_url

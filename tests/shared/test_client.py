@@ -178,8 +178,8 @@ def test_d365_says_how_long_to_wait(bridge: Bridge, d365: Simulator, slept: list
     for text in ("7", soon):
         d365.add_fault("dequeue", "answer", status=429, headers={"Retry-After": text})
     assert bridge.d365.dequeue(EXPORT_ID) is None
-    assert slept[0] == 7
-    assert 10 < slept[-1] <= 20
+    assert 7 <= slept[0] <= 7 * 1.25
+    assert 10 < slept[-1] <= 20 * 1.25
 
 
 def test_when_one_is_asked_to_wait_all_wait(
@@ -191,7 +191,7 @@ def test_when_one_is_asked_to_wait_all_wait(
         send(bridge)
     slept.clear()
     bridge.d365.dequeue(EXPORT_ID)
-    assert [10 < wait <= 20 for wait in slept] == [True]
+    assert [10 < wait <= 25 for wait in slept] == [True]
 
 
 def test_a_wait_asked_for_at_a_download_is_kept_by_all(
@@ -205,7 +205,7 @@ def test_a_wait_asked_for_at_a_download_is_kept_by_all(
     with pytest.raises(Unavailable), bridge.d365.download(message):
         pass
     with bridge.d365.download(message):
-        assert [10 < wait <= 20 for wait in slept] == [True]
+        assert [10 < wait <= 25 for wait in slept] == [True]
 
 
 def test_a_long_wait_is_not_spent_inside_a_run(
@@ -274,7 +274,7 @@ def test_a_slow_reader_has_as_long_as_an_answer(
     bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also on a new connection, for which the shorter time to connect is over once it stands."""
-    monkeypatch.setattr(transport, "TIMEOUT", (0.3, 60.0))
+    monkeypatch.setattr(transport, "CONNECT_TIMEOUT", 0.3)
     d365.add_fault("enqueue", "delay", seconds=1.5)
     block, blocks = bytes(1 << 20), 48  # more than all buffers between
     bridge.d365.enqueue(

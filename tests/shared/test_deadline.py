@@ -1,0 +1,251 @@
+"""One deadline goes through everything that an invocation waits for (A6).
+
+Each test lets something hang for longer than the tests may take, and has it end by the deadline alone.
+"""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from azure.core.exceptions import AzureError
+from azure.storage.blob import BlobServiceClient
+
+from local.serving import serve
+from local.simulator import Simulator
+from shared import blobs, clock, deadline
+from shared import bridge as bridges
+from shared.bridge import Bridge
+from shared.d365 import D365, MessageId
+from shared.d365.errors import D365Error, Denied, Unavailable, Uncertain
+from shared.identity import new_credential
+from shared.settings import Storage
+from shared.threads import Pool
+from tests.conftest import EXPORT_ID, IMPORT_ID
+from tests.faults import sending
+
+pytestmark = pytest.mark.timeout(60)
+
+LONG = 3600.0
+SOON = 1.0
+
+
+@pytest.fixture
+def in_time() -> Iterator[None]:
+    """A deadline that comes soon."""
+    with deadline.within(SOON):
+        yield
+
+
+def test_nothing_is_left_after_the_deadline_and_no_end_is_without_one() -> None:
+    """What would wait then raises instead."""
+    assert deadline.left() == float("inf")
+    assert deadline.bounded(5) == 5
+    with deadline.within(-1):
+        assert deadline.left() == 0
+        with pytest.raises(deadline.Expired):
+            deadline.bounded(5)
+    with deadline.within(3):
+        assert 0 < deadline.bounded(5) <= 3
+
+
+def test_an_inner_deadline_can_only_be_sooner() -> None:
+    """A flow narrows what the invocation has."""
+    with deadline.within(3), deadline.within(LONG):
+        assert deadline.left() <= 3
+    with deadline.within(LONG):
+        with deadline.within(3):
+            assert deadline.left() <= 3
+        assert deadline.left() > 3
+
+
+def test_a_pools_threads_have_the_deadline_of_who_gave_them_the_work() -> None:
+    """And another's work in the same pool has its own."""
+    with Pool(1) as pool:
+        with deadline.within(3):
+            inside = pool.submit(deadline.left)
+        outside = pool.submit(deadline.left)
+    assert inside.result() <= 3
+    assert outside.result() == float("inf")
+
+
+def test_an_invocation_has_somewhat_less_than_its_time_out(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the host kills can't say what became of it."""
+    left: list[float] = []
+    monkeypatch.setattr(bridges, "bridge", lambda: bridge)
+    bridges.run(lambda _: left.append(deadline.left()))
+    limit = bridge.settings.function_timeout
+    assert limit / 2 < timedelta(seconds=left[0]) < limit
+
+
+@pytest.mark.usefixtures("in_time")
+@pytest.mark.parametrize("bytes_", [1, 50])
+def test_a_dripping_dequeue_answer_ends(bridge: Bridge, d365: Simulator, bytes_: int) -> None:
+    """Whether it comes byte by byte, or a part of it and then nothing more."""
+    d365.add_package(EXPORT_ID, b"PK")
+    seconds = 0.3 if bytes_ == 1 else LONG
+    d365.add_fault("dequeue", "drip", bytes=bytes_, seconds=seconds, times=-1)
+    with pytest.raises(Uncertain):
+        bridge.d365.dequeue(EXPORT_ID)
+    assert d365.count("dequeue") == 1
+
+
+@pytest.mark.usefixtures("in_time")
+@pytest.mark.parametrize("bytes_", [1, 50_000])
+def test_a_dripping_download_ends(bridge: Bridge, d365: Simulator, bytes_: int) -> None:
+    """However much of it is asked for at once."""
+    d365.add_package(EXPORT_ID, b"PK" * 50_000)
+    message = bridge.d365.dequeue(EXPORT_ID)
+    assert message
+    seconds = 0.1 if bytes_ == 1 else LONG
+    d365.add_fault("download", "drip", bytes=bytes_, seconds=seconds)
+    with pytest.raises(Unavailable, match="broke off"), bridge.d365.download(message) as download:
+        download.read(1 << 20)
+
+
+@pytest.mark.usefixtures("in_time")
+@pytest.mark.parametrize("operation", ["dequeue", "acknowledge", "message_status", "token"])
+def test_an_answer_that_never_comes_ends(bridge: Bridge, d365: Simulator, operation: str) -> None:
+    """D365's, and that of the identity endpoint."""
+    d365.add_package(EXPORT_ID, b"PK")
+    d365.add_fault(operation, "hang", seconds=LONG, times=-1)
+
+    def ask() -> None:
+        message = bridge.d365.dequeue(EXPORT_ID)
+        assert message
+        bridge.d365.acknowledge(EXPORT_ID, message)
+        bridge.d365.message_status(MessageId("1"))
+
+    with pytest.raises(D365Error) as failed:
+        ask()
+    assert not isinstance(failed.value, Denied)
+    assert d365.count(operation) == 1
+
+
+def test_a_hanging_identity_endpoint_is_told_as_what_it_is(
+    bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the invocation has time left: there is no token to be had."""
+    monkeypatch.setattr("shared.d365.transport.TOKEN_TIMEOUT", SOON)
+    d365.add_fault("token", "hang", seconds=LONG, times=-1)
+    with pytest.raises(Denied, match="no token"):
+        bridge.d365.dequeue(EXPORT_ID)
+
+
+@pytest.mark.usefixtures("in_time")
+def test_a_file_that_d365_does_not_read_is_given_up(bridge: Bridge, d365: Simulator) -> None:
+    """D365 has not got all of it."""
+    d365.add_fault("enqueue", "hang", seconds=LONG)
+    block, count = bytes(1 << 20), 48  # more than all buffers between
+    with pytest.raises(Unavailable):
+        bridge.d365.enqueue(
+            IMPORT_ID,
+            lambda: iter([block] * count),
+            count << 20,
+            entity=None,
+            company=None,
+            external_id="x",
+        )
+
+
+@pytest.mark.usefixtures("in_time")
+def test_a_connection_that_is_not_made_ends(
+    d365: Simulator, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was sent."""
+    monkeypatch.setattr("shared.d365.transport.CONNECT_TIMEOUT", LONG)
+    with sending.place("full", d365) as url:
+        client = D365(url, new_credential)
+        with pytest.raises(Unavailable):
+            client.dequeue(EXPORT_ID)
+
+
+@pytest.mark.usefixtures("in_time")
+def test_no_wait_goes_beyond_the_deadline(
+    bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what D365 asks one to wait, nor what it asks the others; the error says when to come back."""
+    slept: list[float] = []
+    monkeypatch.setattr(clock, "sleep", slept.append)
+    d365.add_fault("dequeue", "answer", status=429, headers={"Retry-After": "20"})
+    for _ in range(2):
+        with pytest.raises(Unavailable) as failed:
+            bridge.d365.dequeue(EXPORT_ID)
+        assert 10 < (failed.value.retry_after or 0) <= 20
+    assert (slept, d365.count("dequeue")) == ([], 1)
+
+
+def test_nothing_is_asked_after_the_deadline(bridge: Bridge, d365: Simulator) -> None:
+    """Of D365, nor of storage."""
+    with deadline.within(0), pytest.raises(Unavailable, match="time is up"):
+        bridge.d365.dequeue(EXPORT_ID)
+    with deadline.within(0), pytest.raises(AzureError, match="time is up"):
+        blobs.find(bridge.account, blobs.EXPORTS, "x")
+    assert d365.requests == []
+
+
+class Storehouse:
+    """Storage that answers as a test wants it: `drip` bytes without end, or a status."""
+
+    def __init__(self) -> None:
+        self.status, self.requests = 200, 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        import asyncio
+
+        self.requests += 1
+        headers = [(b"content-length", b"100000"), (b"etag", b'"1"')]
+        headers += [(b"content-range", b"bytes 0-99999/100000"), (b"x-ms-blob-type", b"BlockBlob")]
+        if self.status != 206:
+            headers = []
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        for _ in range(1000 * (self.status == 206)):
+            if scope["transport"].is_closing():
+                return
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            await asyncio.sleep(0.3)
+        await send({"type": "http.response.body", "body": b""})
+
+
+def connect(url: str) -> BlobServiceClient:
+    """The product's client of such a storage."""
+    key = "a2V5"
+    text = f"AccountName=x;AccountKey={key};BlobEndpoint={url}/x;QueueEndpoint={url}/x"
+    return blobs.connect(Storage(text, None, None, None)).blobs
+
+
+@contextmanager
+def silent() -> Iterator[str]:
+    """Where connections are taken and nothing is ever answered."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.usefixtures("in_time")
+def test_storage_that_does_not_answer_ends() -> None:
+    """With all the tries of the SDK."""
+    with silent() as url, pytest.raises(AzureError):
+        connect(url).get_blob_client("exports", "x").get_blob_properties()
+
+
+@pytest.mark.usefixtures("in_time")
+def test_storage_that_is_busy_is_not_asked_beyond_the_deadline() -> None:
+    """A wait that outlasts it is not begun."""
+    storage = Storehouse()
+    storage.status = 503
+    with serve(storage) as server, pytest.raises(AzureError):
+        connect(server.url).get_blob_client("exports", "x").get_blob_properties()
+    assert storage.requests == 1
+
+
+@pytest.mark.usefixtures("in_time")
+def test_storage_that_drips_ends() -> None:
+    """A blob that comes byte by byte."""
+    storage = Storehouse()
+    storage.status = 206
+    with serve(storage) as server, pytest.raises(Exception, match=r"timed out|time is up"):
+        connect(server.url).get_blob_client("exports", "x").download_blob().readall()
