@@ -6,6 +6,7 @@ message is said to be so, with what the journal knows of it.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +19,7 @@ from shared import blobs, clock, journal, templates
 from shared.bridge import Bridge
 from shared.d365 import MessageId
 from shared.d365.errors import D365Error, Denied, Rejected
-from shared.identity import new_d365_credential
+from shared.identity import holder, new_d365_credential
 from shared.jobs import ExportJob, ImportJob
 from shared.journal import Entry, Recent
 from shared.settings import EXPORT_SCHEDULE, schedule
@@ -46,8 +47,9 @@ class Line:
 def check(bridge: Bridge, event_seconds: float = EVENT_SECONDS) -> Iterator[Line]:
     """Try everything, one line at a time. Raises nothing that storage or D365 can cause."""
     yield _jobs(bridge)
-    yield _token(bridge)
-    answers = _d365(bridge)
+    who, token = _token(bridge)
+    yield token
+    answers = _d365(bridge, who)
     yield answers
     recent = _recent(bridge)
     for job in bridge.settings.jobs.imports:
@@ -80,28 +82,61 @@ def _jobs(bridge: Bridge) -> Line:
     )
 
 
-def _token(bridge: Bridge) -> Line:
+def _token(bridge: Bridge) -> tuple[str, Line]:
+    """Who D365 sees, too, or an empty text."""
     url = bridge.settings.d365_url
     try:
-        new_d365_credential(bridge.settings.registration).get_token(f"{url}/.default")
+        token = new_d365_credential(bridge.settings.registration).get_token(f"{url}/.default")
     except AzureError as error:
         why = redact(" ".join(str(error).split())[:500])
-        todo = (
-            "In Azure: is the managed identity assigned to the app, and AZURE_CLIENT_ID its client id? "
-            "With a client secret: has it run out?"
-        )
-        return Line("token", "wrong", f"No token for {url} could be had: {why} {todo}")
-    return Line("token", "ok", f"The identity gets one for {url}.")
+        text = f"No token for {url} could be had: {why} {_entra_says(why)}"
+        return "", Line("token", "wrong", text)
+    who = holder(token.token)
+    return who, Line("token", "ok", f"There is one for {url}" + (f", for {who}." if who else "."))
 
 
-def _d365(bridge: Bridge) -> Line:
+def _entra_says(error: str) -> str:
+    """What to do about an error of Entra's (Microsoft Learn, "Microsoft Entra authentication and authorization
+    error codes")."""
+    code = re.search("AADSTS[0-9]+", error)
+    match code and code[0]:
+        case "AADSTS70021" | "AADSTS700211" | "AADSTS700213":
+            return (
+                "The app registration D365_CLIENT_ID does not trust the app's identity: give it the federated "
+                "credential that the deployment printed (docs/deploy.md). A new one takes minutes to count."
+            )
+        case "AADSTS700236":
+            return (
+                "The app registration D365_CLIENT_ID is of another tenant than the app's identity: make it in "
+                "the identity's own, multi-tenant (docs/deploy.md)."
+            )
+        case "AADSTS700016" | "AADSTS7000229":
+            return (
+                "The tenant D365_TENANT_ID does not know the app registration D365_CLIENT_ID: an administrator "
+                "of that tenant runs az ad sp create --id CLIENT_ID."
+            )
+        case "AADSTS500011":
+            return (
+                "The tenant knows no such D365: is D365_URL right? Where D365 is in another tenant, the app "
+                "wants an app registration (docs/deploy.md)."
+            )
+    return (
+        "In Azure: is the managed identity assigned to the app, and AZURE_CLIENT_ID its client id?"
+    )
+
+
+def _d365(bridge: Bridge, who: str) -> Line:
     """Asks for the status of a message that there is not: the answer says who we are to D365."""
     what = "D365"
     try:
         bridge.d365.message_status(MessageId(str(uuid4())))
     except Denied as error:
-        who = {401: "It does not accept the token", 403: "It does not know the application"}
-        return Line(what, "wrong", f"{who.get(error.status or 0, 'Denied')}: {error}")
+        if error.status not in (401, 403):
+            return Line(what, "wrong", f"Denied: {error}")
+        todo = _let_in(who, own_identity=bridge.settings.registration is None)
+        return Line(
+            what, "wrong", f"It does not let {who or 'the application'} in: {error}. {todo}"
+        )
     except Rejected as error:
         if error.status is None:  # it is no JSON
             return Line(what, "wrong", f"{error}. Is D365_URL right? D365 answers in JSON.")
@@ -111,6 +146,21 @@ def _d365(bridge: Bridge) -> Line:
         text = f"It answers, but with trouble: {error}. Try again in some minutes."
         return Line(what, "can't tell", text)
     return Line(what, "ok", "It answers, and knows the application.")
+
+
+def _let_in(who: str, *, own_identity: bool) -> str:
+    if "@" in who:
+        return f"Is {who} a user there, and enabled?"
+    text = (
+        f"Is {who or 'its client id'} under Microsoft Entra applications, with a user who is enabled? If not: "
+        "python3 dev.py register (docs/d365-setup.md)."
+    )
+    if own_identity:
+        text += (
+            " If so, this D365 takes no managed identity: use an app registration that trusts it "
+            "(docs/deploy.md, step 5)."
+        )
+    return text
 
 
 def _recent(bridge: Bridge) -> Recent:

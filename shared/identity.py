@@ -1,9 +1,12 @@
-"""The one credential of the process: `azure-identity`'s own environment decides what stands behind it.
+"""Who the process is: `azure-identity`'s own environment decides what stands behind its credential.
 
-In Azure it is the function app's managed identity (`AZURE_CLIENT_ID` names a user-assigned one); a client
-secret or certificate in `AZURE_…` variables goes before it; on a developer's machine the Azure CLI's sign-in.
+In Azure it is the function app's managed identity (`AZURE_CLIENT_ID` names a user-assigned one); on a
+developer's machine the Azure CLI's sign-in, or a client secret or certificate in `AZURE_…` variables. To D365
+it may be an app registration that trusts the managed identity.
 """
 
+import base64
+import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +35,9 @@ def new_credential(
 def new_d365_credential(
     registration: "Registration | None" = None, **options: Any
 ) -> "TokenCredential":
-    """A credential for D365 with an empty token cache: the environment's own, or, in another tenant, a
-    multi-tenant app registration that trusts the managed identity (Microsoft Learn, "Configure an application
-    to trust a managed identity": both in one tenant). `options` are those of `azure-identity`."""
+    """A credential for D365 with an empty token cache: the environment's own, or an app registration that
+    trusts the managed identity (Microsoft Learn, "Configure an application to trust a managed identity": both
+    in one tenant, also where D365 is in another). `options` are those of `azure-identity`."""
     if registration is None:
         return new_credential()
     from azure.identity import ClientAssertionCredential, ManagedIdentityCredential
@@ -55,3 +58,14 @@ def credential(
 ) -> "DefaultAzureCredential | ManagedIdentityCredential":
     """The process's shared credential, whose tokens are cached."""
     return new_credential(client_id)
+
+
+def holder(token: str) -> str:
+    """Who D365 sees, by the claims of a token (Microsoft Learn, "Access token claims reference"): a person, or
+    an application's client id; empty where the token can't be read."""
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return str(claims.get("upn") or claims.get("appid") or "")
+    except (ValueError, IndexError, AttributeError):
+        return ""

@@ -44,8 +44,8 @@ class Storage:
 
 @dataclass(frozen=True)
 class Registration:
-    """An app registration that trusts the managed identity, for a D365 in another tenant. It is multi-tenant,
-    and of the identity's own tenant: one of D365's would be refused (AADSTS700236)."""
+    """An app registration that trusts the managed identity, and is of the identity's own tenant: another is
+    refused (AADSTS700236). For a D365 in another tenant it is multi-tenant."""
 
     tenant_id: str
     """D365's, which issues the token."""

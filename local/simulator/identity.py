@@ -52,7 +52,7 @@ async def token(request: Asked) -> Response:
         return refused(401, "The identity header is wrong.")
     d365, resource = request.state["d365"], request.query_params.get("resource", "")
     expires = time.time() + d365.token_seconds
-    issued = _unsigned_jwt(resource, expires)
+    issued = _unsigned_jwt(resource, request.query_params.get("client_id", ""), expires)
     d365.tokens[issued] = (resource.rstrip("/"), expires)
     return JSONResponse(
         {
@@ -64,10 +64,11 @@ async def token(request: Asked) -> Response:
     )
 
 
-def _unsigned_jwt(audience: str, expires: float) -> str:
+def _unsigned_jwt(audience: str, client_id: str, expires: float) -> str:
     """A token of Entra's form. Azurite reads its claims, and checks no signature."""
     claims = {
         "aud": audience.rstrip("/"),
+        "appid": client_id,
         "iss": f"https://sts.windows.net/{UUID(int=1)}/",
         "iat": int(time.time()) - 60,
         "nbf": int(time.time()) - 60,

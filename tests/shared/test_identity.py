@@ -1,22 +1,29 @@
-"""Who we are to D365 where it is in another tenant: an app registration that trusts the managed identity."""
+"""Who we are to D365: the managed identity, or a registration that trusts it; and what the check says of it."""
 
 import base64
 import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
 import trustme
+from azure.core.credentials import TokenCredential
 
 from local.serving import serve
 from local.simulator import Simulator, identity_settings
-from shared import settings
-from shared.identity import new_d365_credential
+from shared import checking, settings
+from shared.bridge import Bridge
+from shared.identity import holder, new_d365_credential
 from shared.settings import InvalidSettings, Registration
 
 TENANT, CLIENT = "44444444-4444-4444-8444-444444444444", "11111111-1111-4111-8111-111111111111"
+IDENTITY = "33333333-3333-4333-8333-333333333333"
+REGISTRATION = Registration(TENANT, CLIENT, IDENTITY)
 
 
 class Entra:
@@ -25,9 +32,10 @@ class Entra:
     def __init__(self) -> None:
         self.asked: dict[str, list[str]] = {}
         self.url = ""
+        self.error = ""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        body = (await receive()).get("body", b"")
+        body, status = (await receive()).get("body", b""), 200
         base = f"{self.url}/{TENANT}"
         if scope["path"].endswith("/.well-known/openid-configuration"):
             found: dict[str, Any] = {
@@ -35,40 +43,109 @@ class Entra:
                 "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
                 "token_endpoint": f"{base}/oauth2/v2.0/token",
             }
+        elif self.error:
+            found, status = {"error": "invalid_client", "error_description": self.error}, 401
         else:
             self.asked = parse_qs(body.decode())
             found = {"access_token": "for D365", "token_type": "Bearer", "expires_in": 3600}
         content = json.dumps(found).encode()
         kind = [(b"content-type", b"application/json")]
-        await send({"type": "http.response.start", "status": 200, "headers": kind})
+        await send({"type": "http.response.start", "status": status, "headers": kind})
         await send({"type": "http.response.body", "body": content})
 
 
-def test_the_managed_identity_vouches_for_the_registration(
-    d365: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No secret: the assertion is the managed identity's own token for the exchange."""
+@pytest.fixture
+def identity(d365: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app's managed identity, as in Azure."""
+    for name, value in identity_settings(d365).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AZURE_CLIENT_ID", IDENTITY)
+
+
+@pytest.fixture
+def entra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Entra]:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     own = authority.issue_cert("127.0.0.1", "localhost")
     own.private_key_and_cert_chain_pem.write_to_path(tmp_path / "own.pem")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
-    for name, value in identity_settings(d365).items():
-        monkeypatch.setenv(name, value)
     entra = Entra()
     with serve(entra, cert=str(tmp_path / "own.pem")) as server:
         entra.url = server.url
-        credential = new_d365_credential(
-            Registration(TENANT, CLIENT, CLIENT),
-            authority=server.url,
-            disable_instance_discovery=True,
-        )
-        assert credential.get_token("https://x.dynamics.com/.default").token == "for D365"
+        yield entra
+
+
+def at(entra: Entra) -> Callable[[Registration | None], TokenCredential]:
+    """Credentials of this authority, where it asks no other about it."""
+    return partial(new_d365_credential, authority=entra.url, disable_instance_discovery=True)
+
+
+def test_the_managed_identity_vouches_for_the_registration(entra: Entra, identity: None) -> None:
+    """No secret: the assertion is the managed identity's own token for the exchange."""
+    credential = at(entra)(REGISTRATION)
+    assert credential.get_token("https://x.dynamics.com/.default").token == "for D365"
     assert entra.asked["client_id"] == [CLIENT]
     assert entra.asked["scope"] == ["https://x.dynamics.com/.default"]
     (assertion,) = entra.asked["client_assertion"]
     claims = json.loads(base64.urlsafe_b64decode(assertion.split(".")[1] + "=="))
-    assert claims["aud"] == "api://AzureADTokenExchange"
+    assert (claims["aud"], claims["appid"]) == ("api://AzureADTokenExchange", IDENTITY)
+
+
+def said_of(what: str, bridge: Bridge) -> str:
+    """By the check, which finds it wrong."""
+    (line,) = (line for line in checking.check(bridge, 0) if line.what == what)
+    assert line.verdict == "wrong"
+    return line.text
+
+
+@pytest.mark.parametrize(
+    ("error", "todo"),
+    [
+        ("AADSTS700213: No matching federated identity record found", "federated credential"),
+        ("AADSTS700236: Entra ID tokens issued by issuer", "multi-tenant"),
+        ("AADSTS7000229: The client application is missing service principal", "az ad sp create"),
+        ("AADSTS500011: The resource principal was not found", "is D365_URL right?"),
+        ("AADSTS90000: something else", "is the managed identity assigned"),
+    ],
+)
+def test_the_check_says_what_a_registration_lacks(
+    error: str,
+    todo: str,
+    entra: Entra,
+    identity: None,
+    bridge: Bridge,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With Entra's own words."""
+    monkeypatch.setattr(checking, "new_d365_credential", at(entra))
+    entra.error = error
+    asking = Bridge(
+        replace(bridge.settings, registration=REGISTRATION), bridge.d365, bridge.account
+    )
+    text = said_of("token", asking)
+    assert error in text
+    assert todo in text
+
+
+def test_the_check_says_whom_d365_does_not_let_in(
+    identity: None, bridge: Bridge, d365: Simulator
+) -> None:
+    """And that it may take no managed identity at all, where it is one."""
+    d365.registered = False
+    text = said_of("D365", bridge)
+    assert f"let {IDENTITY} in" in text
+    assert "takes no managed identity" in text
+
+
+def test_the_holder_of_a_token_is_a_person_or_an_application() -> None:
+    """A token is not ours to read: one of another form says nothing."""
+
+    def token(**claims: str) -> str:
+        return f"x.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.x"
+
+    assert holder(token(appid=CLIENT)) == CLIENT
+    assert holder(token(appid=CLIENT, upn="anna@contoso.com")) == "anna@contoso.com"
+    assert [holder(text) for text in ("", "opaque", "a.b.c", "a.WzFd.c")] == [""] * 4
 
 
 @pytest.mark.parametrize("given", ["D365_TENANT_ID", "D365_CLIENT_ID"])
