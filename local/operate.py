@@ -160,7 +160,8 @@ def _took(seconds: float | None) -> str:
 
 def _line(row: Row) -> str:
     text = f"{row.state:<10} {clock.text(row.changed)} {_took(row.seconds):>8}  {row.name}"
-    reason = f"\n           {row.reason}: {row.error}" if row.error and row.reason else ""
+    reason = f"{row.reason}: " if row.reason and row.reason != row.error else ""
+    reason = f"\n           {reason}{row.error}" if row.error else ""
     return text + (f"\n           message {row.message_id}" if row.message_id else "") + reason
 
 

@@ -5,6 +5,7 @@ Whatever can't be had is left out with the reason, since the failure itself must
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
 from azure.core.exceptions import AzureError
@@ -14,29 +15,33 @@ from shared.blobs import File
 from shared.bridge import Bridge
 from shared.d365 import Download, MessageId
 from shared.d365.errors import D365Error, Unavailable
+from shared.d365.statuses import JobStatus
 from shared.jobs import ImportJob
 
 MOST_ENTITIES: Final = 20
 """Of one failed file, whose error keys are fetched: each may take half a minute."""
 
 
-def what_d365_says(bridge: Bridge, job: ImportJob | None, file: File) -> dict[str, Any]:
-    """The account, for the file's report. With the job's `errorKeys`, their files are beside the file then."""
+def what_d365_says(
+    bridge: Bridge, job: ImportJob | None, file: File
+) -> tuple[JobStatus, dict[str, Any]]:
+    """The job status, empty where it can't be had, and the account for the file's report. With the job's
+    `errorKeys`, their files are beside the file then."""
     message_id = MessageId(file.record.messageid)
-    said: dict[str, Any] = {}
-    execution_id = ""
+    status, said = JobStatus(), dict[str, Any]()
     if job:
         try:
-            found = bridge.d365.job_status(job.activity_id, message_id)
-            state = found.get("DataJobStatus")
-            state = state if isinstance(state, dict) else {}
-            execution_id = str(state.get("ExecutionIdentifier") or "")
-            said["executionId"] = execution_id
-            said["jobState"] = state.get("DataJobState")
-            said["log"] = found.get("ExecutionLog")
-            said["entities"] = found.get("ExecutionDetail")
+            status = bridge.d365.job_status(job.activity_id, message_id)
+            said |= {"jobState": status.state, "log": status.log}
+            said["entities"] = [asdict(each) for each in status.entities]
         except D365Error as error:
             said["jobStatusUnavailable"] = str(error)
+    execution_id = status.execution_id
+    try:
+        execution_id = execution_id or bridge.d365.execution_id(message_id)
+    except D365Error as error:
+        said["executionIdUnavailable"] = str(error)
+    said["executionId"] = execution_id
     # The Scheduler passes the message id where it knows no execution id.
     execution_id = execution_id or message_id
     try:
@@ -46,23 +51,19 @@ def what_d365_says(bridge: Bridge, job: ImportJob | None, file: File) -> dict[st
     if job and job.error_keys:
         said["errorKeys"] = []
         try:
-            for entity in _failed_entities(job, said.get("entities")):
+            for entity in _failed_entities(job, status):
                 said["errorKeys"] += _keep_keys(bridge, file, execution_id, entity)
         except (D365Error, AzureError) as error:
             said["errorKeysUnavailable"] = str(error)
-    return said
+    return status, said
 
 
-def _failed_entities(job: ImportJob, details: object) -> list[str]:
+def _failed_entities(job: ImportJob, status: JobStatus) -> list[str]:
     """The entities of which some records failed; the job's own where D365 gives no counts."""
-    counts = {
-        str(each.get("EntityName") or ""): str(each.get("TargetErrorCount") or 0)
-        for each in (details if isinstance(details, list) else [])
-        if isinstance(each, dict)
-    }
-    if not counts and job.entity:
+    if not status.entities and job.entity:
         return [job.entity]
-    return [name for name, count in counts.items() if name and count != "0"][:MOST_ENTITIES]
+    failed = (each.entity for each in status.entities if each.imported != each.records)
+    return list(filter(None, failed))[:MOST_ENTITIES]
 
 
 def _keep_keys(bridge: Bridge, file: File, execution_id: str, entity: str) -> list[str]:
@@ -87,8 +88,24 @@ def _whole(download: Download) -> Iterator[bytes]:
 
 
 def first_error(said: Mapping[str, Any]) -> str:
-    """The first of D365's errors, to stand in one line."""
-    errors = said.get("errors")
-    if isinstance(errors, list) and errors:
-        return f": {errors[0]}" + (f" (and {len(errors) - 1} more)" if len(errors) > 1 else "")
-    return ""
+    """The first of D365's errors, to stand in one line; of what failed before staging, the log has the reason
+    alone. "" where D365 says nothing."""
+    errors = said.get("errors") or []
+    text = str(errors[0]) if errors else " ".join(str(said.get("log") or "").split())
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return f": {text[:_LINE]}{more}" if text else ""
+
+
+def reason(status: JobStatus, said: Mapping[str, Any]) -> str:
+    """Why the file failed: a key of `outcomes.TODO`."""
+    if status.imported:
+        return "partly-imported"
+    errors = said.get("errors") or [str(said.get("log"))]
+    return "conflict" if all(map(_CONFLICT.search, errors)) else "not-imported"
+
+
+_LINE: Final = 500
+
+_CONFLICT: Final = re.compile(r"\bDMF-?0*(?:1996|2025|42|2048|2039)\b")
+"""Errors of imports that ran at the same time: update conflicts, deadlocks, and of Excel files one at a time
+(Microsoft Learn, "Data management error descriptions")."""

@@ -180,6 +180,14 @@ class ImportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
             extra={"mistake": "must be hold or resend"},
         ),
     ] = "hold"
+    when_no_records: Annotated[
+        Literal["succeed", "fail"],
+        Meta(
+            description="What a file is of which D365 imported no record, though it says Processed: succeeded, "
+            "with a remark (succeed, the default), or failed.",
+            extra={"mistake": "must be succeed or fail"},
+        ),
+    ] = "succeed"
     error_keys: Annotated[
         bool,
         Meta(

@@ -23,7 +23,7 @@ from shared.d365.errors import Rejected
 from shared.jobs import ImportJob
 from shared.journal import Entry, Recent
 from shared.ncrontab import next_run
-from shared.outcomes import TODO
+from shared.outcomes import TODO, remark
 from shared.settings import EXPORT_SCHEDULE, schedule
 from shared.threads import Pool
 
@@ -93,7 +93,7 @@ class Row:
     status: str
     reason: str
     error: str
-    """What went wrong in words, for files that failed or wait for D365."""
+    """What went wrong, for files that failed or wait for D365; what is odd about one that succeeded."""
 
 
 @dataclass(frozen=True)
@@ -259,8 +259,17 @@ def row(file: File, error: str = "") -> Row:
         external_id=record.externalid,
         status=record.status,
         reason=record.reason,
-        error=error or (record.reason if file.container == blobs.PROCESSING else ""),
+        error=error or _remark(file),
     )
+
+
+def _remark(file: File) -> str:
+    match file.container:
+        case blobs.PROCESSING:
+            return file.record.reason
+        case blobs.SUCCEEDED:
+            return remark(file.record)
+    return ""
 
 
 def _row_with_error(bridge: Bridge, file: File) -> Row:
@@ -292,9 +301,9 @@ def summary_url(bridge: Bridge, job: ImportJob, found: Detail) -> str:
     """D365's own page on a file's execution. Raises `D365Error`."""
     execution_id = (found.report.get("d365") or {}).get("executionId")
     if not execution_id:
-        status = bridge.d365.job_status(job.activity_id, MessageId(found.row.message_id))
-        state = status.get("DataJobStatus")
-        execution_id = state.get("ExecutionIdentifier") if isinstance(state, dict) else None
+        message_id = MessageId(found.row.message_id)
+        execution_id = bridge.d365.job_status(job.activity_id, message_id).execution_id
+        execution_id = execution_id or bridge.d365.execution_id(message_id)
     if not execution_id:
         raise Rejected("job status", "D365 has not begun with that file, so there is no summary")
     return bridge.d365.execution_summary_url(str(execution_id))
@@ -489,7 +498,8 @@ def ended(recent: Recent, job: str = "") -> list[Ended]:
             seconds = (entry.at - dropped).total_seconds() if dropped else None
             outcome, of = ENDS[entry.event], str(entry.fields.get("job", ""))
             container = "" if entry.event == "package.failed" else STATES[outcome]
-            message_id, error = (str(entry.fields.get(key) or "") for key in ("messageId", "error"))
+            message_id = str(entry.fields.get("messageId") or "")
+            error = str(entry.fields.get("error") or entry.fields.get("remark") or "")
             found.append(Ended(entry.at, outcome, of, name, seconds, container, message_id, error))
     return found
 

@@ -34,8 +34,14 @@ TODO: Final[Mapping[str, str]] = {
     "identifier given here. If it is there, D365 has the file: do not send it again. "
     "If it is not, send the file again.",
     "not-imported": "See D365's errors below. Correct the data in D365 and send the file again, or drop a "
-    "corrected one. "
-    "Where D365 says ProcessedWithErrors, some records may be in: send only the rest.",
+    "corrected one. Where D365 gives no counts, some records may be in: look there first.",
+    "partly-imported": "A part of the file is in D365: the counts say how much of what. Sent again as it is, "
+    "that part is posted twice. Correct what D365's errors name, drop the rest alone as a new file, dismiss "
+    "this one.",
+    "no-records": "D365 processed the file and found no record to import. See whether it has lines below its "
+    "heading, and whether the data project, or a package's manifest, maps its fields; then send it again.",
+    "conflict": "Another import ran in D365 at the same time and got in its way. Send the file again as it is; "
+    "where D365 gives no counts, see there first that no record of it is in.",
     "no-final-status": "D365 has the file but never said how it ended. Look the message id up under "
     "Manage messages: is the job's batch running? Do not send the file again before you know.",
 }
@@ -53,12 +59,48 @@ def succeed(account: DataAccount, file: File, record: Record) -> None:
     blobs.move(account, file, blobs.SUCCEEDED, record)
     report(
         "file.succeeded",
+        logging.WARNING if remark(record) else logging.INFO,
         job=record.job,
         file=file.name,
         messageId=record.messageid,
         status=record.status,
+        records=_records(record),
+        remark=remark(record),
         seconds=_seconds_since_drop(file.name),
     )
+    _tell_of_company(record, file.name)
+
+
+def remark(record: Record) -> str:
+    """What is odd about a file that succeeded, "" for nothing."""
+    remarks = ["D365 imported no record of it"] * (record.records == "0")
+    if other := _other_company(record):
+        remarks.append(f"D365 imported it into {other}, not into {record.company}")
+    return "; ".join(remarks)
+
+
+def _other_company(record: Record) -> str:
+    """The company that D365 took in place of the one that it was asked for."""
+    taken = [company for company in record.d365company.split(", ") if company]
+    asked = record.company.lower()
+    return ", ".join(company for company in taken if asked and company.lower() != asked)
+
+
+def _tell_of_company(record: Record, name: str) -> None:
+    if other := _other_company(record):
+        report(
+            "company.differs",
+            logging.ERROR,
+            job=record.job,
+            file=name,
+            reason="other-company",
+            error=f"D365 imported it into {other}, not into {record.company}",
+            messageId=record.messageid,
+        )
+
+
+def _records(record: Record) -> int | None:
+    return int(record.records) if record.records.isdecimal() else None
 
 
 def fail(
@@ -146,7 +188,8 @@ def announce(record: Record, name: str, error: str) -> None:
     if record.state == "held":
         report("file.held", logging.ERROR, **told, externalId=record.externalid)
     else:
-        report("file.failed", logging.ERROR, **told)
+        report("file.failed", logging.ERROR, **told, records=_records(record))
+        _tell_of_company(record, name)
 
 
 def _report(
@@ -166,6 +209,9 @@ def _report(
         "messageId": record.messageid,
         "externalIdentifier": record.externalid,
         "status": record.status,
+        "records": _records(record),
+        "counts": record.entities,
+        "companyInD365": record.d365company,
         "claimed": record.claimed,
         "sent": record.sent,
         "ended": record.ended,

@@ -489,6 +489,7 @@ def file(place: Place, found: Detail, by: str) -> str:
     facts: dict[str, object] = {
         "Job": row.job,
         "Company": row.company,
+        "Company in D365": record.d365company,
         "Reason": row.reason if row.container == blobs.FAILED else "",
         "Dropped as": record.source,
         "Size": _size(row.size),
@@ -500,6 +501,7 @@ def file(place: Place, found: Detail, by: str) -> str:
         "External identifier": record.externalid,
         "Message id": record.messageid,
         "Status in D365": record.status,
+        "Records imported": record.entities or record.records,
         "Attempts": record.attempts or "",
         "Status checks": f"{record.checks}, the last {_when(record.checked)}"
         if record.checks

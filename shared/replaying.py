@@ -167,7 +167,7 @@ def _verify(bridge: Bridge, file: File, message_id: MessageId) -> None:
     except D365Error as error:
         raise NotDone(f"D365 can't be asked about that message id now ({error})") from error
     try:
-        state = bridge.d365.job_status(job.activity_id, message_id).get("DataJobStatus")
+        external_id = bridge.d365.job_status(job.activity_id, message_id).external_id
     except Rejected as error:
         raise NotDone(
             f"D365 does not have that message in this file's job {job.name!r} ({error}): take the id that "
@@ -175,7 +175,6 @@ def _verify(bridge: Bridge, file: File, message_id: MessageId) -> None:
         ) from error
     except D365Error as error:
         raise NotDone(f"D365 can't be asked now of which file that message is ({error})") from error
-    external_id = state.get("ExternalIdentifier") if isinstance(state, dict) else None
     if not external_id:
         raise NotDone(
             "D365 does not say of which file that message is. Where Manage messages shows it beside "
@@ -278,6 +277,15 @@ def risk(file: File) -> str:
         return (
             "Nobody knows yet whether D365 has this file. Look under Manage messages for the external "
             f"identifier {record.externalid} first: sent twice, it is posted twice."
+        )
+    if record.records == "0":
+        return (
+            f"D365 took this file as the message {record.messageid}, and imported no record of it."
+        )
+    if record.records:
+        return (
+            f"D365 has imported a part of this file ({record.entities}): sent again as it is, that part is "
+            "posted twice. Drop what failed as a file of its own instead, and dismiss this one."
         )
     if record.messageid:
         return (

@@ -28,9 +28,10 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "file.claimed": ("job", "file", "source", "bytes"),
     "file.sent": ("job", "file", "messageId", "externalId", "bytes"),
     "file.waiting": ("job", "file", "reason", "retryInSeconds"),
-    "file.succeeded": ("job", "file", "messageId", "seconds"),
-    "file.failed": ("job", "file", "reason", "error", "messageId", "seconds"),
+    "file.succeeded": ("job", "file", "messageId", "records", "remark", "seconds"),
+    "file.failed": ("job", "file", "reason", "error", "messageId", "records", "seconds"),
     "file.held": ("job", "file", "reason", "error", "messageId", "externalId", "seconds"),
+    "company.differs": ("job", "file", "reason", "error", "messageId"),
     "job.stopped": ("job", "file"),
     # status
     "status.checked": ("job", "file", "messageId", "status", "checks"),

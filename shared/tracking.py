@@ -1,8 +1,4 @@
-"""Status: asks D365 how a sent file fares, until it ends; then files it where it belongs.
-
-The status values are those of Microsoft Learn, "Recurring integrations", section on the message status, and
-those that the Recurring Integrations Scheduler's source has beside them, by name and by number (S1).
-"""
+"""Status: asks D365 how a sent file fares, until it ends; then files it where it belongs."""
 
 import logging
 from collections.abc import Mapping
@@ -11,43 +7,17 @@ from datetime import timedelta
 from typing import Any, Final
 
 from shared import blobs, clock, failures, importing, outcomes
-from shared.blobs import File
+from shared.blobs import File, Record
 from shared.bridge import Bridge
 from shared.d365 import MessageId
 from shared.d365.errors import D365Error
+from shared.d365.statuses import JobStatus, meaning
 from shared.jobs import ImportJob
 from shared.telemetry import report
 from shared.tracing import span
 
 GIVE_UP: Final = timedelta(days=3)
 """For so long D365 may take over one file: long enough for a batch that rests over a weekend (S3)."""
-
-RUNNING: Final = frozenset(
-    ("enqueued", "dequeued", "downloaded", "acked", "preprocessing", "processing", "inprocess")
-)
-SUCCEEDED: Final = frozenset(("processed",))
-FAILED: Final = frozenset(
-    (
-        "processedwitherrors",
-        "preprocessingerror",
-        "preprocesserror",
-        "postprocessingfailed",
-        "postprocessingerror",
-        "postprocesserror",
-    )
-)
-_NUMBERS: Final = (
-    "Enqueued",
-    "Dequeued",
-    "Downloaded",
-    "Acked",
-    "Processing",
-    "Processed",
-    "ProcessedWithErrors",
-    "PostProcessingError",
-    "PreProcessingError",
-    "PreProcessing",
-)
 
 
 def check_status(bridge: Bridge, message: Mapping[str, Any]) -> None:
@@ -89,7 +59,7 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
     record = file.record
     message_id = MessageId(record.messageid)
     try:
-        status, trouble = normal(bridge.d365.message_status(message_id)), ""
+        status, trouble = bridge.d365.message_status(message_id), ""
     except D365Error as error:
         # The file is with D365 whatever becomes of this question; it is asked again.
         status, trouble = record.status, str(error)
@@ -115,11 +85,13 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
         error=trouble,
     )
     if kind == "succeeded":
-        outcomes.succeed(bridge.account, file, record)
+        _succeed(bridge, job, file, record)
     elif kind == "failed":
-        said = failures.what_d365_says(bridge, job, file)
-        text = f"D365 ended the import as {status}{failures.first_error(said)}"
-        outcomes.fail(bridge.account, file, record, "not-imported", text, said)
+        job_status, said = failures.what_d365_says(bridge, job, file)
+        record = _counted(record, job_status)
+        counts = f" ({record.entities} records are in)" if job_status.imported else ""
+        text = f"D365 ended the import as {status}{counts}{failures.first_error(said)}"
+        outcomes.fail(bridge.account, file, record, failures.reason(job_status, said), text, said)
     elif now - clock.parse(record.sent) > GIVE_UP:
         if blobs.finish_move(bridge.account, file):  # it had an end before, and a crash
             return
@@ -135,20 +107,31 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
     _next(bridge, job)
 
 
+def _succeed(bridge: Bridge, job: ImportJob | None, file: File, record: Record) -> None:
+    """D365 says Processed also where no record got in, or into another company: so it is asked for that."""
+    if job:
+        try:
+            message_id = MessageId(record.messageid)
+            record = _counted(record, bridge.d365.job_status(job.activity_id, message_id))
+        except D365Error:
+            pass  # what is not known is not zero
+    if job and job.when_no_records == "fail" and record.records == "0":
+        text = f"D365 ended the import as {record.status}, and imported no record of it"
+        outcomes.fail(bridge.account, file, record, "no-records", text)
+        return
+    outcomes.succeed(bridge.account, file, record)
+
+
+def _counted(record: Record, status: JobStatus) -> Record:
+    return replace(
+        record,
+        records="" if status.imported is None else str(status.imported),
+        entities=status.counts,
+        d365company=", ".join(status.companies),
+    )
+
+
 def _next(bridge: Bridge, job: ImportJob | None) -> None:
     """A file has ended: in an ordered job it is the next one's turn."""
     if job and job.ordered and job.enabled:
         importing.wake(bridge, job)
-
-
-def normal(status: str) -> str:
-    """A status by its name: D365 may say it as a number."""
-    text = status.strip()
-    return _NUMBERS[int(text)] if text.isdecimal() and int(text) < len(_NUMBERS) else text
-
-
-def meaning(status: str) -> str:
-    """ "running", "succeeded", "failed", or "unknown", which counts as running (S1)."""
-    key = status.strip().lower()
-    kinds = {"running": RUNNING, "succeeded": SUCCEEDED, "failed": FAILED}
-    return next((kind for kind, values in kinds.items() if key in values), "unknown")

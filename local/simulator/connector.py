@@ -15,7 +15,7 @@ from local.simulator.downloads import download
 from local.simulator.environment import Simulator
 from local.simulator.exchange import Asked, refused
 from local.simulator.faults import finished
-from local.simulator.records import Package, Received
+from local.simulator.records import RECORDS, Package, Received
 
 KEPT: Final = 1024 * 1024
 """Bodies up to this many bytes are searched for `reject_text`."""
@@ -115,17 +115,20 @@ async def enqueue(request: Asked) -> Response:
     record.length = length
     rejected = bool(d365.reject_text) and d365.reject_text in kept
     ends = (*d365.statuses[:-1], "ProcessedWithErrors") if rejected else d365.statuses
+    company = request.query_params.get("company") or None
     received = Received(
         message_id=str(uuid4()),
         activity_id=activity_id,
         entity=request.query_params.get("entity") or None,
-        company=request.query_params.get("company") or None,
+        company=company,
+        into=(company if d365.company_from_message else None) or d365.company,
         external_id=request.headers.get("x-ms-dyn-externalidentifier", ""),
         sha256=digest.hexdigest(),
         length=length,
         headers=record.headers,
         statuses=deque(ends),
         errors=list(d365.reject_errors) if rejected else [],
+        imported=d365.imported if rejected else None,
         began=began,
         taken=time.time(),
     )
@@ -140,7 +143,9 @@ async def job_status(request: Asked) -> Response:
     received = request.state["d365"].taken(lambda r: (r.message_id, r.activity_id) == wanted)
     if received is None:
         return refused(404, "The message does not exist.")
-    bad = len(received.errors)
+    imported = received.imported
+    if imported is None:
+        imported = 0 if received.errors else RECORDS
     return JSONResponse(
         {
             "DataJobStatus": {
@@ -152,17 +157,17 @@ async def job_status(request: Asked) -> Response:
                 "DataJobCompletedDateTime": "2026-11-23T12:00:30",
                 "DataJobState": received.status,
             },
-            "ExecutionLog": "\n".join(received.errors) or "The import has ended.",
+            "ExecutionLog": "\n".join(map(str, received.errors)) or "The import has ended.",
             "ExecutionDetail": [
                 {
                     "EntityName": received.entity or "Data package",
-                    "Company": received.company or "DAT",
-                    "StagingRecords": 20,
+                    "Company": received.into,
+                    "StagingRecords": RECORDS,
                     "StagingStatus": "Finished",
                     "StagingErrorCount": 0,
-                    "TargetRecords": 20 - bad,
-                    "TargetStatus": "Error" if bad else "Finished",
-                    "TargetErrorCount": bad,
+                    "TargetRecords": imported,
+                    "TargetStatus": "Finished" if imported == RECORDS else "Error",
+                    "TargetErrorCount": RECORDS - imported,
                 }
             ],
         }

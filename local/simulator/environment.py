@@ -39,6 +39,13 @@ class Simulator:
         self.statuses: tuple[str, ...] = ("Enqueued", "Processing", "Processed")
         self.reject_text = b"REJECT"
         self.reject_errors = ["The journal does not balance.", "Account 999999 does not exist."]
+        self.imported: int | None = None
+        """Records of a rejected file that get in nevertheless."""
+        self.company = "DAT"
+        self.company_from_message = True
+        """The recurring job's switch *Use company from message*: off, D365 takes `company`."""
+        self.execution_parameter = "_messageId"
+        """How GetExecutionIdByMessageId calls its parameter."""
         self.keys_polls = 1
         """So often the URL of an error keys file is asked for in vain."""
         self.keys_location = "{base}/keys/{execution}/{entity}?sv=2026-01-01&sig=S3cretS1gnature"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote
+from uuid import UUID
 
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -28,6 +29,13 @@ def _message_status(d365: Simulator, said: Json) -> Value:
     else:
         received.ended = received.ended or time.time()
     return received.status
+
+
+def _execution_id(d365: Simulator, said: Json) -> Value:
+    received = d365.taken(lambda r: r.message_id == said[d365.execution_parameter])
+    if received is None:
+        return None
+    return str(UUID(int=0)) if received.status == "Enqueued" else received.execution_id
 
 
 def _execution_errors(d365: Simulator, said: Json) -> Value:
@@ -72,6 +80,8 @@ def _action(name: str, do: Callable[[Simulator, Json], Value], operation: str = 
         d365 = request.state["d365"]
         try:
             value = do(d365, _arguments(await request.body()))
+        except KeyError as error:
+            return _refused(400, f"The parameter {error} is missing.")
         except (ValueError, SyntaxError):
             return refused(400, "The request body is not valid JSON.")
         if value is None:
@@ -98,6 +108,7 @@ _AT: Final = "/data/DataManagementDefinitionGroups/Microsoft.Dynamics.DataEntiti
 
 ROUTES: Final = (
     _action("GetMessageStatus", _message_status, "message_status"),
+    _action("GetExecutionIdByMessageId", _execution_id, "execution_id"),
     _action("GetExecutionErrors", _execution_errors, "execution_errors"),
     _action("GenerateImportTargetErrorKeysFile", _generate_error_keys),
     _action("GetImportTargetErrorKeysFileUrl", _error_keys_url),

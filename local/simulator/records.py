@@ -10,6 +10,9 @@ from uuid import uuid4
 
 CHUNK: Final = 512 * 1024
 
+RECORDS: Final = 20
+"""Of every file."""
+
 type Json = dict[str, Any]
 
 
@@ -58,12 +61,15 @@ class Received:
     activity_id: str
     entity: str | None
     company: str | None
+    """As the request says."""
+    into: str
+    """The company into which it is imported."""
     external_id: str
     sha256: str
     length: int
     headers: dict[str, str]
     statuses: deque[str]
-    errors: list[str]
+    errors: list[Any]
     began: float
     """When its first byte was waited for; like the other times as `time.time()` says it."""
     taken: float
@@ -73,6 +79,8 @@ class Received:
     execution_id: str = field(default_factory=lambda: f"DMF-{uuid4().hex[:12].upper()}")
     status: str = "Enqueued"
     polls: int = 0
+    imported: int | None = None
+    """Records that got into their tables, of `RECORDS`; None: all, or with errors none."""
 
 
 @dataclass

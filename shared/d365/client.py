@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 from uuid import uuid4
 
@@ -24,12 +24,18 @@ from shared.d365.responses import (
     error_text,
     json_value,
     message_id_of,
-    parse,
     reader,
     refusal,
     refusal_elsewhere,
     retry_after_seconds,
     text_value,
+)
+from shared.d365.statuses import (
+    JobStatus,
+    errors_of,
+    execution_id_of,
+    job_status_of,
+    status_of,
 )
 from shared.d365.transport import QUESTION_TIMEOUT, Body, Credential, Transport
 
@@ -221,27 +227,31 @@ class D365:
         self._in_doubt = False
 
     def message_status(self, message_id: MessageId) -> str:
-        """The status of a message as D365 says it. Raises `D365Error`."""
-        return text_value(self._action("GetMessageStatus", {"messageId": message_id}))
+        """The status of a message, by D365's name for it (`statuses.meaning`). Raises `D365Error`."""
+        return status_of(self._action("GetMessageStatus", {"messageId": message_id}))
 
-    def job_status(self, activity_id: str, message_id: MessageId) -> dict[str, Any]:
-        """The connector's own status of a message: state, execution id, log, counts for each entity.
+    def job_status(self, activity_id: str, message_id: MessageId) -> JobStatus:
+        """The connector's own status of a message: execution id, log, counts for each entity.
 
-        `DataJobStatus`, `ExecutionLog` and `ExecutionDetail` as in the Scheduler's source. Raises `D365Error`.
+        Raises `D365Error`.
         """
         path = f"/api/connector/jobstatus/{_guid(activity_id)}?jobId={quote(message_id)}"
-        found = json_value(self._transport.call("job status", "GET", path), "job status")
-        if not isinstance(found, dict):
-            raise Rejected("job status", "D365 answered with something else than a job status")
-        return found
+        return job_status_of(self._transport.call("job status", "GET", path))
 
-    def execution_errors(self, execution_id: str) -> Any:
-        """D365's errors of an execution: a list of messages, as far as it is one. Raises `D365Error`."""
-        text = text_value(self._action("GetExecutionErrors", {"executionId": execution_id}))
+    def execution_id(self, message_id: MessageId) -> str:
+        """The execution of a message; "" while there is none. Raises `D365Error`.
+
+        Microsoft Learn, "Recurring integrations", section on the execution id of a message.
+        """
         try:
-            return parse(text)
-        except ValueError:
-            return text
+            answer = self._action("GetExecutionIdByMessageId", {"_messageId": message_id})
+        except Rejected:  # the parameter bears the name that GetMessageStatus has for it, perhaps
+            answer = self._action("GetExecutionIdByMessageId", {"messageId": message_id})
+        return execution_id_of(text_value(answer))
+
+    def execution_errors(self, execution_id: str) -> list[str]:
+        """D365's errors of an execution, a line each. Raises `D365Error`."""
+        return errors_of(self._action("GetExecutionErrors", {"executionId": execution_id}))
 
     def execution_summary_url(self, execution_id: str) -> str:
         """D365's page for a person on an execution, on D365's own host. Raises `D365Error`.

@@ -62,10 +62,13 @@ def announced_length(response: urllib3.BaseHTTPResponse) -> int | None:
 
 def refusal(operation: str, answer: Response, headers: Mapping[str, str]) -> D365Error:
     """The error for an answer that is no success."""
-    status, said, from_d365 = answer.status, error_text(answer.body), said_by_d365(answer.body)
-    kind = verdict(operation, status, from_d365=from_d365)
+    status, said = answer.status, error_text(answer.body)
+    page = is_page(answer.body[:_PAGE_LIMIT].decode("utf-8", "replace"))
+    # To a question about a message D365 itself may answer 404 and nothing else.
+    foreign = page or (operation == "enqueue" and not said_by_d365(answer.body))
+    kind = verdict(operation, status, foreign=foreign)
     text = f"D365 answered {status}" + (f": {said.rstrip('.')}" if said else "")
-    todo = _todo(operation, status, from_d365=from_d365)
+    todo = _todo(operation, status, foreign=foreign)
     error = kind(operation, f"{text}. {todo}" if todo else text, status)
     error.retry_after = retry_after_seconds(headers.get("Retry-After"))
     if isinstance(error, Denied):
@@ -83,18 +86,18 @@ def refusal_elsewhere(url: str, answer: Response, headers: Mapping[str, str]) ->
     return error
 
 
-def verdict(operation: str, status: int, *, from_d365: bool) -> type[D365Error]:
+def verdict(operation: str, status: int, *, foreign: bool) -> type[D365Error]:
     """What an answer that is no success proves: did D365 do what we asked? (I2)
 
-    `from_d365`: it has the form of D365's own errors. `docs/reliability.md` gives the reason for each line;
-    `tests/faults/sending.py` tries each.
+    `foreign`: as its form shows, something else than D365 speaks, or may. `docs/reliability.md` gives the
+    reason for each line; `tests/faults/sending.py` tries each.
     """
     match status:
         case 302 | 404 | 410 if operation in _OFFERED:
             return Rejected
         case 401 | 403:
             return Denied
-        case 404 | 405 if not from_d365:
+        case 404 | 405 if foreign:
             return Denied  # something before D365 knows no way to it
         case _ if 300 <= status < 400:
             return Denied
@@ -122,14 +125,14 @@ _TODO: Final = {
 }
 
 
-def _todo(operation: str, status: int, *, from_d365: bool) -> str:
+def _todo(operation: str, status: int, *, foreign: bool) -> str:
     """What to do about an answer, "" where nothing is known."""
     match operation, status:
         case "download", 302 | 404 | 410:
             return "D365 no longer has the package: it keeps one for seven days. Export it anew"
         case "acknowledge", 404 | 410:
             return "The pop receipt has expired: D365 offers the message again, with a fresh one"
-        case _, 404 | 405 if not from_d365:
+        case _, 404 | 405 if foreign:
             return (
                 "It is not D365 that says so: check that D365_URL is this environment's own address, and what "
                 "stands before it"

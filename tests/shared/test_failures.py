@@ -9,6 +9,7 @@ from local.simulator import Simulator
 from shared import blobs, failures, importing
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
+from shared.d365.statuses import EntityCounts, JobStatus
 from shared.jobs import ImportJob
 from tests.conftest import IMPORT_ID, contents, drop, make_bridge, only, report, work_queue
 
@@ -77,23 +78,59 @@ def test_keys_that_are_never_made_are_not_waited_for_without_end(
 
 
 @pytest.mark.parametrize(
-    ("details", "entities"),
+    ("counts", "entities"),
     [
-        (None, ["Own"]),
-        ("odd", ["Own"]),
-        ([None, 7], ["Own"]),
-        ([{"EntityName": "A", "TargetErrorCount": 0}], []),
-        ([{"EntityName": "A", "TargetErrorCount": 2}, {"EntityName": "B"}], ["A"]),
-        ([{"EntityName": "A", "TargetErrorCount": "2"}, {"TargetErrorCount": 1}], ["A"]),
-        (
-            [{"EntityName": str(n), "TargetErrorCount": 1} for n in range(99)],
-            list(map(str, range(20))),
-        ),
+        ([], ["Own"]),
+        ([EntityCounts("A", "", 5, 5)], []),
+        ([EntityCounts("A", "", 5, 3), EntityCounts("B", "", 5, 5)], ["A"]),
+        ([EntityCounts("A", "", 5, 3), EntityCounts("", "", 5, 0)], ["A"]),
+        ([EntityCounts(str(n), "", 5, 0) for n in range(99)], list(map(str, range(20)))),
     ],
 )
-def test_the_entities_are_those_with_errors(details: object, entities: list[str]) -> None:
+def test_the_entities_are_those_with_errors(
+    counts: list[EntityCounts], entities: list[str]
+) -> None:
     """As D365 counts them; the job's own where it gives none; never without end."""
-    assert failures._failed_entities(ImportJob("a", IMPORT_ID, "Own"), details) == entities
+    status = JobStatus(entities=tuple(counts))
+    assert failures._failed_entities(ImportJob("a", IMPORT_ID, entity="Own"), status) == entities
+
+
+@pytest.mark.parametrize("parameter", ["_messageId", "messageId"])
+def test_without_a_job_status_the_execution_is_asked_for(
+    bridge: Bridge, d365: Simulator, account: DataAccount, parameter: str
+) -> None:
+    """GetExecutionIdByMessageId leads to the errors, however it calls its parameter."""
+    d365.execution_parameter = parameter
+    d365.add_fault("job_status", "answer", status=404, times=-1)
+    said = fail(d365, account)
+    assert said["executionId"] == d365.received[0].execution_id
+    assert said["errors"] == d365.reject_errors
+
+
+def test_the_log_has_the_reason_where_there_are_no_errors(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """As with what fails before staging."""
+    d365.add_fault("execution_errors", "answer", status=200, body='{"value": "[]"}', times=-1)
+    d365.reject_errors = ["The file has\nno heading."]
+    fail(d365, account)
+    assert report(account)["error"].endswith(": The file has no heading.")
+
+
+def test_errors_as_objects_are_told_in_words(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """The first stands in the file's error, all in its report."""
+    errors = [
+        {"RecordId": "17", "Field": "Amount", "ErrorMessage": "Not\r\nbalanced."},
+        {"Field": "X"},
+    ]
+    body = json.dumps({"value": json.dumps(errors)})
+    d365.add_fault("execution_errors", "answer", status=200, body=body, times=-1)
+    said = fail(d365, account)
+    assert said["errors"] == ["Not balanced. (record 17, field Amount)", "Field: X"]
+    error = "Not balanced. (record 17, field Amount) (and 1 more)"
+    assert report(account)["error"].endswith(error)
 
 
 def test_an_entitys_name_stays_in_its_folder(

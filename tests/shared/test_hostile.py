@@ -106,7 +106,7 @@ def test_any_account_of_a_failure(
     importing.import_file(bridge, drop(account, "journals/may.csv", b"1;REJECT"))
     answers(d365, operation, body)
     work_queue(bridge)
-    assert report(account)["reason"] == "not-imported"
+    assert report(account)["reason"] in ("not-imported", "partly-imported")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"not a zip at all" * 100])

@@ -46,6 +46,12 @@ from tests.conftest import EXPORT_ID, drop, work_queue
 PLACE = Place("/api/operate", "", "https://d365.example.com")
 
 
+def succeed(file: str, job: str = "j") -> None:
+    """Report that a file succeeded."""
+    told = {"messageId": "", "records": None, "remark": "", "seconds": 1}
+    telemetry.report("file.succeeded", job=job, file=file, **told)
+
+
 def test_pages_together_show_each_file_once(
     bridge: Bridge, account: DataAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,9 +126,7 @@ def test_the_journal_keeps_what_many_write_at_once(noted: DataAccount) -> None:
 
     def write(number: int) -> None:
         for each in range(5):
-            telemetry.report(
-                "file.succeeded", job="j", file=f"{number}-{each}", messageId="", seconds=1
-            )
+            succeed(f"{number}-{each}")
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(16)]
     for thread in threads:
@@ -148,7 +152,7 @@ def test_what_is_noted_soon_after_a_write_goes_with_the_next(
     monkeypatch.setattr(journal, "_append", counting)
     monkeypatch.setattr(journal, "EVERY", 1.0)
     for number in range(101):
-        telemetry.report("file.succeeded", job="j", file=f"{number}", messageId="", seconds=1)
+        succeed(f"{number}")
         assert appended[:1] == [1]
     until = clock.monotonic() + 30
     while sum(appended) < 101 and clock.monotonic() < until:
@@ -183,9 +187,7 @@ def test_of_a_busy_hour_the_end_is_shown_and_that_is_said(
     """The first line that is left is whole, and the numbers of it are shown as the least."""
     monkeypatch.setattr(journal, "TAIL", 1000)
     for number in range(30):
-        telemetry.report(
-            "file.succeeded", job="journals", file=str(number), messageId="", seconds=1
-        )
+        succeed(str(number), "journals")
     found = journal.recent(noted)
     assert not found.complete
     assert [entry.fields["file"] for entry in found.entries][-1] == "29"
@@ -340,10 +342,10 @@ def test_a_journal_that_can_t_be_written_stops_nothing(
 ) -> None:
     """A block blob stands where the hour's lines should go: the event is logged, and a warning."""
     name = f"{clock.now():%Y/%m/%d/%H}.jsonl"
-    telemetry.report("file.succeeded", job="j", file="1", messageId="", seconds=1)
+    succeed("1")
     noted.blobs.get_blob_client(JOURNAL, name).delete_blob()
     noted.blobs.get_blob_client(JOURNAL, name).upload_blob(b"something else")
-    telemetry.report("file.succeeded", job="j", file="2", messageId="", seconds=1)
+    succeed("2")
     assert "lines that the journal lacks: 1" in caplog.text
     assert journal.recent(noted).entries == []
 
@@ -420,7 +422,8 @@ def test_a_held_file_s_page_leads_into_d365(bridge: Bridge, d365: Simulator) -> 
 def test_whoever_sends_a_file_again_is_told_what_d365_has_of_it(
     bridge: Bridge, d365: Simulator
 ) -> None:
-    """Also where it ended there with errors, or with no end: some of its records may be in."""
+    """Also where it ended there with errors, or with no end: without counts, some of its records may be in."""
+    d365.add_fault("job_status", "answer", status=404, times=-1)
     drop(bridge.account, "journals/may.csv", b"REJECT")
     importing.import_file(bridge, "journals/may.csv")
     work_queue(bridge)
@@ -486,3 +489,23 @@ def test_a_link_into_d365_leads_nowhere_else(bridge: Bridge, d365: Simulator) ->
     d365.add_fault("action", "answer", status=200, body=body)
     with pytest.raises(Rejected, match="a page elsewhere"):
         bridge.d365.execution_summary_url("DMF-1")
+
+
+def test_what_is_odd_about_a_success_is_seen(
+    bridge: Bridge, d365: Simulator, noted: DataAccount
+) -> None:
+    """In the list, under what ended lately, and on the file's page with its counts and company."""
+    d365.company_from_message = False
+    importing.import_file(bridge, drop(noted, "journals/USMF/may.csv"))
+    d365.received[0].imported = 0
+    work_queue(bridge)
+    remark = "D365 imported no record of it; D365 imported it into DAT, not into USMF"
+    (row,) = operating.files(bridge, Filter("succeeded")).rows
+    (ended,) = operating.lately(bridge)
+    assert (row.error, ended.error) == (remark, remark)
+    found = operating.detail(bridge, SUCCEEDED, row.name)
+    assert found
+    page = pages.file(PLACE, found, "")
+    assert "General journal: 0 of 20" in page
+    assert "<dt>Company in D365</dt><dd>DAT</dd>" in page
+    assert escape(remark) in page

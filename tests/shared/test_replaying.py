@@ -275,6 +275,22 @@ def test_a_received_file_that_fails_has_an_end_like_any_other(
     only(account, SUCCEEDED)
 
 
+@pytest.mark.parametrize(
+    ("imported", "risk"),
+    [(18, "posted twice"), (0, "imported no record of it")],
+)
+def test_what_would_be_posted_twice_is_said_before_it_is_sent_again(
+    bridge: Bridge, d365: Simulator, account: DataAccount, imported: int, risk: str
+) -> None:
+    """By D365's own counts."""
+    d365.imported = imported
+    importing.import_file(bridge, drop(account, "journals/may.csv", b"1;REJECT"))
+    work_queue(bridge)
+    file = only(account, FAILED)
+    assert risk in replaying.risk(file)
+    assert ("General journal: 18 of 20" in replaying.risk(file)) == bool(imported)
+
+
 def test_a_received_file_that_fails_stops_its_job(
     bridge: Bridge, d365: Simulator, account: DataAccount
 ) -> None:

@@ -7,14 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from local.simulator import Simulator
 from shared import blobs, importing, tracking
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
-from tests.conftest import contents, drop, only, report, work_queue
+from tests.conftest import contents, drop, make_bridge, only, report, work_queue
 
 type Events = Callable[[str], list[dict[str, Any]]]
 
@@ -27,44 +25,46 @@ def sent(bridge: Bridge, d365: Simulator, *statuses: str) -> dict[str, str]:
     return {"file": file.name, "etag": file.etag}
 
 
+ENUM = "Microsoft.Dynamics.DataEntities.DMFMessageStatus"
+
+
 @pytest.mark.parametrize(
-    ("status", "kind"),
+    "body",
     [
-        ("Enqueued", "running"),
-        ("Dequeued", "running"),
-        ("Acked", "running"),
-        ("Preprocessing", "running"),
-        ("Processing", "running"),
-        ("Downloaded", "running"),
-        ("InProcess", "running"),
-        ("Processed", "succeeded"),
-        ("PROCESSED", "succeeded"),
-        ("PreProcessingError", "failed"),
-        ("ProcessedWithErrors", "failed"),
-        ("PostProcessingFailed", "failed"),
-        ("PostProcessingError", "failed"),
-        *((str(n), "running") for n in (0, 1, 2, 3, 4, 9)),
-        ("5", "succeeded"),
-        *((str(n), "failed") for n in (6, 7, 8)),
-        ("10", "unknown"),
-        ("Paused", "unknown"),
-        ("", "unknown"),
+        '{"value": "Processed"}',
+        '{"Value": "Processed"}',
+        '{"value": {"value": "processed"}}',
+        f'{{"value": "{ENUM}\'Processed\'"}}',
+        f'{{"value": "{ENUM}.Processed"}}',
+        '{"value": ["Processed"]}',
+        '["Processed"]',
+        '"Processed"',
+        "Processed",
+        "\ufeffProcessed\r\n",
+        '{"value": 5}',
+        "5",
+        '{"value": "5"}',
+        '{"status": "Processed"}',
+        "<string>Processed</string>",
     ],
 )
-def test_every_status_has_its_meaning(status: str, kind: str) -> None:
-    """By name in any case, and by number (S1)."""
-    assert tracking.meaning(tracking.normal(status)) == kind
+def test_every_form_of_a_status_ends_the_file(
+    bridge: Bridge, d365: Simulator, account: DataAccount, body: str
+) -> None:
+    """How D365 writes it is its to change."""
+    message = sent(bridge, d365, "Processing")
+    d365.add_fault("message_status", "answer", status=200, body=body)
+    tracking.check_status(bridge, message)
+    assert only(account, blobs.SUCCEEDED).record.status.lower() in ("processed", "5")
 
 
-@given(st.text(max_size=40))
-def test_any_text_has_a_meaning(status: str) -> None:
-    """Whatever D365 says."""
-    assert tracking.meaning(tracking.normal(status)) in {
-        "running",
-        "succeeded",
-        "failed",
-        "unknown",
-    }
+def test_a_page_is_no_status(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
+    """A gateway's or a sign-in's; the file is asked after again."""
+    message = sent(bridge, d365, "Processed")
+    page = "<!DOCTYPE html><html><title>Processed</title></html>"
+    d365.add_fault("message_status", "answer", status=200, body=page)
+    tracking.check_status(bridge, message)
+    assert "not JSON" in only(account, blobs.PROCESSING).record.reason
 
 
 def test_a_running_file_is_asked_after_again(
@@ -108,17 +108,145 @@ def test_a_failure_is_filed_with_what_d365_says(
     assert (said["reason"], said["status"]) == ("not-imported", status)
     assert "Account 999999 does not exist." in said["error"]
     assert said["d365"]["executionId"] == d365.received[0].execution_id
-    assert said["d365"]["entities"][0]["TargetErrorCount"] == 1
+    (entity,) = said["d365"]["entities"]
+    assert (entity["entity"], entity["records"], entity["imported"]) == ("General journal", 20, 0)
     assert said["d365"]["log"]
     assert said["d365"]["errors"] == ["Account 999999 does not exist."]
     assert b"1;2;3" in contents(account, blobs.FAILED).values()
+
+
+def test_a_file_of_which_a_part_got_in_is_told_apart(
+    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events
+) -> None:
+    """18 of 20: sent again as it is, these would be posted twice. Record, report and event have the counts."""
+    message = sent(bridge, d365, "ProcessedWithErrors")
+    d365.received[0].errors, d365.received[0].imported = ["Account 9 does not exist."], 18
+    tracking.check_status(bridge, message)
+    file, said = only(account, blobs.FAILED), report(account)
+    assert (file.record.reason, file.record.records) == ("partly-imported", "18")
+    assert file.record.entities == "General journal: 18 of 20"
+    assert (said["reason"], said["records"]) == ("partly-imported", 18)
+    assert said["counts"] == "General journal: 18 of 20"
+    assert "General journal: 18 of 20 records are in" in said["error"]
+    assert "posted twice" in said["todo"]
+    assert events("file.failed")[0]["records"] == 18
+
+
+@pytest.mark.parametrize("code", ["DMF1996", "DMF2025", "DMF042", "DMF2048", "DMF2039"])
+def test_imports_at_the_same_time_need_no_correction(
+    bridge: Bridge, d365: Simulator, account: DataAccount, code: str
+) -> None:
+    """An update conflict, a deadlock, a second Excel file: the advice is to send it again as it is."""
+    message = sent(bridge, d365, "ProcessedWithErrors")
+    d365.received[0].errors = [f"{code}: An update conflict occurred."]
+    tracking.check_status(bridge, message)
+    assert report(account)["reason"] == "conflict"
+    assert "Send the file again as it is" in report(account)["todo"]
+
+
+@pytest.mark.parametrize(
+    ("errors", "imported", "reason"),
+    [
+        (["DMF2048: A deadlock.", "Account 9 does not exist."], 0, "not-imported"),
+        (["DMF2048: A deadlock."], 3, "partly-imported"),
+        (["DMF20480 is none of these codes."], 0, "not-imported"),
+    ],
+)
+def test_what_needs_a_correction_is_no_mere_conflict(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    errors: list[str],
+    imported: int,
+    reason: str,
+) -> None:
+    """Nor is that of which a part is in sent again as it is."""
+    message = sent(bridge, d365, "ProcessedWithErrors")
+    d365.received[0].errors, d365.received[0].imported = errors, imported
+    tracking.check_status(bridge, message)
+    assert report(account)["reason"] == reason
+
+
+def test_a_file_of_which_nothing_got_in_is_marked(
+    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events
+) -> None:
+    """Processed with 0 records: a manifest without a field map, say."""
+    message = sent(bridge, d365, "Processed")
+    d365.received[0].imported = 0
+    tracking.check_status(bridge, message)
+    assert only(account, blobs.SUCCEEDED).record.records == "0"
+    (event,) = events("file.succeeded")
+    assert (event["records"], event["remark"]) == (0, "D365 imported no record of it")
+
+
+def test_a_job_can_want_a_file_of_which_nothing_got_in_as_failed(
+    d365: Simulator, account: DataAccount, bridge: Bridge
+) -> None:
+    """Its option whenNoRecords."""
+    bridge = make_bridge(d365, account, whenNoRecords="fail")
+    message = sent(bridge, d365, "Processed")
+    d365.received[0].imported = 0
+    tracking.check_status(bridge, message)
+    assert report(account)["reason"] == "no-records"
+    assert only(account, blobs.FAILED).record.status == "Processed"
+
+
+def test_a_success_is_asked_after_once(
+    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events
+) -> None:
+    """Its record has the counts and the company."""
+    tracking.check_status(bridge, sent(bridge, d365, "Processed"))
+    record = only(account, blobs.SUCCEEDED).record
+    assert (record.records, record.entities) == ("20", "General journal: 20 of 20")
+    assert (record.d365company, d365.count("job_status")) == ("DAT", 1)
+    (event,) = events("file.succeeded")
+    assert (event["records"], event["remark"]) == (20, "")
+
+
+def test_a_success_that_can_not_be_counted_is_one_all_the_same(
+    d365: Simulator, account: DataAccount, bridge: Bridge
+) -> None:
+    """What is not known is not zero."""
+    bridge = make_bridge(d365, account, whenNoRecords="fail")
+    d365.add_fault("job_status", "answer", status=404, times=-1)
+    tracking.check_status(bridge, sent(bridge, d365, "Processed"))
+    assert only(account, blobs.SUCCEEDED).record.records == ""
+
+
+@pytest.mark.parametrize("status", ["Processed", "ProcessedWithErrors"])
+def test_another_company_than_the_one_asked_for_is_told(
+    d365: Simulator, account: DataAccount, bridge: Bridge, events: Events, status: str
+) -> None:
+    """Without *Use company from message* D365 takes its own, and says nothing of it."""
+    d365.company_from_message = False
+    bridge = make_bridge(d365, account, company="USMF")
+    tracking.check_status(bridge, sent(bridge, d365, status))
+    container = blobs.SUCCEEDED if status == "Processed" else blobs.FAILED
+    record = only(account, container).record
+    assert (record.company, record.d365company) == ("USMF", "DAT")
+    (told,) = events("company.differs")
+    assert (told["job"], told["reason"]) == ("journals", "other-company")
+    assert "into DAT, not into USMF" in told["error"]
+    if status == "Processed":
+        assert "into DAT, not into USMF" in events("file.succeeded")[0]["remark"]
+
+
+@pytest.mark.parametrize("company", ["", "dat"])
+def test_the_company_that_was_asked_for_is_no_news(
+    d365: Simulator, account: DataAccount, bridge: Bridge, events: Events, company: str
+) -> None:
+    """In whatever case; nor is any where none was asked for."""
+    bridge = make_bridge(d365, account, **({"company": company} if company else {}))
+    tracking.check_status(bridge, sent(bridge, d365, "Processed"))
+    assert only(account, blobs.SUCCEEDED).record.d365company.lower() == "dat"
+    assert not events("company.differs")
 
 
 def test_a_failure_whose_errors_can_not_be_had_is_filed_all_the_same(
     bridge: Bridge, d365: Simulator, account: DataAccount
 ) -> None:
     """The report says why they are missing."""
-    for operation in ("job_status", "execution_errors"):
+    for operation in ("job_status", "execution_id", "execution_errors"):
         d365.add_fault(operation, "answer", status=500, body='{"Message": "Down."}', times=-1)
     tracking.check_status(bridge, sent(bridge, d365, "ProcessedWithErrors"))
     said = report(account)["d365"]

@@ -1,0 +1,253 @@
+"""What D365 says of a message: its status, how its execution fared, its errors.
+
+The status values are those of Microsoft Learn, "Recurring integrations", section on the message status, and
+those that the Recurring Integrations Scheduler's source has beside them, by name and by number (S1). The form
+in which they and the errors come is not documented in full, so every form is taken that has a meaning.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from shared.d365.errors import Rejected
+from shared.d365.responses import Response, error_text, is_page, parse
+
+Meaning = Literal["running", "succeeded", "failed", "unknown"]
+
+_MEANINGS: Final[Mapping[str, Meaning]] = {
+    "enqueued": "running",
+    "dequeued": "running",
+    "downloaded": "running",
+    "acked": "running",
+    "preprocessing": "running",
+    "processing": "running",
+    "inprocess": "running",
+    "processed": "succeeded",
+    "processedwitherrors": "failed",
+    "preprocessingerror": "failed",
+    "preprocesserror": "failed",
+    "postprocessingfailed": "failed",
+    "postprocessingerror": "failed",
+    "postprocesserror": "failed",
+}
+_NUMBERS: Final = (
+    "Enqueued",
+    "Dequeued",
+    "Downloaded",
+    "Acked",
+    "Processing",
+    "Processed",
+    "ProcessedWithErrors",
+    "PostProcessingError",
+    "PreProcessingError",
+    "PreProcessing",
+)
+_STATUS_LIMIT: Final = 100
+"""Characters. No status is longer."""
+
+
+def meaning(status: str) -> Meaning:
+    """What a status says of its file; "unknown" counts as running (S1)."""
+    return _MEANINGS.get(re.sub(r"[\W_]", "", status).lower(), "unknown")
+
+
+def status_of(answer: Response) -> str:
+    """The status by its name: as text or number, in JSON or bare, under `value` or in a list, or as an enum's
+    literal (`Microsoft.Dynamics.DataEntities.DMFMessageStatus'Processed'`). Raises `Rejected`."""
+    text = answer.body.decode(json.detect_encoding(answer.body), "replace")
+    try:
+        value = _innermost(parse(answer.body))
+    except ValueError as error:
+        value = re.sub(r"<[^>]*>", " ", text).strip()
+        if is_page(text) or len(value) > _STATUS_LIMIT:
+            said = f"D365's answer is not JSON: {error_text(answer.body)}"
+            raise Rejected("message status", said) from error
+    status = value if isinstance(value, str) else json.dumps(value)
+    literal = re.fullmatch(r"[\w.]*['.](\w+)'?", status.strip())
+    name = literal[1] if literal else status.strip()
+    return _NUMBERS[int(name)] if name.isdecimal() and int(name) < len(_NUMBERS) else name
+
+
+def _innermost(value: Any) -> Any:
+    while True:
+        fields = _fields(value)
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        elif inner := [
+            fields[key] for key in ("value", "status", "messagestatus") if key in fields
+        ]:
+            value = inner[0]
+        else:
+            return value
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """An object's fields by their names in small letters, since case is D365's to change."""
+    return {key.lower(): each for key, each in value.items()} if isinstance(value, dict) else {}
+
+
+# -- the execution --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EntityCounts:
+    """The records of one entity as D365 counts them; None for what it does not say."""
+
+    entity: str
+    company: str
+    records: int | None
+    """In staging."""
+    imported: int | None
+    """In the entity's tables."""
+
+    def __str__(self) -> str:
+        of = "" if self.records is None else f" of {self.records}"
+        count = "?" if self.imported is None else f"{self.imported}{of}"
+        return f"{self.entity}: {count}" if self.entity else count
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """The connector's own account of a message; "" for what it does not say."""
+
+    state: str = ""
+    external_id: str = ""
+    execution_id: str = ""
+    log: str = ""
+    entities: tuple[EntityCounts, ...] = ()
+
+    @property
+    def imported(self) -> int | None:
+        """Records of all entities that got in; None where D365 does not say."""
+        counts = [each.imported for each in self.entities if each.imported is not None]
+        return sum(counts) if counts else None
+
+    @property
+    def counts(self) -> str:
+        """Records that got in, of each entity."""
+        return "; ".join(map(str, self.entities))
+
+    @property
+    def companies(self) -> tuple[str, ...]:
+        """The companies into which they got."""
+        return tuple(dict.fromkeys(each.company for each in self.entities if each.company))
+
+
+def job_status_of(answer: Response) -> JobStatus:
+    """`DataJobStatus`, `ExecutionLog`, `ExecutionDetail`: as in the Scheduler's source. Raises `Rejected`."""
+    try:
+        value = _unwrapped(parse(answer.body))
+    except ValueError as error:
+        said = f"D365's answer is not JSON: {error_text(answer.body)}"
+        raise Rejected("job status", said) from error
+    if not isinstance(value, dict):
+        raise Rejected("job status", "D365 answered with something else than a job status")
+    found = _fields(value)
+    state = _fields(found.get("datajobstatus"))
+    details = found.get("executiondetail")
+    return JobStatus(
+        state=_text(state.get("datajobstate")),
+        external_id=_text(state.get("externalidentifier")),
+        execution_id=execution_id_of(state.get("executionidentifier")),
+        log=_text(found.get("executionlog")),
+        entities=tuple(
+            _counts(fields)
+            for each in (details if isinstance(details, list) else [details])
+            if (fields := _fields(each))
+        ),
+    )
+
+
+def _unwrapped(value: Any) -> Any:
+    """What stands under `value`, in a list of one, or as JSON in a text."""
+    while True:
+        if isinstance(value, str):
+            value = parse(value)
+        elif isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        elif "value" in (fields := _fields(value)) and "datajobstatus" not in fields:
+            value = fields["value"]
+        else:
+            return value
+
+
+def _counts(fields: Mapping[str, Any]) -> EntityCounts:
+    records, imported = _number(fields.get("stagingrecords")), _number(fields.get("targetrecords"))
+    errors = _number(fields.get("targeterrorcount")) or 0
+    if imported is not None and records:
+        # Whether those with errors are among the records of the target is not known: so they are not counted.
+        imported = max(0, min(imported, records - errors))
+    return EntityCounts(
+        _text(fields.get("entityname")), _text(fields.get("company")), records, imported
+    )
+
+
+def _number(value: Any) -> int | None:
+    text = str(value).strip()
+    return int(text) if text.isdecimal() and len(text) < 16 else None
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def execution_id_of(value: Any) -> str:
+    """An execution id; "" where it is none, such as the GUID of zeros that D365 gives before there is one."""
+    text = value.strip() if isinstance(value, str) else ""
+    return text if text.strip("{}0-") else ""
+
+
+# -- the errors -----------------------------------------------------------------------------------
+
+
+def errors_of(answer: Response) -> list[str]:
+    """D365's errors, a line each: from texts, objects (`RecordId`, `Field`, `ErrorMessage`), one of them alone,
+    or these as JSON in a text. Raises `Rejected`."""
+    text = answer.body.decode(json.detect_encoding(answer.body), "replace")
+    if is_page(text):
+        raise Rejected("execution errors", f"D365's answer is not JSON: {error_text(answer.body)}")
+    try:
+        return list(dict.fromkeys(line for line in _errors(text) if line))
+    except RecursionError as error:
+        said = "D365 answered with something else than errors: it is nested too deeply"
+        raise Rejected("execution errors", said) from error
+
+
+def _errors(value: Any) -> Iterator[str]:
+    fields = _fields(value)
+    if isinstance(value, list):
+        for each in value:
+            yield from _errors(each)
+    elif isinstance(value, str):
+        try:
+            inner = parse(value)
+        except ValueError:
+            inner = value
+        if inner != value and isinstance(inner, (str, list, dict)):
+            yield from _errors(inner)
+        elif inner is not None:
+            yield from (_line(line) for line in value.splitlines())
+    elif message := next((_line(fields[key]) for key in _MESSAGES if fields.get(key)), ""):
+        places = [
+            f"{word} {place}"
+            for key, word in (("recordid", "record"), ("field", "field"))
+            if (place := _line(fields.get(key)))
+        ]
+        yield f"{message} ({', '.join(places)})" if places else message
+    elif within := [fields[key] for key in ("value", "errors") if key in fields]:
+        yield from _errors(within[0])
+    elif fields:
+        yield "; ".join(f"{key}: {_line(each)}" for key, each in value.items() if _line(each))
+    elif value:
+        yield _line(value)
+
+
+_MESSAGES: Final = ("errormessage", "message", "error", "description")
+
+
+def _line(value: Any) -> str:
+    return " ".join(_text(value).split())
