@@ -81,7 +81,7 @@ def _action(name: str, do: Callable[[Simulator, Json], Value], operation: str = 
         try:
             value = do(d365, _arguments(await request.body()))
         except KeyError as error:
-            return _refused(400, f"The parameter {error} is missing.")
+            return refused(400, f"The parameter {error} is missing.")
         except (ValueError, SyntaxError):
             return refused(400, "The request body is not valid JSON.")
         if value is None:
