@@ -48,8 +48,8 @@ PLACE = Place("/api/operate", "", "https://d365.example.com")
 
 def succeed(file: str, job: str = "j") -> None:
     """Report that a file succeeded."""
-    told = {"messageId": "", "records": None, "remark": "", "seconds": 1}
-    telemetry.report("file.succeeded", job=job, file=file, **told)
+    ids = {"job": job, "file": file, "messageId": ""}
+    telemetry.report("file.succeeded", 20, **ids, records=None, remark="", seconds=1)
 
 
 def test_pages_together_show_each_file_once(
