@@ -24,7 +24,7 @@ from typing import Any
 from azure.core.exceptions import AzureError
 
 from local.running import running_demos
-from shared import blobs, checking, clock, journal, operating, plots, replaying
+from shared import blobs, checking, clock, journal, operating, plots, replaying, telemetry
 from shared.bridge import Bridge, bridge
 from shared.d365.errors import D365Error
 from shared.jobs import InvalidJobs
@@ -118,20 +118,20 @@ def _check(at: Bridge, arguments: argparse.Namespace) -> int:
     for line in checking.check(at, arguments.wait):
         wrong += line.verdict == "wrong"
         if arguments.json:
-            print(json.dumps(asdict(line), ensure_ascii=False), flush=True)
+            _print(json.dumps(asdict(line), ensure_ascii=False))
         else:
-            print(f"{line.verdict:<11}{line.what}\n           {line.text}", flush=True)
+            _print(f"{line.verdict:<11}{line.what}\n           {line.text}")
     return 1 if wrong else 0
 
 
 def _lately(at: Bridge, arguments: argparse.Namespace) -> int:
     for each in operating.lately(at, arguments.job):
         if arguments.json:
-            print(json.dumps(asdict(each), default=_plain, ensure_ascii=False))
+            _print(json.dumps(asdict(each), default=_plain, ensure_ascii=False))
         else:
             name = each.name if each.container else f"{each.job}: package {each.name}"
             error = f"\n           {each.error}" if each.error else ""
-            print(
+            _print(
                 f"{each.outcome:<10} {clock.text(each.at)} {_took(each.seconds):>8}  {name}{error}"
             )
     return 0
@@ -144,7 +144,7 @@ def _list(at: Bridge, arguments: argparse.Namespace) -> int:
         found = operating.files(at, Filter(arguments.state, *given, token))
         looked_at += found.looked_at
         for row in found.rows:
-            print(json.dumps(asdict(row), default=_plain) if arguments.json else _line(row))
+            _print(json.dumps(asdict(row), default=_plain) if arguments.json else _line(row))
         token = found.next_token
         if not token:
             return 0
@@ -186,7 +186,7 @@ def _find(at: Bridge, state: str, name: str) -> Row:
         sys.exit(f"No file in {operating.STATES[state]} is named so: {name}")
     names = "\n  ".join(row.name for row in rows[:20])
     number = f"{len(rows)} files or more" if token else f"{len(rows)} files"
-    sys.exit(f"{number} have that in their names; say which:\n  {names}")
+    sys.exit(telemetry.printable(f"{number} have that in their names; say which:\n  {names}"))
 
 
 def _look_at(at: Bridge, state: str, name: str) -> Detail:
@@ -201,7 +201,7 @@ def _look_at(at: Bridge, state: str, name: str) -> Detail:
 def _show(at: Bridge, arguments: argparse.Namespace) -> int:
     found = _look_at(at, arguments.state, arguments.name)
     whole = {**asdict(found.row), "record": asdict(found.file.record), "report": found.report}
-    print(json.dumps(whole, indent=2, ensure_ascii=False, default=_plain))
+    _print(json.dumps(whole, indent=2, ensure_ascii=False, default=_plain))
     return 0
 
 
@@ -218,11 +218,11 @@ def _act(at: Bridge, arguments: argparse.Namespace) -> int:
     if command == "release" and row.state != "held":
         sys.exit(f"{row.name} is not held: replay sends it again.")
     if not arguments.yes:
-        print(_line(row))
+        _print(_line(row))
         if found.todo:
-            print(f"What to do: {found.todo}")
+            _print(f"What to do: {found.todo}")
         if action == "resend" and (risk := replaying.risk(found.file)):
-            print(f"Mind: {risk}")
+            _print(f"Mind: {risk}")
         try:
             said = input(f"{command} this file? Type yes: ")
         except EOFError:
@@ -232,8 +232,13 @@ def _act(at: Bridge, arguments: argparse.Namespace) -> int:
     order = Order(row.name, arguments.etag or row.etag, arguments.by, arguments.why, received or "")
     became = replaying.ACTIONS[action](at, order)
     where = f"{blobs.EXPORTS if command == 'refetch' else blobs.IMPORTS}/{became}"
-    print(f"Done: {where}" if became else f"Done: {row.name}")
+    _print(f"Done: {where}" if became else f"Done: {row.name}")
     return 0
+
+
+def _print(text: str) -> None:
+    """Names and texts come from outside, and may hold what commands a terminal."""
+    print(telemetry.printable(text), flush=True)
 
 
 def _plain(value: object) -> Any:
@@ -254,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InvalidSettings, InvalidJobs) as error:
         sys.exit(f"wrong      {error}")
     except NotDone as error:
-        sys.exit(f"Not done: {error}.")
+        sys.exit(telemetry.printable(f"Not done: {error}."))
     except (AzureError, D365Error) as error:
         sys.exit(f"That did not work: {error}")
 

@@ -19,7 +19,7 @@ from shared import blobs, clock, journal, templates
 from shared.bridge import Bridge
 from shared.d365 import MessageId
 from shared.d365.errors import D365Error, Denied, Rejected
-from shared.identity import holder, new_d365_credential
+from shared.identity import holder, new_d365_credential, why_no_token
 from shared.jobs import ExportJob, ImportJob
 from shared.journal import Entry, Recent
 from shared.settings import EXPORT_SCHEDULE, schedule
@@ -88,7 +88,7 @@ def _token(bridge: Bridge) -> tuple[str, Line]:
     try:
         token = new_d365_credential(bridge.settings.registration).get_token(f"{url}/.default")
     except AzureError as error:
-        why = redact(" ".join(str(error).split())[:500])
+        why = redact(why_no_token(error))
         text = f"No token for {url} could be had: {why} {_entra_says(why)}"
         return "", Line("token", "wrong", text)
     who = holder(token.token)

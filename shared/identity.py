@@ -7,6 +7,8 @@ it may be an app registration that trusts the managed identity.
 
 import base64
 import json
+import os
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +52,20 @@ def new_d365_credential(
         lambda: own.get_token("api://AzureADTokenExchange/.default").token,
         **{"transport": transport, **options},
     )
+
+
+def why_no_token(error: Exception) -> str:
+    """What a person needs of a token that could not be had: of all credentials that `DefaultAzureCredential`
+    tries, the one that is set up here, in one line."""
+    tried = dict(re.findall(r"^\t(\w+): (.*(?:\n(?!\t|To mitigate).*)*)", str(error), re.MULTILINE))
+    # It ends at the first one that is set up and fails; where none is, the last is the broker's.
+    last = next(reversed(tried), "")
+    if "IDENTITY_ENDPOINT" in os.environ and "ManagedIdentityCredential" in tried:
+        last = "ManagedIdentityCredential"
+    elif last == "BrokerCredential":
+        last = "AzureCliCredential"
+    text = f"{last}: {tried[last]}" if last else str(error) or type(error).__name__
+    return " ".join(text.split())[:500]
 
 
 @lru_cache(maxsize=4)

@@ -9,11 +9,13 @@ flow goes on. Whole hours may be deleted at any time; `infra/` does after a whil
 import atexit
 import json
 import logging
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from threading import Lock, Timer
+from threading import Lock, Thread, Timer, current_thread, main_thread
+from types import FrameType
 from typing import Any, Final
 
 from azure.core import MatchConditions
@@ -63,8 +65,29 @@ def keep(account: DataAccount, jobs: Jobs) -> Callable[[], None]:
     """Note every event of `EVENTS` that this process reports from now on. Gives what writes lines that wait."""
     notes = _Notes(account, jobs)
     atexit.register(notes.write)
+    _at_sigterm(notes.write)
     telemetry.listeners.append(notes.hear)
     return notes.write
+
+
+def _at_sigterm(write: Callable[[], None]) -> None:
+    """Write also where a host ends the process by SIGTERM: Python runs nothing at such an exit."""
+    if current_thread() is not main_thread():  # no other may say what a signal does
+        return
+    before = signal.getsignal(signal.SIGTERM)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        # On a thread of its own: the one that was interrupted may hold a lock that writing needs.
+        writing = Thread(target=write, daemon=True)
+        writing.start()
+        writing.join(EVERY)
+        if callable(before):
+            before(number, frame)
+        else:
+            signal.signal(number, before or signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 class _Notes:

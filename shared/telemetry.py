@@ -69,24 +69,37 @@ def about(**ids: str) -> Iterator[None]:
 
 
 _SECRETS: Final = re.compile(
-    # A letter before it makes it another word; in JSON an ampersand may be written as \u0026.
-    r"(?i)(?<![a-z])(sig|code|access_token|client_secret|accountkey)(?:=|%3d)[^&\s\"'\\]+"
-    r"|\bbearer\s+[\w\-.~+/]+=*"
+    # A signature or a function key: in a URL, or long enough to be one. What is followed by a suffix is a file
+    # (`sig=1.csv`). In JSON an ampersand may be written as \u0026.
+    r"(?i)(?:(?<=[?&;])|(?<=u0026)|(?<=%26)|(?<=%3f)|(?<![a-z])(?=\w+(?:=|%3d)[\w%+/~-]{20}))"
+    r"(sig|code)(?:=|%3d)[\w%+/~=-]++(?!\.\w)"
+    r"|(?<![a-z])(access_token|client_secret|accountkey)(?:=|%3d)[^&\s\"'\\]+"
+    r"|\b(bearer)\s+(?:[\w.~+/-]{20,}|[\w-]+\.[\w-]+\.[\w-]+)=*"
 )
 
 
 def redact(text: str) -> str:
     """Text with tokens, keys and SAS signatures replaced (invariant A3)."""
-    return _SECRETS.sub(lambda m: (f"{m[1]}=" if m[1] else "Bearer ") + "[redacted]", text)
+    return _SECRETS.sub(
+        lambda m: "Bearer [redacted]" if m[3] else f"{m[1] or m[2]}=[redacted]", text
+    )
+
+
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Text without control characters but tab and line feed: others command the terminal that shows it."""
+    return _CONTROLS.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 def report(event: str, level: int = logging.INFO, **fields: object) -> None:
-    """Log one event with its fields; values that are text are redacted. Raises `KeyError` if undeclared."""
+    """Log one event with its fields; texts are redacted and made printable. Raises `KeyError` if undeclared."""
     missing = [name for name in EVENTS[event] if name not in fields]
     if missing:
         raise KeyError(f"event {event} lacks {missing}")
     told = {**_about.get(), **fields}
-    clean = {k: redact(v) if isinstance(v, str) else v for k, v in told.items()}
+    clean = {k: printable(redact(v)) if isinstance(v, str) else v for k, v in told.items()}
     log.log(level, "%s %s", event, json.dumps(clean, ensure_ascii=False, default=str))
     for listener in listeners:
         listener(event, clean)

@@ -6,6 +6,7 @@ from the source of Microsoft's Recurring Integrations Scheduler. `docs/d365-api.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -259,9 +260,11 @@ class D365:
         Microsoft Learn, "Data management package REST API", section GetExecutionSummaryPageUrl.
         """
         url = text_value(self._action("GetExecutionSummaryPageUrl", {"executionId": execution_id}))
-        if (urlsplit(url).hostname or "").lower() != self._host:
+        parts, base = urlsplit(re.sub(r"[\x00-\x20\x7f-\x9f]", "", url)), urlsplit(self._url)
+        if (parts.hostname or "").lower() != self._host:
             raise Rejected("GetExecutionSummaryPageUrl", f"D365 gave a page elsewhere: {url}")
-        return url
+        # As with a download, D365 behind a load balancer may say http.
+        return parts._replace(scheme=base.scheme, netloc=base.netloc).geturl()
 
     @contextmanager
     def error_keys(self, execution_id: str, entity: str) -> Iterator[Download | None]:

@@ -10,7 +10,7 @@
 `docs/reliability.md` has the same table with the reason for each row.
 """
 
-from shared.telemetry import redact
+from shared.telemetry import printable, redact
 
 
 class D365Error(Exception):
@@ -24,8 +24,8 @@ class D365Error(Exception):
     def __init__(self, operation: str, message: str, status: int | None = None) -> None:
         self.operation = operation
         self.status = status
-        # A3: what D365 said may hold a signed URL, and this text goes into logs, metadata and reports.
-        super().__init__(redact(f"{operation}: {message}"))
+        # A3: what D365 said may hold a signed URL, and this text goes into logs, reports and terminals.
+        super().__init__(printable(redact(f"{operation}: {message}")))
 
 
 class Refused(D365Error):

@@ -79,7 +79,8 @@ def refusal(operation: str, answer: Response, headers: Mapping[str, str]) -> D36
 def refusal_elsewhere(url: str, answer: Response, headers: Mapping[str, str]) -> Unavailable:
     """The same of a host that is not D365's, at which we are nobody: its signed URL may have run out."""
     text = (
-        f"{urlsplit(url).hostname} answered {answer.status}: {error_text(answer.body) or 'nothing'}"
+        f"{urlsplit(url).hostname} answered {answer.status}: {error_text(answer.body) or 'nothing'}. The "
+        "location is not on D365_URL's host, so it was asked without a token"
     )
     error = Unavailable("download", text, answer.status)
     error.retry_after = retry_after_seconds(headers.get("Retry-After"))

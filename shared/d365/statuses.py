@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from shared.d365.errors import Rejected
 from shared.d365.responses import Response, error_text, is_page, parse
+from shared.telemetry import printable
 
 Meaning = Literal["running", "succeeded", "failed", "unknown"]
 
@@ -64,9 +65,9 @@ def status_of(answer: Response) -> str:
         if is_page(text) or len(value) > _STATUS_LIMIT:
             said = f"D365's answer is not JSON: {error_text(answer.body)}"
             raise Rejected("message status", said) from error
-    status = value if isinstance(value, str) else json.dumps(value)
-    literal = re.fullmatch(r"[\w.]*['.](\w+)'?", status.strip())
-    name = literal[1] if literal else status.strip()
+    status = _text(value)
+    literal = re.fullmatch(r"[\w.]*['.](\w+)'?", status)
+    name = literal[1] if literal else status
     return _NUMBERS[int(name)] if name.isdecimal() and int(name) < len(_NUMBERS) else name
 
 
@@ -192,7 +193,8 @@ def _number(value: Any) -> int | None:
 def _text(value: Any) -> str:
     if value is None:
         return ""
-    return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return printable(text)
 
 
 def execution_id_of(value: Any) -> str:

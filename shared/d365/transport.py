@@ -17,6 +17,7 @@ from azure.core.exceptions import AzureError
 from shared import clock, connections, deadline, telemetry
 from shared.d365.errors import D365Error, Denied, Unavailable, Uncertain
 from shared.d365.responses import Response, drain, refusal
+from shared.identity import why_no_token
 
 HEADERS: Final = {
     "OData-Version": "4.0",
@@ -241,8 +242,9 @@ class Transport:
             if not deadline.left():
                 why = "not sent, the invocation's time is up, and no token has come"
                 raise Unavailable(operation, why) from error
-            telemetry.report("d365.denied", level=40, operation=operation, error=str(error))
-            why = f"no token for {self.url} could be had: {error}. Check the app's managed identity"
+            cause = why_no_token(error).rstrip(".")
+            why = f"no token for {self.url} could be had: {cause}. Check the app's managed identity"
+            telemetry.report("d365.denied", level=40, operation=operation, error=why)
             raise Denied(operation, why) from error
 
     @contextmanager

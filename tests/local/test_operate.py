@@ -80,6 +80,20 @@ def test_a_script_lists_and_sends_again_the_version_that_it_means(
     assert dropped.theirs["replayedby"] == "Ada"
 
 
+def test_what_commands_a_terminal_does_not_reach_it(
+    run: Run, bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """Neither from D365's errors nor from a file's name."""
+    d365.reject_errors = ["Bad.\x1b[2J\x9b31m"]
+    importing.import_file(bridge, drop(account, "journals/may\x9b31m.csv", b"1;2;REJECT"))
+    work_queue(bridge)
+    for words in (("list",), ("list", "--json"), ("show", "may"), ("lately",)):
+        answer = run(*words)
+        assert "\x1b" not in answer.stdout + answer.stderr, words
+        assert "\x9b" not in answer.stdout + answer.stderr, words
+    assert "Bad." in run("list").stdout
+
+
 def test_a_person_is_shown_the_file_and_asked(
     run: Run, rejected: blobs.File, account: DataAccount
 ) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -13,7 +15,7 @@ from azure.core.exceptions import ServiceRequestError
 
 from local import samples
 from local.serving import serve
-from local.simulator import Simulator
+from local.simulator import Simulator, identity_settings
 from shared import clock, telemetry
 from shared.bridge import Bridge
 from shared.d365 import D365, DequeuedMessage, MessageId, transport
@@ -404,7 +406,7 @@ def test_a_refusal_elsewhere_is_not_d365s(
     url, server = elsewhere
     server.status = 403
     with (
-        pytest.raises(Unavailable, match="localhost answered 403"),
+        pytest.raises(Unavailable, match=r"localhost answered 403.*not on D365_URL's host"),
         bridge.d365.download(DequeuedMessage("1", f"{url}/package?sig=secret", b"{}")),
     ):
         pass
@@ -487,8 +489,114 @@ def test_no_secret_is_logged(
         "?code=SECRET",
         '{"url": "https://x/y?sv=1\\u0026sig=SECRET\\u0026se=2"}',
         "https%3A%2F%2Fx%2Fy%3Fsv%3D1%26sig%3DSECRET",
+        "https://x/y?sig=SECRET.",
+        "sig=SECRETSECRETSECRETSECRET%3D",
     ],
 )
 def test_secrets_are_taken_out_of_texts(text: str) -> None:
     """Whatever the sentence around them."""
     assert "SECRET" not in telemetry.redact(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sig=1.csv",
+        "journals/code=12.20261123T204138Z-1a2b3c4d.csv",
+        "?sig=1.csv",
+        "bearer bonds.csv",
+        "Bearer shares do not balance.",
+        "the error code=17",
+    ],
+)
+def test_names_are_no_secrets(text: str) -> None:
+    """Whoever looks for a file needs its name, and the external identifier that is made of it."""
+    assert telemetry.redact(text) == text
+
+
+ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\u202e"
+
+
+def test_what_commands_a_terminal_does_not_pass(
+    bridge: Bridge, d365: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In an error, in the errors of an execution, in a status; nor in the log."""
+    caplog.set_level(logging.DEBUG)
+    body = json.dumps({"Message": f"No{ESCAPES}."})
+    d365.add_fault("dequeue", "answer", status=400, body=body)
+    with pytest.raises(D365Error) as failed:
+        bridge.d365.dequeue(EXPORT_ID)
+    texts = [str(failed.value)]
+    body = json.dumps({"value": json.dumps([{"ErrorMessage": f"No{ESCAPES}."}])})
+    d365.add_fault("execution_errors", "answer", status=200, body=body)
+    texts += bridge.d365.execution_errors("DMF-1")
+    body = json.dumps({"value": f"Processed{ESCAPES}"})
+    d365.add_fault("message_status", "answer", status=200, body=body)
+    texts.append(bridge.d365.message_status(MessageId("1")))
+    telemetry.report("probe.arrived", file=f"may{ESCAPES}.csv")
+    texts.append(caplog.records[-1].getMessage())
+    assert not set("\x1b\x07\x9b\r\u202e") & set("".join(texts))
+
+
+def test_of_a_chain_of_credentials_the_one_that_matters_is_told(
+    d365: Simulator, monkeypatch: pytest.MonkeyPatch, events: Events
+) -> None:
+    """Not the twenty lines of those that nobody has set up."""
+    for name, value in identity_settings(d365).items():
+        monkeypatch.setenv(name, value)
+    d365.add_fault("token", "answer", status=400, body='{"message": "not assigned"}', times=-1)
+    with pytest.raises(Denied) as failed:
+        D365(d365.base_url, new_credential).dequeue(EXPORT_ID)
+    for text in (str(failed.value), events("d365.denied")[0]["error"]):
+        assert "ManagedIdentityCredential: " in text
+        assert "EnvironmentCredential" not in text
+        assert len(text) < 700
+        assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "{base}/?cmp=USMF",
+        "{http}:80/?cmp=USMF",
+        "{base}/?cmp=\r\nSet-Cookie: a=b&USMF",
+        " {base}/?cmp=USMF\n",
+    ],
+)
+def test_a_summary_link_leads_to_d365_in_one_line(
+    bridge: Bridge, d365: Simulator, page: str
+) -> None:
+    """Behind a load balancer it says http; a line break would end a header of ours."""
+    host = d365.base_url.rsplit(":", 1)[0]
+    body = json.dumps({"value": page.format(base=d365.base_url, http=host)})
+    d365.add_fault("action", "answer", status=200, body=body)
+    url = bridge.d365.execution_summary_url("DMF-1")
+    assert url.startswith(f"{d365.base_url}/?cmp=")
+    assert url.endswith("USMF")
+    assert not re.search(r"\s", url)
+
+
+@pytest.mark.parametrize(
+    ("operation", "status", "says"),
+    [
+        ("download", 302, "no longer has the package"),
+        ("download", 404, "no longer has the package"),
+        ("download", 410, "no longer has the package"),
+        ("acknowledge", 404, "pop receipt has expired"),
+    ],
+)
+def test_what_is_gone_does_not_blame_the_set_up(
+    bridge: Bridge, d365: Simulator, events: Events, operation: str, status: int, says: str
+) -> None:
+    """The address was D365's own: neither D365_URL nor the activity id is wrong."""
+    d365.add_package(EXPORT_ID, PACKAGE)
+    message = bridge.d365.dequeue(EXPORT_ID)
+    assert message
+    d365.add_fault(operation, "answer", status=status, body="<html></html>", times=-1)
+    with ExitStack() as stack, pytest.raises(Rejected, match=says) as failed:
+        stack.enter_context(bridge.d365.download(message)) if operation == "download" else (
+            bridge.d365.acknowledge(EXPORT_ID, message)
+        )
+    assert "D365_URL" not in str(failed.value)
+    assert "activity id" not in str(failed.value)
+    assert not events("d365.denied")

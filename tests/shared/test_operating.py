@@ -1,11 +1,15 @@
 """What the page knows: paging that misses nothing, bounded requests, the journal's truth and its limits."""
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import escape
+from typing import Final
 from uuid import uuid4
 
 import pytest
@@ -18,6 +22,8 @@ from azure.storage.blob import (
     generate_account_sas,
 )
 
+from local.azurite import Azurite
+from local.hosting import ROOT
 from local.samples import VENDORS, Part, package
 from local.simulator import Simulator
 from shared import (
@@ -179,6 +185,29 @@ def test_quiet_runs_are_noted_now_and_then(
     monkeypatch.setattr(clock, "now", lambda: moment + timedelta(hours=1))
     entries = journal.recent(noted).entries
     assert [entry.fields["packages"] for entry in entries] == [0, 0, 0, 0, 1]
+
+
+ENDING: Final = """
+import json, os, signal, sys
+from shared import blobs, clock, journal, jobs, telemetry
+from shared.settings import Storage
+account = blobs.connect(Storage(sys.argv[1], None, None, None))
+journal.keep(account, jobs.parse(b"{}"))
+for number in range(3):
+    telemetry.report("export.finished", job=str(number), packages=1, failed=0, seconds=1)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+def test_the_journal_has_its_last_lines_where_the_process_is_ended(
+    noted: DataAccount, azurite: Azurite
+) -> None:
+    """By SIGTERM, as a host ends it; and it ends."""
+    command = [sys.executable, "-c", ENDING, azurite.connection_string]
+    ended = subprocess.run(command, cwd=ROOT, check=False, timeout=60)
+    assert ended.returncode == -signal.SIGTERM
+    assert [entry.fields["job"] for entry in journal.recent(noted).entries] == ["0", "1", "2"]
 
 
 def test_of_a_busy_hour_the_end_is_shown_and_that_is_said(
