@@ -5,6 +5,7 @@ succeed before the source is deleted (I4). The claim of a dropped file is such a
 follows from the file's path and ETag: of all who try, one creates it (I1).
 """
 
+import logging
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
@@ -18,8 +19,18 @@ from urllib.parse import quote, unquote
 from uuid import uuid4
 
 from azure.core import MatchConditions
-from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
-from azure.storage.blob import BlobProperties, BlobServiceClient, BlobType, ExponentialRetry
+from azure.core.exceptions import (
+    HttpResponseError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+)
+from azure.storage.blob import (
+    BlobClient,
+    BlobProperties,
+    BlobServiceClient,
+    BlobType,
+    ExponentialRetry,
+)
 from azure.storage.queue import (
     QueueClient,
     QueueServiceClient,
@@ -27,7 +38,7 @@ from azure.storage.queue import (
     TextBase64EncodePolicy,
 )
 
-from shared import clock, transfer
+from shared import clock, telemetry, transfer
 from shared.connections import SdkTransport, pause
 from shared.identity import credential
 from shared.settings import Storage
@@ -47,6 +58,9 @@ POISON_QUEUES: Final = ("import-status-poison", "webjobs-blobtrigger-poison")
 """Where the host puts what it gave up: our queue's messages, and the blob trigger's events."""
 
 _NAME_LIMIT: Final = 1024 - len(".error.json")
+_PART_LIMIT: Final = 255 - len(".error.json")
+"""Characters of the last part of a name: a hierarchical namespace takes 255 in each part of a path (Microsoft
+Learn, "Known issues with Azure Data Lake Storage Gen2", file and directory names)."""
 _COPY_URL_LIMIT: Final = 2048
 """Characters of a copy's source URL (Microsoft Learn, "Copy Blob", request header x-ms-copy-source)."""
 _METADATA_LIMIT: Final = 7 * 1024
@@ -80,7 +94,7 @@ class Record:
     job: str = ""
     company: str = ""
     state: str = ""
-    """A `State` in processing, an `Outcome` at the end."""
+    """A `State` in processing, an `Outcome` at the end, which is first written down in processing."""
     source: str = ""
     """Where the file was dropped: its name in `imports`."""
     sourceetag: str = ""
@@ -110,6 +124,12 @@ class Record:
     """The company, or companies, into which D365 imported it."""
     ended: str = ""
     reason: str = ""
+    error: str = ""
+    """Of a file that failed or is held: what happened, in a sentence; its report has all of it."""
+    tried: str = ""
+    """When it was last tried to send it, in vain."""
+    spent: int = 0
+    """Seconds for which it was tried in vain to send it or, once it is sent, D365 was asked after it."""
     sha256: str = ""
     resolution: str = ""
     """What a person did about it (`replaying.Resolution`), with who, when and why."""
@@ -133,9 +153,11 @@ class File:
     theirs: dict[str, str] = field(default_factory=dict)
     """The metadata that came with the dropped file; it stays with it."""
     grows: bool = False
-    """An append blob: it is there from its first byte on, and nobody can see which one is its last."""
-    md5: bytes = b""
-    """Of its content, where the uploader said it or storage computed it."""
+    """An append or a page blob: it is there before its content is, and nobody can see when that is whole."""
+    archived: bool = False
+    """It lies in the archive tier, where nothing can be read or copied until it is rehydrated."""
+    tags: int = 0
+    """How many blob index tags it has, as far as the app may know."""
 
 
 def connect(storage: Storage) -> DataAccount:
@@ -195,10 +217,19 @@ def stamped(path: str, modified: datetime, etag: str) -> str:
     pure = PurePosixPath(path)
     suffix = pure.suffix if len(pure.suffix) <= 16 else ""
     stem = path.removesuffix(suffix)
-    room = _NAME_LIMIT - len(stamp) - len(suffix.encode("utf-16-le")) // 2
-    # Storage is a .NET service, where a character beyond the basic plane counts as two.
-    cut = stem.encode("utf-16-le", "surrogatepass")[: 2 * room].decode("utf-16-le", "ignore")
-    return cut + stamp + suffix
+    tail = len(stamp) + _units(suffix)
+    folder, slash, file = stem.rpartition("/")
+    whole = folder + slash + _cut(file, _PART_LIMIT - tail)
+    return _cut(whole, _NAME_LIMIT - tail) + stamp + suffix
+
+
+def _units(text: str) -> int:
+    """Storage is a .NET service, where a character beyond the basic plane counts as two."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def _cut(text: str, units: int) -> str:
+    return text.encode("utf-16-le", "surrogatepass")[: 2 * units].decode("utf-16-le", "ignore")
 
 
 _STAMP: Final = re.compile(r"\.(\d{8}T\d{6}Z)-[0-9a-f]{8}(?:\.[^./]*)?$")
@@ -273,15 +304,33 @@ def _is_beside(name: str) -> bool:
 
 
 def to_metadata(record: Record, theirs: dict[str, str]) -> dict[str, str]:
-    """Metadata for a blob: values in ASCII (the rest percent-encoded), empty ones left out."""
+    """Metadata for a blob: values in ASCII (the rest percent-encoded), empty ones left out.
+
+    Storage takes 8 KiB of it: of `theirs`, what has room beside ours is kept, the smallest first.
+    """
     ours = {
         item.name: _encode(item.name, value)
         for item in fields(Record)
         if (value := getattr(record, item.name)) not in ("", 0)
     }
-    kept = {key: value for key, value in theirs.items() if key.lower() not in _OURS}
-    size = sum(len(key) + len(value) for key, value in (ours | kept).items())
-    return {**(kept if size <= _METADATA_LIMIT else {}), **ours}
+    room = _METADATA_LIMIT - sum(len(key) + len(value) for key, value in ours.items())
+    kept = {}
+    for key, value in sorted(theirs.items(), key=lambda item: len(item[0]) + len(item[1])):
+        room -= len(key) + len(value)
+        if room >= 0 and key.lower() not in _OURS:
+            kept[key] = value
+    return {**kept, **ours}
+
+
+def _metadata(file: File, record: Record) -> dict[str, str]:
+    """What to write beside a file, and a word of what has no room there."""
+    metadata = to_metadata(record, file.theirs)
+    lost = sorted(key for key in file.theirs if key not in metadata and key.lower() not in _OURS)
+    if lost:
+        telemetry.report(
+            "metadata.dropped", logging.WARNING, job=record.job, file=file.name, keys=lost
+        )
+    return metadata
 
 
 _OURS: Final = frozenset(item.name for item in fields(Record))
@@ -322,7 +371,7 @@ def from_metadata(metadata: dict[str, str] | None) -> tuple[Record, dict[str, st
     """Our record, and the metadata that is not ours."""
     found = {key.lower(): value for key, value in (metadata or {}).items()}
     ours: dict[str, str | int] = {key: _decode(found[key]) for key in _OURS & found.keys()}
-    for name in ("attempts", "checks"):
+    for name in ("attempts", "checks", "spent"):
         text = str(ours.get(name, "0"))
         ours[name] = int(text) if text.isdecimal() else 0
     theirs = {k: v for k, v in (metadata or {}).items() if k.lower() not in _OURS}
@@ -337,13 +386,20 @@ _NO_NAME: Final = re.compile(r"(^|[/\\])\.\.?([/\\]|$)|\0")
 and storage may take a backslash for a slash. No blob has such a name (A4), nor one with a NUL."""
 
 
+def is_addressable(name: str) -> bool:
+    """Whether a request for a blob of that name reaches it."""
+    return not _NO_NAME.search(name)
+
+
 def find(account: DataAccount, container: str, name: str) -> File | None:
-    """The blob's present version, or None."""
-    if _NO_NAME.search(name):
+    """The blob's present version, or None. A container that is missing raises `ResourceNotFoundError`."""
+    if not is_addressable(name):
         return None
     try:
         found = account.blobs.get_blob_client(container, name).get_blob_properties()
-    except ResourceNotFoundError:
+    except HttpResponseError as error:
+        if not _is_gone(error):
+            raise
         return None
     return _file(container, name, found)
 
@@ -381,11 +437,19 @@ def _file(container: str, name: str, found: BlobProperties) -> File:
     if container == IMPORTS:  # what people say there is theirs alone
         record, theirs = Record(), dict(found.metadata or {})
     etag = found.etag if found.etag.startswith('"') else f'"{found.etag}"'
-    copy_status = str(found.copy.status or "success")
-    grows = found.blob_type == BlobType.APPENDBLOB
-    md5 = bytes(found.content_settings.content_md5 or b"")
-    size, modified = found.size, found.last_modified
-    return File(container, name, etag, size, modified, record, copy_status, theirs, grows, md5)
+    return File(
+        container,
+        name,
+        etag,
+        found.size,
+        found.last_modified,
+        record,
+        copy_status=str(found.copy.status or "success"),
+        theirs=theirs,
+        grows=found.blob_type in (BlobType.APPENDBLOB, BlobType.PAGEBLOB),
+        archived=found.blob_tier == "Archive",
+        tags=int(found.tag_count or 0),
+    )
 
 
 # -- claims, records, moves -----------------------------------------------------------------------
@@ -407,44 +471,69 @@ def claim(account: DataAccount, dropped: File, record: Record) -> File | None:
     `imports` has never been sent. None when that version is no longer there, or only its metadata was written
     meanwhile: it is taken when it is looked at again.
     """
-    claimed = copy_claim(account, dropped, record, PROCESSING)
-    if claimed is None or release_source(account, claimed) or claimed.record.state != "claimed":
-        return claimed
-    newer = find(account, IMPORTS, dropped.name)
-    if newer and newer.md5 and (newer.md5, newer.size) == (claimed.md5, claimed.size):
-        _delete(account, claimed)  # or the same bytes would be sent twice
-        return None
-    return claimed
+    claimed = copy_claim(account, dropped, record)
+    return claimed if claimed and release_source(account, claimed) else None
 
 
-def copy_claim(account: DataAccount, dropped: File, record: Record, container: str) -> File | None:
+def copy_claim(account: DataAccount, dropped: File, record: Record) -> File | None:
     """The first half of a claim: the copy. `release_source` is the other."""
     name = stamped(dropped.name, dropped.modified, dropped.etag)
     record = replace(
         record, externalid=external_id(name), source=dropped.name, sourceetag=dropped.etag
     )
-    if etag := _copy(account, dropped, container, name, record):
+    if etag := _copy(account, dropped, PROCESSING, name, record):
         return replace(
-            dropped, container=container, name=name, etag=etag, modified=clock.now(), record=record
+            dropped,
+            container=PROCESSING,
+            name=name,
+            etag=etag,
+            modified=clock.now(),
+            record=record,
+            copy_status="success",
         )
     # By somebody else, or by us before a crash: whoever goes on agrees on its ETag.
-    return find_claimed(account, dropped, container)
-
-
-def find_claimed(account: DataAccount, dropped: File, container: str) -> File | None:
-    """The copy that a claim has made of a dropped version, or None."""
-    return find(account, container, stamped(dropped.name, dropped.modified, dropped.etag))
+    return find(account, PROCESSING, name)
 
 
 def release_source(account: DataAccount, claimed: File) -> bool:
-    """Delete the dropped version that a claim was made of, and no newer one: whether it was there still.
+    """Delete the dropped version that a claim was made of, and no newer one: whether the claim stands.
 
-    Raises `Lost` where the claim's copy is not whole: it is made anew when the dropped file is looked at again.
+    It does not where only the metadata of the dropped file were written meanwhile, which makes another version
+    of the same bytes: then the claim goes, and the newer version stays to be claimed, or D365 would get the
+    bytes twice. Raises `Lost` where the claim's copy is not whole: it is made anew when the dropped file is
+    looked at again.
     """
     record = claimed.record
     _require_whole(account, claimed)
+    if not record.source:
+        return True
     source = replace(claimed, container=IMPORTS, name=record.source, etag=record.sourceetag)
-    return bool(record.source) and _delete(account, source)
+    if _delete(account, source) or record.state != "claimed":
+        return True
+    newer = find(account, IMPORTS, record.source)
+    if newer is None or not _has_same_bytes(account, newer, claimed):
+        return True
+    return not _delete(account, claimed)
+
+
+def _has_same_bytes(account: DataAccount, one: File, other: File) -> bool:
+    """Whether two files have the same content, byte by byte: storage has no MD5 of what came in blocks, and
+    what an uploader says of it is not checked. Raises `Lost` when one is changed or can't be read meanwhile."""
+    if one.size != other.size:
+        return False
+    contents = [
+        transfer.load(
+            account.blobs.get_blob_client(file.container, file.name), file.etag, file.size
+        )
+        for file in (one, other)
+    ]
+    try:
+        return all(part == same for part, same in zip(*contents, strict=True))
+    except (ResourceModifiedError, ResourceNotFoundError) as error:
+        raise Lost(one.name) from error
+    finally:
+        for content in contents:
+            content.close()
 
 
 def _require_whole(account: DataAccount, copy: File) -> None:
@@ -460,12 +549,12 @@ def update(account: DataAccount, file: File, record: Record) -> File:
     blob = account.blobs.get_blob_client(file.container, file.name)
     try:
         done = blob.set_blob_metadata(
-            to_metadata(record, file.theirs),
+            _metadata(file, record),
             etag=file.etag,
             match_condition=MatchConditions.IfNotModified,
         )
     except HttpResponseError as error:
-        if not _gone_on(error):
+        if not _is_gone_or_changed(error):
             raise
         # A write whose answer was lost is tried again by the SDK, and then meets its own first try.
         found = find(account, file.container, file.name)
@@ -477,30 +566,21 @@ def update(account: DataAccount, file: File, record: Record) -> File:
 
 def move(account: DataAccount, file: File, container: str, record: Record) -> None:
     """File it in another container: copy, see that the copy is whole, delete. Raises `Lost`."""
-    if not _copy(account, file, container, file.name, record):
-        found = find(account, container, file.name)
-        if found is None:
-            raise Lost(file.name)
-        _require_whole(account, found)
-        if found.size != file.size:
-            # The name carries the version, so this can't be; if it is, both are kept for a person.
-            raise RuntimeError(f"{container}/{file.name} is there already, with other content")
-    _delete(account, file)
+    copy_to(account, file, container, record)
+    delete(account, file)
 
 
-def finish_move(account: DataAccount, file: File) -> bool:
-    """End a move that a crash has left between copy and delete: whether the file was at its end."""
-    for container in (SUCCEEDED, FAILED):
-        found = find(account, container, file.name)
-        if not found or found.copy_status != "success" or found.size != file.size:
-            continue
-        if (found.record.state, found.record.resolution) == ("held", "received"):
-            # Where it came from: a person found it in D365, and it is tracked on.
-            _delete(account, found)
-            return False
-        _delete(account, file)
-        return True
-    return False
+def copy_to(account: DataAccount, file: File, container: str, record: Record) -> None:
+    """The first half of a move: its copy, whole, whoever made it. `delete` is the other. Raises `Lost`."""
+    if _copy(account, file, container, file.name, record):
+        return
+    found = find(account, container, file.name)
+    if found is None:
+        raise Lost(file.name)
+    _require_whole(account, found)
+    if found.size != file.size:
+        # The name carries the version, so this can't be; if it is, both are kept for a person.
+        raise RuntimeError(f"{container}/{file.name} is there already, with other content")
 
 
 def _copy(
@@ -509,7 +589,7 @@ def _copy(
     """Copy one version to a free name: the copy's ETag, or None when the name is taken or the version gone."""
     source = account.blobs.get_blob_client(file.container, file.name)
     target = account.blobs.get_blob_client(container, name)
-    metadata = to_metadata(record, file.theirs)
+    metadata = _metadata(file, record)
     try:
         if len(source.url) > _COPY_URL_LIMIT:
             return _copy_through(account, file, container, name, metadata)
@@ -519,11 +599,15 @@ def _copy(
             source_etag=file.etag,
             source_match_condition=MatchConditions.IfNotModified,
             match_condition=MatchConditions.IfMissing,
+            tags=_tags(source, file),
         )
     except transfer.OtherContent:
         return None
     except HttpResponseError as error:
-        if error.status_code in (404, 412) or error_code(error) == "BlobAlreadyExists":
+        if _may_not(error) and file.tags:
+            # It may read tags, but not write them: better a file without its tags than none.
+            return _copy(account, _without_tags(file), container, name, record)
+        if _is_gone_or_changed(error) or error_code(error) == "BlobAlreadyExists":
             return None
         raise
     status, etag = str(answer["copy_status"]), str(answer["etag"])
@@ -538,6 +622,33 @@ def _copy(
         target.delete_blob()
         raise RuntimeError(f"copying {file.container}/{file.name} to {container} ended as {status}")
     return etag
+
+
+def _tags(source: BlobClient, file: File) -> dict[str, str] | None:
+    """A file's blob index tags, which no copy takes along by itself. Reading and writing them needs the role
+    Storage Blob Data Owner (Microsoft Learn, "Manage and find Azure Blob data with blob index tags",
+    permissions); without it a file goes on without them."""
+    if not file.tags:
+        return None
+    try:
+        return source.get_blob_tags() or None
+    except HttpResponseError as error:
+        if not _may_not(error):
+            raise
+        _without_tags(file)
+        return None
+
+
+def _without_tags(file: File) -> File:
+    telemetry.report(
+        "tags.dropped", logging.WARNING, job=file.record.job, file=file.name, tags=file.tags
+    )
+    return replace(file, tags=0)
+
+
+def _may_not(error: HttpResponseError) -> bool:
+    """Whether an identity lacks a role."""
+    return error.status_code == 403
 
 
 def _copy_through(
@@ -566,7 +677,19 @@ def _copy_through(
         metadata=metadata,
         content_type=str(source.get_blob_properties().content_settings.content_type),
     )
+    if stored.created and (tags := _tags(source, file)):
+        try:
+            account.blobs.get_blob_client(container, name).set_blob_tags(tags)
+        except HttpResponseError as error:
+            if not _may_not(error):
+                raise
+            _without_tags(file)
     return stored.etag if stored.created else None
+
+
+def delete(account: DataAccount, file: File) -> bool:
+    """The second half of a move: delete that version and no other. Whether it was there. Raises `Leased`."""
+    return _delete(account, file)
 
 
 def _delete(account: DataAccount, file: File) -> bool:
@@ -584,15 +707,24 @@ def _delete(account: DataAccount, file: File) -> bool:
                 f"{file.container}/{file.name} has a lease, so it can't be taken away: whoever writes it must "
                 "end the lease, or break it (az storage blob lease break)"
             ) from error
-        if not _gone_on(error):
+        if not _is_gone_or_changed(error):
             raise
         return False
     return True
 
 
-def _gone_on(error: HttpResponseError) -> bool:
+def _is_gone_or_changed(error: HttpResponseError) -> bool:
     """Whether a conditional request found that the blob is gone, or another version."""
-    return error.status_code in (404, 412) and not _leased(error)
+    return _is_gone(error) or (error.status_code == 412 and not _leased(error))
+
+
+def _is_gone(error: HttpResponseError) -> bool:
+    """Whether there is no such blob. Another 404 is none of that: a container or an account is missing, which
+    a person must see to (Microsoft Learn, "Blob Storage error codes"). A copy has a code of its own for it."""
+    return error.status_code == 404 and error_code(error) in _GONE
+
+
+_GONE: Final = ("BlobNotFound", "CannotVerifyCopySource")
 
 
 def _leased(error: HttpResponseError) -> bool:
@@ -627,6 +759,14 @@ def put_back(account: DataAccount, file: File, theirs: dict[str, str]) -> bool:
     return True
 
 
+def end_receipt(account: DataAccount, file: File) -> None:
+    """Delete a file under failed that a person has had tracked on as `file`, where a crash has left it: what
+    lies in processing counts."""
+    failed = find(account, FAILED, file.name)
+    if failed and failed.record.resolution == file.record.resolution:
+        _delete(account, failed)
+
+
 def end_put_back(account: DataAccount, dropped: File) -> bool:
     """Whether a dropped file was put back from under failed, and a crash has left it there too: then it is
     deleted there."""
@@ -642,11 +782,6 @@ def copy_fresh(account: DataAccount, file: File, name: str, theirs: dict[str, st
     """Copy a version to a free name in its container; False where the name is taken or the version gone."""
     record = Record(job=file.record.job)
     return bool(_copy(account, replace(file, theirs=theirs), file.container, name, record))
-
-
-def has_report(account: DataAccount, name: str) -> bool:
-    """Whether `{name}.error.json` is there."""
-    return account.blobs.get_blob_client(FAILED, f"{name}.error.json").exists()
 
 
 def write_report(account: DataAccount, name: str, text: str) -> None:

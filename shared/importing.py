@@ -4,17 +4,19 @@
 
 Each arrow is one conditional write, so of any number of workers one takes it; what a crash leaves at any point
 says by its state what may be done next: `claimed` was surely not sent, `sending` nobody can know, `sent` has
-its message id (I1, I2).
+its message id (I1, I2). What is to become of a file is decided when it lies in processing, and written there
+first (`outcomes`): of two instances that think differently of it, as with two jobs files, one decides.
 """
 
 import hashlib
 import json
+import logging
+import math
 import random
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, timedelta
-from fnmatch import fnmatchcase
+from datetime import UTC, datetime, timedelta
 from io import SEEK_END
 from tempfile import SpooledTemporaryFile
 from typing import IO, Final
@@ -26,9 +28,11 @@ from shared import blobs, clock, outcomes, templates, transfer
 from shared.blobs import File, Record
 from shared.bridge import Bridge
 from shared.d365.errors import D365Error, Rejected, Uncertain
-from shared.jobs import ImportJob, Jobs
+from shared.imports import data_package, routing
+from shared.imports.routing import InvalidDrop, is_package
+from shared.jobs import ImportJob
 from shared.telemetry import report
-from shared.templates import InvalidTemplate
+from shared.templates import InvalidTemplate, WrongFormat
 from shared.tracing import new_parent, span, trace_of
 
 GIVE_UP: Final = timedelta(days=1)
@@ -37,25 +41,9 @@ GIVE_UP: Final = timedelta(days=1)
 LONGEST_DELAY: Final = timedelta(minutes=15)
 """Between two tries, unless D365 asks for longer."""
 
-LATE: Final = timedelta(seconds=30)
-"""A file this old may have been looked at before: its event was not the first, or did not come."""
 
-UPLOADED_WITHIN: Final = timedelta(hours=1)
-"""So long a file may have a name that does not match its job's pattern: programs upload under a name of their
-own (`may.csv.filepart`) and rename what is whole. And so long it may be empty where no event has said that its
-upload is at its end: what comes by SFTP is there, empty, before its content ("SFTP support for Azure Blob
-Storage", events)."""
-
-_COMPANY: Final = re.compile(r"[A-Za-z0-9_-]{1,16}")
-
-
-class Misplaced(ValueError):
-    """A dropped file that no job can take. `reason` is a key of `outcomes.TODO`."""
-
-    def __init__(self, reason: str, error: str, job: ImportJob | None = None) -> None:
-        self.reason = reason
-        self.job = job
-        super().__init__(error)
+class NotItsTurn(Exception):
+    """Of an ordered job another file goes first, or has failed and stops the job."""
 
 
 def import_file(bridge: Bridge, name: str) -> None:
@@ -67,32 +55,23 @@ def import_file(bridge: Bridge, name: str) -> None:
         blobs.delete_probe(bridge.account, name)
         report("probe.arrived", file=name)
         return
+    if not blobs.is_addressable(name):
+        report_unaddressable(name)
+        return
     dropped = blobs.find(bridge.account, blobs.IMPORTS, name)
     if dropped is None:
-        report(
-            "message.ignored",
-            job=job_folder(name),
-            file=name,
-            reason="it is not in imports any more",
-        )
+        _ignore(name, "it is not in imports any more")
         return
     if not blobs.is_file(blobs.IMPORTS, name, dropped.theirs):
         return
-    if dropped.size and _unfinished(bridge, dropped):
-        why = "an append blob may yet grow: reconcile takes it once nothing has been added for a while"
-        report("message.ignored", job=job_folder(name), file=name, reason=why)
-        return
-    # An event comes when an upload is at its end: what is empty now stays so.
-    taken = take(bridge, dropped, closed=not dropped.grows)
-    job = taken or bridge.settings.jobs.import_job(job_folder(name))
-    if job and job.ordered and job.enabled:
+    job = bridge.settings.jobs.import_job(job_folder(name))
+    wait = wait_before_claim(bridge, dropped)
+    if wait and wait.until:
+        look_at_drop(bridge, name, wait.until)
+    if job and job.ordered:
         start_next(bridge, job)
-        return
-    if taken is None:
-        return
-    claimed = claim(bridge, dropped, taken)
-    if claimed and claimed.record.state == "claimed":
-        send(bridge, taken, claimed)
+    elif not wait and (taken := take(bridge, dropped)):
+        send(bridge, *taken)
 
 
 def job_folder(name: str) -> str:
@@ -100,113 +79,59 @@ def job_folder(name: str) -> str:
     return name.partition("/")[0]
 
 
-def take(bridge: Bridge, dropped: File, *, closed: bool = False) -> ImportJob | None:
-    """The job that a dropped file is for; None when it waits, or was refused just now.
-
-    It waits for a paused job, and while it may yet get another name, or (unless its upload is known to be
-    `closed`) its content.
-    """
-    try:
-        job, _ = destination(bridge.settings.jobs, dropped)
-    except Misplaced as error:
-        fresh = clock.now() - dropped.modified < UPLOADED_WITHIN
-        waits = error.reason == "no-match" or (error.reason == "empty-file" and not closed)
-        if waits and fresh:
-            why = f"{error}: its upload may not be at its end"
-            report("message.ignored", job=job_folder(dropped.name), file=dropped.name, reason=why)
-        else:
-            outcomes.refuse(bridge.account, dropped, error.job, error.reason, str(error))
-        return None
-    return job if job.enabled else None
+def wait_before_claim(bridge: Bridge, dropped: File) -> routing.Wait | None:
+    """Why a dropped file is left where it is, which is told; None where it can be taken."""
+    job = bridge.settings.jobs.import_job(job_folder(dropped.name))
+    if routing.is_never_data(dropped, job):
+        # Told of on the page alone, which counts them: a lock file is no news every five minutes.
+        return routing.Wait("its name says that it is no data", blocks=False)
+    wait = routing.wait(job, dropped, clock.now(), bridge.patience)
+    if wait and (job is None or job.enabled):
+        _ignore(dropped.name, wait.why)
+    return wait
 
 
-def destination(jobs: Jobs, dropped: File) -> tuple[ImportJob, str]:
-    """The job and the company ("" for none) that a file's path names. Raises `Misplaced`."""
-    folder, *rest = dropped.name.split("/")
-    if not rest:
-        raise Misplaced("no-job-in-path", "the file lies in no job's folder")
-    job = jobs.import_job(folder)
-    if job is None:
-        known = ", ".join(each.name for each in jobs.imports) or "none"
-        raise Misplaced("no-such-job", f"there is no import job {folder!r}; there are: {known}")
-    if len(rest) > 2 or any(part in ("", ".", "..") for part in rest):
-        raise Misplaced("bad-path", f"{dropped.name!r} is not job/file or job/company/file", job)
-    if not _is_named_for(job, dropped):
-        raise Misplaced("no-match", f"the name does not match the job's pattern {job.pattern}", job)
-    company = _company(job, rest)
-    if dropped.size == 0:
-        raise Misplaced("empty-file", "the file is empty", job)
-    if is_package(rest[-1]):
-        return job, company
-    if job.template and dropped.size > templates.LARGEST_FILE:
-        text = f"the file has {dropped.size} bytes, more than the {templates.LARGEST_FILE} that are wrapped"
-        raise Misplaced("too-large", text, job)
-    if not (job.entity or job.template):
-        text = "the job has no entity, so it takes data packages (.zip) alone"
-        raise Misplaced("no-entity", text, job)
-    return job, company
+def _ignore(name: str, why: str) -> None:
+    report("message.ignored", job=job_folder(name), file=name, reason=why)
 
 
-def _is_named_for(job: ImportJob, dropped: File) -> bool:
-    """Whether a file's name matches the job's pattern of * and ?, without regard to case."""
-    if not job.pattern:
-        return True
-    # A bracket is an ordinary character in a file's name, and in the patterns that people know.
-    name = dropped.name.rpartition("/")[2]
-    return fnmatchcase(name.lower(), job.pattern.lower().replace("[", "[[]"))
+def report_unaddressable(name: str) -> None:
+    """Tell of a blob that no request can reach (A4), since libraries and proxies fold the dots of a URL."""
+    report(
+        "reconcile.failed",
+        logging.ERROR,
+        job=job_folder(name),
+        file=name,
+        error="its name has a part that is . or .., so no tool reaches it and it can't be imported: drop the "
+        "file again under another name, and delete this one with a request that writes %2E for each dot",
+    )
 
 
-def _company(job: ImportJob, path: list[str]) -> str:
-    """The company that the job, the folder or the file's name says, "" for none. Raises `Misplaced`.
-
-    `path` is [file] or [company, file]. Where more than one of them says something, they must agree.
-    """
-    said = {"the job": job.company or ""}
-    if len(path) == 2:
-        said["the file's folder"] = path[0]
-    if job.company_from:
-        said["the file's name"] = job.company_from.find(path[-1])
-        if not said["the file's name"]:
-            where = f"part {job.company_from.position} between {job.company_from.separator!r}"
-            raise Misplaced("no-company", f"{path[-1]!r} has no {where} to be its company", job)
-    said = {who: company for who, company in said.items() if company}
-    for who, company in said.items():
-        if not _COMPANY.fullmatch(company):
-            raise Misplaced(
-                "bad-path", f"{who} says {company!r}, which is no legal entity's id", job
-            )
-    if len({company.lower() for company in said.values()}) > 1:
-        text = ", ".join(f"{who} says {company}" for who, company in said.items())
-        raise Misplaced("bad-path", f"which company? {text}", job)
-    return next(reversed(said.values()), "")
+def take(bridge: Bridge, dropped: File) -> tuple[ImportJob, File] | None:
+    """Claim a dropped file: its job and the file to send. None where another worker has it, where it was filed
+    under failed just now, or where only its metadata was written meanwhile."""
+    claimed = claim(bridge, dropped)
+    return decide(bridge, claimed) if claimed and claimed.record.state == "claimed" else None
 
 
-def is_package(name: str) -> bool:
-    """Whether a file is sent as a data package: then no entity is named."""
-    return name.lower().endswith(".zip")
-
-
-def claim(bridge: Bridge, dropped: File, job: ImportJob) -> File | None:
-    """Take a dropped file into processing; None when that version is no longer there, or was refused before."""
-    _, company = destination(bridge.settings.jobs, dropped)
-    now = clock.now()
-    if now - dropped.modified > LATE and outcomes.end_refusal(bridge.account, dropped):
-        return None
+def claim(bridge: Bridge, dropped: File) -> File | None:
+    """Take a dropped file into processing, whatever it is; None when that version is no longer there."""
     blobs.end_put_back(bridge.account, dropped)
+    job = bridge.settings.jobs.import_job(job_folder(dropped.name))
+    now = clock.now()
+    pause = job.pause_between_files if job else 0
     record = Record(
-        job=job.name,
-        company=company,
+        job=job.name if job else "",
         state="claimed",
         traceparent=new_parent(),
-        stopsjob="yes" if job.stops_on_failure else "",
         claimed=clock.text(now),
-        due=clock.text(now + timedelta(seconds=job.pause_between_files)),
+        due=clock.text(now + timedelta(seconds=pause)),
     )
     claimed = blobs.claim(bridge.account, dropped, record)
     if claimed:
         report(
             "file.claimed",
-            job=job.name,
+            job=record.job,
             file=claimed.name,
             source=dropped.name,
             bytes=dropped.size,
@@ -215,47 +140,94 @@ def claim(bridge: Bridge, dropped: File, job: ImportJob) -> File | None:
     return claimed
 
 
-def resume(bridge: Bridge, job: ImportJob, file: File) -> None:
+def decide(bridge: Bridge, claimed: File) -> tuple[ImportJob, File] | None:
+    """The job that a claimed file is for, and the file with what is known of it by now; None when it was filed
+    under failed just now, as none that a job can take. Raises `blobs.Lost`."""
+    record = claimed.record
+    try:
+        job, company = routing.route(bridge.settings.jobs, record.source, claimed)
+    except InvalidDrop as error:
+        # What does not match the pattern is none of the job's files.
+        stops = error.job and error.job.stops_on_failure and error.reason != "no-match"
+        record = replace(
+            record, job=error.job.name if error.job else "", stopsjob="yes" if stops else ""
+        )
+        outcomes.fail(bridge.account, claimed, record, error.reason, str(error))
+        return None
+    stops = job.stops_on_failure
+    record = replace(record, job=job.name, company=company, stopsjob="yes" if stops else "")
+    return job, replace(claimed, record=record)
+
+
+def resume(bridge: Bridge, file: File) -> None:
     """Go on with a claimed file that was not sent: its worker died, or D365 did not take it then."""
+    if not blobs.release_source(bridge.account, file):
+        return
+    decided = decide(bridge, file)
+    if decided is None:
+        job = bridge.settings.jobs.import_job(job_folder(file.record.source))
+        if job and job.ordered and job.enabled:
+            start_next(bridge, job)
+        return
+    job, file = decided
     if job.ordered:
         start_next(bridge, job)
-        return
-    if blobs.finish_move(bridge.account, file):  # it had an end before, and a crash
-        return
-    blobs.release_source(bridge.account, file)
-    send(bridge, job, file)
+    elif job.enabled:
+        send(bridge, job, file)
 
 
 def send(bridge: Bridge, job: ImportJob, file: File) -> None:
     """Send a claimed file and record its message id. Raises `blobs.Lost` when another worker has it."""
-    with span("send file", file.record.traceparent, job=job.name, file=file.name):
-        _wrap_and_send(bridge, job, file)
+    record = file.record
+    spent = record.spent + time_spent(bridge, record.tried, record.due)
+    tried = record.tried and clock.text(clock.now())
+    record = replace(record, attempts=record.attempts + 1, spent=spent, tried=tried)
+    with span("send file", record.traceparent, job=job.name, file=file.name):
+        _check_and_send(bridge, job, replace(file, record=record))
 
 
-def _wrap_and_send(bridge: Bridge, job: ImportJob, file: File) -> None:
-    if not job.template or is_package(file.name):
-        _send(bridge, job, file)
-        return
-    with SpooledTemporaryFile(max_size=transfer.BLOCK) as package:
-        # Before the intent is written: a wrong template or a full disk leaves no doubt about the file.
-        try:
-            sha256 = _wrap(bridge, job.template, job, file, package)
-        except (InvalidTemplate, OSError) as error:
-            record = replace(file.record, attempts=file.record.attempts + 1)
-            _wait(bridge, job, replace(file, record=record), error)
+def time_spent(bridge: Bridge, last: str, due: str) -> int:
+    """Seconds since the last try, as far as this one comes when it was due: what goes by while a job is paused,
+    or while the app does not run, is no time that was spent on the file. 0 where there was no try."""
+    if not last:
+        return 0
+    until = min(clock.now(), clock.parse(due) + bridge.patience)
+    return max(0, round((until - clock.parse(last)).total_seconds()))
+
+
+def _check_and_send(bridge: Bridge, job: ImportJob, file: File) -> None:
+    """What can be told of a file without D365 is told before it is sent."""
+    try:
+        if is_package(file.name):
+            blob = bridge.account.blobs.get_blob_client(file.container, file.name)
+            data_package.check(transfer.reader(blob, file.size))
+        elif job.template:
+            with SpooledTemporaryFile(max_size=transfer.BLOCK) as package:
+                # Before the intent is written: a wrong template or a full disk leaves no doubt about the file.
+                sha256 = _wrap(bridge, job.template, job, file, package)
+                _send(bridge, job, file, package, sha256)
             return
-        _send(bridge, job, file, package, sha256)
+        _send(bridge, job, file)
+    except data_package.NotAPackage as error:
+        outcomes.fail(bridge.account, file, file.record, "bad-package", str(error))
+    except WrongFormat as error:
+        outcomes.fail(bridge.account, file, file.record, "wrong-format", str(error))
+    except (InvalidTemplate, OSError) as error:
+        _wait(bridge, job, file, error)
 
 
 def _wrap(bridge: Bridge, template: str, job: ImportJob, file: File, package: IO[bytes]) -> str:
-    """Write the file's data package; the SHA-256 of the file. Raises `InvalidTemplate` and `blobs.Lost`."""
+    """Write the file's data package; the SHA-256 of the file.
+
+    Raises `InvalidTemplate`, `WrongFormat` and `blobs.Lost`.
+    """
     found = templates.fetch(bridge.account, template, job.entity)
     digest = hashlib.sha256()
 
     blob = bridge.account.blobs.get_blob_client(file.container, file.name)
     content = transfer.load(blob, file.etag, file.size, digest.update)
     try:
-        templates.wrap(found, content, file.size, package)
+        templates.wrap(found, templates.in_format(found.format, content), file.size, package)
     except ResourceModifiedError as error:
         raise blobs.Lost(file.name) from error
     return digest.hexdigest()
@@ -269,34 +241,23 @@ def _send(
     sha256: str = "",
 ) -> None:
     """Send a file, or the package in which it is; `sha256` is the file's where there is a package."""
-    # I1: the intent is written down before the request, by one worker alone.
-    now = clock.now()
-    sending = blobs.update(
-        bridge.account,
-        file,
-        replace(
-            file.record,
-            state="sending",
-            sender=uuid4().hex,
-            attempts=file.record.attempts + 1,
-            due=clock.text(now + bridge.settings.function_timeout),
-        ),
-    )
-    if job.ordered and (_others_under_way(bridge, job, sending) or _stopped(bridge, job)):
-        why = "another file is under way, or has failed and stops the job"
-        _later(bridge, sending, timedelta(seconds=random.uniform(2, 4)), why)
-        return
     digest = hashlib.sha256()
     blob = bridge.account.blobs.get_blob_client(file.container, file.name)
 
     def body() -> Iterator[bytes]:
-        nonlocal digest
+        nonlocal digest, file
+        if file.record.state == "claimed":
+            # I1: the intent is written down before D365 gets the first byte, by one worker alone; and not
+            # earlier: while it waits for a token or for D365's leave, a worker may die without a doubt.
+            file = _intend(bridge, file)
+            if job.ordered and (_others_under_way(bridge, job, file) or _stopped(bridge, job)):
+                raise NotItsTurn("another file is under way, or has failed and stops the job")
         if package:
             package.seek(0)
             yield from iter(lambda: package.read(transfer.BLOCK), b"")
             return
         digest = hashlib.sha256()
-        yield from transfer.load(blob, sending.etag, file.size, digest.update)
+        yield from transfer.load(blob, file.etag, file.size, digest.update)
 
     length = package.seek(0, SEEK_END) if package else file.size
     try:
@@ -308,14 +269,17 @@ def _send(
             company=file.record.company or None,
             external_id=file.record.externalid,
         )
+    except NotItsTurn as error:
+        _later(bridge, file, timedelta(seconds=random.uniform(2, 4)), str(error))
+        return
     except Rejected as error:
-        outcomes.fail(bridge.account, sending, sending.record, "refused", str(error))
+        outcomes.fail(bridge.account, file, file.record, "refused", str(error))
         return
     except Uncertain as error:
-        uncertain(bridge, job, sending, str(error))
+        uncertain(bridge, job, file, str(error))
         return
     except D365Error as error:
-        _wait(bridge, job, sending, error)
+        _wait(bridge, job, file, error)
         return
     report(
         "file.sent",
@@ -325,22 +289,27 @@ def _send(
         externalId=file.record.externalid,
         bytes=length,
     )
-    now = clock.now()
     first = check_delay(0)
-    sent = blobs.update(
-        bridge.account,
-        sending,
-        replace(
-            sending.record,
-            state="sent",
-            messageid=message_id,
-            sent=clock.text(now),
-            sha256=sha256 or digest.hexdigest(),
-            due=clock.text(now + first),
-            reason="",
-        ),
+    now = clock.now()
+    record = replace(
+        file.record,
+        state="sent",
+        messageid=message_id,
+        sent=clock.text(now),
+        sha256=sha256 or digest.hexdigest(),
+        due=clock.text(now + first),
+        reason="",
+        tried="",
+        spent=0,
     )
-    look_again(bridge, sent, first)
+    look_again(bridge, blobs.update(bridge.account, file, record), first)
+
+
+def _intend(bridge: Bridge, file: File) -> File:
+    """Write down that a file is being sent, by one worker alone. Raises `blobs.Lost` at all others."""
+    due = clock.text(clock.now() + bridge.settings.function_timeout)
+    intent = replace(file.record, state="sending", sender=uuid4().hex, due=due)
+    return blobs.update(bridge.account, file, intent)
 
 
 def uncertain(bridge: Bridge, job: ImportJob | None, file: File, why: str) -> None:
@@ -370,43 +339,43 @@ def start_next(bridge: Bridge, job: ImportJob) -> None:
 
 def _next(bridge: Bridge, job: ImportJob) -> File | None:
     """The file of an ordered job whose turn it is, claimed; None when it is no file's turn."""
-    under_way = list(_processing(bridge, job))
-    if any(_goes_before(job, file) for file in under_way) or _stopped(bridge, job):
-        return None
-    waiting = [file for file in under_way if file.record.state == "claimed"]
-    if waiting:
-        first = _in_order(job, waiting)[0]
-        if clock.parse(first.record.due) > clock.now() + timedelta(seconds=1):
+    while job.enabled and not _stopped(bridge, job):
+        under_way = list(_processing(bridge, job))
+        if any(_goes_before(job, file) for file in under_way):
             return None
-        if blobs.finish_move(bridge.account, first):
-            return _next(bridge, job)
-        blobs.release_source(bridge.account, first)
-        return first
-    in_imports: Iterable[File] = blobs.listed(bridge.account, blobs.IMPORTS, f"{job.name}/")
-    if job.order_by != "name" or job.reverse_order:  # they are listed by name
-        in_imports = _in_order(job, in_imports)
-    for dropped in in_imports:
-        if _is_named_for(job, dropped) and _unfinished(bridge, dropped):
-            why = "its upload may not be at its end, and it goes before the others of its job"
-            report("message.ignored", job=job.name, file=dropped.name, reason=why)
-            return None
-        if take(bridge, dropped):
-            claimed = claim(bridge, dropped, job)
-            if claimed is None or claimed.record.state != "claimed":
+        claimed = [file for file in under_way if file.record.state == "claimed"]
+        if claimed:
+            file = _in_order(job, claimed)[0]
+            if clock.parse(file.record.due) > clock.now() + timedelta(seconds=1):
                 return None
-            if job.pause_between_files:  # its turn has come, its time not yet
-                look_again(bridge, claimed, timedelta(seconds=job.pause_between_files))
+            if not blobs.release_source(bridge.account, file):
+                continue
+        else:
+            dropped = _next_dropped(bridge, job)
+            fresh = claim(bridge, dropped) if dropped else None
+            if fresh is None or fresh.record.state != "claimed":
                 return None
-            return claimed
-        if _stopped(bridge, job):  # by this very file
+            file = fresh
+        decided = decide(bridge, file)
+        if decided is None:  # and it may stop the job
+            continue
+        if job.pause_between_files and not claimed:  # its turn has come, its time not yet
+            look_again(bridge, file, timedelta(seconds=job.pause_between_files))
             return None
+        return decided[1]
     return None
 
 
-def _unfinished(bridge: Bridge, dropped: File) -> bool:
-    """Whether a file's upload may not be at its end, as far as storage shows it."""
-    age = clock.now() - dropped.modified
-    return age < UPLOADED_WITHIN if dropped.size == 0 else dropped.grows and age < bridge.patience
+def _next_dropped(bridge: Bridge, job: ImportJob) -> File | None:
+    """The file in `imports` that is to be taken next of an ordered job, if it can be taken by now."""
+    dropped: Iterable[File] = blobs.listed(bridge.account, blobs.IMPORTS, f"{job.name}/")
+    if job.order_by != "name" or job.reverse_order:  # they are listed by name
+        dropped = _in_order(job, dropped)
+    for file in dropped:
+        wait = wait_before_claim(bridge, file)
+        if wait is None or wait.blocks:
+            return None if wait else file
+    return None
 
 
 def _in_order(job: ImportJob, files: Iterable[File]) -> list[File]:
@@ -426,10 +395,10 @@ def _dropped_at(file: File) -> str:
 
 
 def _goes_before(job: ImportJob, file: File) -> bool:
-    """Whether a file in processing keeps the others of its job waiting."""
-    return file.record.state == "sending" or (
-        file.record.state == "sent" and job.next_after == "ended"
-    )
+    """Whether a file in processing keeps the others of its job waiting: until it has come to its end, and lies
+    there."""
+    state = file.record.state
+    return state != "claimed" and not (state == "sent" and job.next_after == "accepted")
 
 
 def _stopped(bridge: Bridge, job: ImportJob) -> bool:
@@ -438,7 +407,7 @@ def _stopped(bridge: Bridge, job: ImportJob) -> bool:
         return False
     for file in blobs.listed(bridge.account, blobs.FAILED, f"{job.name}/"):
         if file.record.stopsjob and not _is_sent_again(bridge, file):
-            report("job.stopped", level=30, job=job.name, file=file.name)
+            report("job.stopped", level=logging.WARNING, job=job.name, file=file.name)
             return True
     return False
 
@@ -456,9 +425,22 @@ def look_again(bridge: Bridge, file: File, delay: timedelta) -> None:
 
     It names the version that it is for, so that one which comes late, or twice, changes nothing (S2).
     """
+    _enqueue(
+        bridge,
+        {"file": file.name, "etag": file.etag, "traceparent": file.record.traceparent},
+        delay,
+    )
+
+
+def look_at_drop(bridge: Bridge, name: str, moment: datetime) -> None:
+    """Put a message on the status queue by which a dropped file is looked at again then."""
+    _enqueue(bridge, {"dropped": name}, max(timedelta(0), moment - clock.now()))
+
+
+def _enqueue(bridge: Bridge, message: dict[str, str], delay: timedelta) -> None:
     bridge.account.queue(blobs.STATUS_QUEUE).send_message(
-        json.dumps({"file": file.name, "etag": file.etag, "traceparent": file.record.traceparent}),
-        visibility_timeout=round(delay.total_seconds()),
+        json.dumps(message),
+        visibility_timeout=math.ceil(delay.total_seconds()),
         time_to_live=-1,
     )
 
@@ -490,18 +472,20 @@ def _wait(
     bridge: Bridge, job: ImportJob, file: File, error: D365Error | InvalidTemplate | OSError
 ) -> None:
     """The file could not be sent now: try again later, until that has gone on for too long."""
-    if clock.now() - clock.parse(file.record.claimed) > GIVE_UP:
+    record = file.record
+    if record.spent > GIVE_UP.total_seconds():
         reasons = {Uncertain: "uncertain", InvalidTemplate: "no-template"}
         reason = reasons.get(type(error), "unavailable")
-        outcomes.fail(bridge.account, file, file.record, reason, str(error))
+        outcomes.fail(bridge.account, file, record, reason, str(error))
         return
     asked = error.retry_after if isinstance(error, D365Error) else None
-    own = min(timedelta(seconds=10 * 2 ** min(file.record.attempts, 10)), LONGEST_DELAY)
+    own = min(timedelta(seconds=10 * 2 ** min(record.attempts, 10)), LONGEST_DELAY)
     delay = own if asked is None else timedelta(seconds=max(1.0, asked))
-    _later(bridge, file, delay, str(error))
+    tried = clock.text(clock.now())
+    _later(bridge, replace(file, record=replace(record, tried=tried)), delay, str(error))
     report(
         "file.waiting",
-        level=30,
+        level=logging.WARNING,
         job=job.name,
         file=file.name,
         reason=str(error),

@@ -133,6 +133,15 @@ class ImportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
         ),
     ] = None
     pattern: Pattern | None = None
+    settle_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=86400,
+            description="Seconds: a file is taken when nothing has changed it for so long. Default 0. For "
+            "programs that write a file in several steps (Spark, blobfuse, S3 gateways): a minute or more.",
+        ),
+    ] = 0
     template: Template | None = None
     ordered: Annotated[
         bool,

@@ -8,10 +8,9 @@ from typing import Any, Final
 
 from shared import blobs, clock
 from shared.blobs import DataAccount, File, Record
-from shared.jobs import ImportJob
 from shared.notifying import notify
 from shared.telemetry import redact, report
-from shared.tracing import new_parent, trace_of
+from shared.tracing import trace_of
 
 TODO: Final[Mapping[str, str]] = {
     "no-job-in-path": "Drop the file into a job's folder, as imports/{job}/{file} or "
@@ -27,6 +26,10 @@ TODO: Final[Mapping[str, str]] = {
     "no-template": "Nothing was imported. Put the job's template right in the container templates, then drop "
     "the file again.",
     "empty-file": "Nothing was sent. Drop the file again with its content.",
+    "not-whole": "Nothing was sent. Copy the file there again, and see that the copy comes to its end.",
+    "bad-package": "Nothing was sent. Make the data package right, then drop it again.",
+    "wrong-format": "Nothing was sent. Save the file in the format that the template says, then drop it again; "
+    "or change the template.",
     "refused": "Nothing was imported. Mend what D365 names, then send the file again.",
     "unavailable": "Nothing was imported. See why D365 could not be reached or did not accept the app "
     "for so long, mend it, then send the file again.",
@@ -47,6 +50,9 @@ TODO: Final[Mapping[str, str]] = {
 }
 """What to do, by the reason's code, which `docs/operations.md` explains. "Send again" is `replaying`'s."""
 
+ENDS: Final = ("succeeded", "failed", "held")
+"""The states in which a file leaves processing."""
+
 STOPPED: Final = (
     "The job is stopped: its other files wait until this one is sent again or dismissed."
 )
@@ -56,19 +62,7 @@ def succeed(account: DataAccount, file: File, record: Record) -> None:
     """File it under succeeded. Raises `blobs.Lost` when another worker did something with it first."""
     ended = clock.text(clock.now())
     record = replace(record, state="succeeded", ended=ended, due="", reason="", stopsjob="")
-    blobs.move(account, file, blobs.SUCCEEDED, record)
-    report(
-        "file.succeeded",
-        logging.WARNING if remark(record) else logging.INFO,
-        job=record.job,
-        file=file.name,
-        messageId=record.messageid,
-        status=record.status,
-        records=_records(record),
-        remark=remark(record),
-        seconds=_seconds_since_drop(file.name),
-    )
-    _tell_of_company(record, file.name)
+    finish(account, blobs.update(account, file, record))
 
 
 def remark(record: Record) -> str:
@@ -115,63 +109,53 @@ def fail(
 
     `reason` is a key of `TODO`; `d365` is what D365 itself says. Raises `blobs.Lost`.
     """
-    held = reason == "uncertain"
     record = replace(
         record,
-        state="held" if held else "failed",
+        state="held" if reason == "uncertain" else "failed",
         ended=clock.text(clock.now()),
         due="",
         reason=reason,
+        error=redact(error),
     )
-    # The report first: a failed file never stands there without its reason.
-    told = _report(file, record, error, d365)
-    blobs.write_report(account, file.name, _text(told))
-    notify(account, record, file.name, told)
-    blobs.move(account, file, blobs.FAILED, record)
-    announce(record, file.name, error)
+    finish(account, blobs.update(account, file, record), error, d365)
 
 
-def refuse(
-    account: DataAccount, dropped: File, job: ImportJob | None, reason: str, error: str
+def finish(
+    account: DataAccount,
+    file: File,
+    error: str = "",
+    d365: Mapping[str, Any] | None = None,
 ) -> None:
-    """File a dropped file under failed before anything is done with it."""
-    now = clock.text(clock.now())
-    record = Record(
-        job=job.name if job else "",
-        state="failed",
-        source=dropped.name,
-        # What does not match the pattern is none of the job's files.
-        stopsjob="yes" if job and job.stops_on_failure and reason != "no-match" else "",
-        traceparent=new_parent(),
-        claimed=now,
-        ended=now,
-        reason=reason,
-    )
-    claimed = blobs.copy_claim(account, dropped, record, blobs.FAILED)
-    if claimed is None:  # overwritten or taken away meanwhile: there is nothing to tell of
-        return
-    _tell_of_refusal(account, claimed, error)
+    """Bring a file in processing, whose record says its end, to where it belongs, and tell of it.
 
-
-def end_refusal(account: DataAccount, dropped: File) -> bool:
-    """Whether a dropped file was refused before, by a worker that died at it: then that is brought to its end,
-    whatever the jobs file says by now. Else it would be sent, and lie under failed too."""
-    refused = blobs.find_claimed(account, dropped, blobs.FAILED)
-    if refused is None:
-        return False
-    _tell_of_refusal(account, refused, f"it was refused at {refused.record.claimed}")
-    return True
-
-
-def _tell_of_refusal(account: DataAccount, refused: File, error: str) -> None:
-    record = refused.record
-    # A try before this one, which ended before the dropped version was gone, may have told of it.
-    if not blobs.has_report(account, refused.name):
-        told = _report(refused, record, error, None)
-        notify(account, record, refused.name, told)
-        blobs.write_report(account, refused.name, _text(told))
-        announce(record, refused.name, error)
-    blobs.release_source(account, refused)
+    Nothing is told before that record is written (I7), and the file leaves processing only when all is told: so
+    what a crash leaves here is done again from the record, which does no harm. `error` has more words than the
+    record has room for.
+    """
+    record = file.record
+    if record.state == "succeeded":
+        blobs.copy_to(account, file, blobs.SUCCEEDED, record)
+        report(
+            "file.succeeded",
+            logging.WARNING if remark(record) else logging.INFO,
+            job=record.job,
+            file=file.name,
+            messageId=record.messageid,
+            status=record.status,
+            records=_records(record),
+            remark=remark(record),
+            seconds=_seconds_since_drop(file.name),
+        )
+        _tell_of_company(record, file.name)
+    else:
+        error = error or record.error
+        told = _report(file, record, error, d365)
+        # The report first: a failed file never stands there without its reason.
+        blobs.write_report(account, file.name, _text(told))
+        blobs.copy_to(account, file, blobs.FAILED, record)
+        notify(account, record, file.name, told)
+        announce(record, file.name, error)
+    blobs.delete(account, file)
 
 
 def announce(record: Record, name: str, error: str) -> None:

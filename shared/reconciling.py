@@ -47,13 +47,15 @@ def _dropped(bridge: Bridge) -> int:
 
 
 def _claim(bridge: Bridge, dropped: blobs.File) -> bool:
-    job = importing.take(bridge, dropped)
-    if job is None or job.ordered:  # an ordered job's files are started below, one by one
+    job = bridge.settings.jobs.import_job(importing.job_folder(dropped.name))
+    if job and job.ordered:  # its files are started below, one by one
         return False
-    claimed = importing.claim(bridge, dropped, job)
-    if claimed:
-        importing.look_again(bridge, claimed, _AT_ONCE)
-    return claimed is not None
+    if importing.wait_before_claim(bridge, dropped):
+        return False
+    taken = importing.take(bridge, dropped)
+    if taken:
+        importing.look_again(bridge, taken[1], _AT_ONCE)
+    return taken is not None
 
 
 def _overdue(bridge: Bridge) -> int:
@@ -67,8 +69,6 @@ def _overdue(bridge: Bridge) -> int:
 
 
 def _look_again(bridge: Bridge, file: blobs.File) -> bool:
-    if blobs.finish_move(bridge.account, file):
-        return False
     importing.look_again(bridge, file, _AT_ONCE)
     return True
 

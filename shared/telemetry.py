@@ -33,6 +33,8 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "file.held": ("job", "file", "reason", "error", "messageId", "externalId", "seconds"),
     "company.differs": ("job", "file", "reason", "error", "messageId"),
     "job.stopped": ("job", "file"),
+    "metadata.dropped": ("job", "file", "keys"),
+    "tags.dropped": ("job", "file", "tags"),
     # status
     "status.checked": ("job", "file", "messageId", "status", "checks"),
     "status.unknown": ("job", "file", "messageId", "status"),

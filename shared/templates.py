@@ -8,7 +8,7 @@ template has there is left out.
 
 import io
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Final
 
@@ -27,6 +27,10 @@ _MANIFEST: Final = "manifest.xml"
 _NEEDED: Final = (_MANIFEST, "packageheader.xml")
 
 
+class WrongFormat(ValueError):
+    """A file is of another format than the template says; the text says what it is and what it should be."""
+
+
 class InvalidTemplate(ValueError):
     """The set-up's mistake, not the file's: the text says what is wrong and how to mend it."""
 
@@ -39,6 +43,8 @@ class Template:
     """The name of the entity's file in the package."""
     others: tuple[tuple[str, bytes], ...]
     """Every other file of it, in its order."""
+    format: str = ""
+    """The entity's `SourceFormat`, the name of a source data format of D365, as CSV-Unicode or EXCEL."""
 
 
 def fetch(account: DataAccount, name: str, entity: str | None) -> Template:
@@ -67,7 +73,7 @@ def read(name: str, data: bytes, entity: str | None) -> Template:
         for needed in _NEEDED:
             if needed not in entries:
                 raise InvalidTemplate(f"{name} has no {needed}: is it a package that D365 gave?")
-        place = _place(name, _content(name, entries[_MANIFEST], LARGEST), entity)
+        place, form = _place(name, _content(name, entries[_MANIFEST], LARGEST), entity)
         # D365 runs on Windows, where names that differ in case are one.
         entries.pop(place.lower(), None)
         room, others = LARGEST, []
@@ -76,7 +82,7 @@ def read(name: str, data: bytes, entity: str | None) -> Template:
             room -= each.size
     except packages.InvalidPackage as error:
         raise InvalidTemplate(f"{name} is no zip that can be used: {error}") from error
-    return Template(place, tuple(others))
+    return Template(place, tuple(others), form)
 
 
 def _content(name: str, entry: packages.Entry, room: int) -> bytes:
@@ -88,27 +94,30 @@ def _content(name: str, entry: packages.Entry, room: int) -> bytes:
         return file.read()
 
 
-def _place(name: str, manifest: bytes, entity: str | None) -> str:
-    """The file name that the manifest has for the entity, or for its only one. Raises `InvalidTemplate`."""
+def _place(name: str, manifest: bytes, entity: str | None) -> tuple[str, str]:
+    """The file name and the format that the manifest has for the entity, or for its only one.
+
+    Raises `InvalidTemplate`.
+    """
     try:
         root = plain_xml.parse(manifest)
     except plain_xml.InvalidXml as error:
         raise InvalidTemplate(f"the manifest of {name} can't be read: {error}") from error
     places = [
-        (plain_xml.text(element, "EntityName"), path)
+        (plain_xml.text(element, "EntityName"), path, plain_xml.text(element, "SourceFormat"))
         for element in root.iter()
         if (path := plain_xml.text(element, "InputFilePath"))
     ]
-    known = ", ".join(each for each, _ in places) or "none"
+    known = ", ".join(each[0] for each in places) or "none"
     if entity:
         places = [each for each in places if each[0].lower() == entity.lower()]
     if len(places) != 1:
         which = f"the job's entity is {entity}" if entity else "give the job its entity"
         raise InvalidTemplate(f"which entity's place in {name} is meant? It has: {known}; {which}")
-    _, path = places[0]
+    _, path, form = places[0]
     if "/" in path or "\\" in path or path in (".", ".."):
         raise InvalidTemplate(f"the manifest of {name} names a file in a folder: {path}")
-    return path
+    return path, form
 
 
 def wrap(template: Template, content: Iterable[bytes], size: int, package: IO[bytes]) -> None:
@@ -121,6 +130,41 @@ def wrap(template: Template, content: Iterable[bytes], size: int, package: IO[by
         with archive.open(member, "w") as file:
             for chunk in content:
                 file.write(chunk)
+
+
+_WORKBOOKS: Final = {
+    b"PK": "a workbook or another zip",
+    b"\xd0\xcf\x11\xe0": "an old workbook (.xls)",
+}
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
+
+
+def in_format(form: str, content: Iterable[bytes]) -> Iterator[bytes]:
+    """The content of a file, unaltered. Raises `WrongFormat` where its first bytes contradict the format.
+
+    Formats are set up in D365 under names of a person's choice. Those that D365 has from the start begin with
+    EXCEL, CSV or XML (Microsoft Learn, "Data import and export jobs overview", file formats); of others nothing
+    is said here.
+    """
+    parts = iter(content)
+    beginning = next(parts, b"")
+    kind = form.upper()
+    workbook = next((what for magic, what in _WORKBOOKS.items() if beginning.startswith(magic)), "")
+    utf_16 = beginning.startswith(_UTF_16)
+    what = ""
+    if kind.startswith("EXCEL"):
+        what = "" if workbook else "no workbook"
+    elif kind.startswith(("CSV", "XML")):
+        what = workbook
+        if kind.startswith("CSV") and "UNICODE" not in kind and utf_16:
+            what = "text in UTF-16"
+        elif kind.startswith("XML") and not utf_16 and not what:
+            text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
+            what = "" if text.startswith(b"<") else "no XML"
+    if what:
+        raise WrongFormat(f"the file is {what}, and the template's format is {form}")
+    yield beginning
+    yield from parts
 
 
 def _member(path: str) -> zipfile.ZipInfo:

@@ -25,6 +25,9 @@ def check_status(bridge: Bridge, message: Mapping[str, Any]) -> None:
 
     A message for a file that has changed since, or that is gone, changes nothing (S2).
     """
+    if dropped := message.get("dropped"):
+        importing.import_file(bridge, str(dropped))
+        return
     name = str(message.get("file", ""))
     file = blobs.find(bridge.account, blobs.PROCESSING, name) if name else None
     if file is None or file.etag != message.get("etag"):
@@ -39,20 +42,25 @@ def check_status(bridge: Bridge, message: Mapping[str, Any]) -> None:
 def _look_at(bridge: Bridge, file: File) -> None:
     job = bridge.settings.jobs.import_job(file.record.job)
     if file.record.state == "sent":
+        if file.record.resolution:
+            blobs.end_receipt(bridge.account, file)
         _check(bridge, job, file)
     elif file.record.state == "sending":
         # Its time is up (the message came late enough), so its worker is no more.
-        if blobs.finish_move(bridge.account, file):
-            return
         if clock.parse(file.record.due) <= clock.now():
             why = "the worker that sent the file ended before D365's answer was recorded"
             importing.uncertain(bridge, job, file, why)
             _next(bridge, job)
-    elif job is None:
-        why = f"the job {file.record.job!r} is no longer in the jobs file"
-        outcomes.fail(bridge.account, file, file.record, "no-such-job", why)
-    elif job.enabled:
-        importing.resume(bridge, job, file)
+    elif file.record.state in outcomes.ENDS:  # and a crash kept it from being filed there
+        said = failures.what_d365_says(bridge, job, file)[1] if _failed_in_d365(file) else None
+        outcomes.finish(bridge.account, file, d365=said)
+        _next(bridge, job)
+    else:
+        importing.resume(bridge, file)
+
+
+def _failed_in_d365(file: File) -> bool:
+    return file.record.state == "failed" and bool(file.record.messageid)
 
 
 def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
@@ -73,6 +81,8 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
         status=status,
         checks=record.checks + 1,
         checked=clock.text(now),
+        spent=record.spent
+        + importing.time_spent(bridge, record.checked or record.sent, record.due),
         reason=trouble,
     )
     report(
@@ -92,9 +102,7 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
         counts = f" ({record.entities} records are in)" if job_status.imported else ""
         text = f"D365 ended the import as {status}{counts}{failures.first_error(said)}"
         outcomes.fail(bridge.account, file, record, failures.reason(job_status, said), text, said)
-    elif now - clock.parse(record.sent) > GIVE_UP:
-        if blobs.finish_move(bridge.account, file):  # it had an end before, and a crash
-            return
+    elif record.spent > GIVE_UP.total_seconds():
         text = f"no final status after {GIVE_UP.days} days; the last one is {status or 'none'}"
         if trouble:
             text += f" ({trouble})"

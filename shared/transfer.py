@@ -9,7 +9,7 @@ import hashlib
 import os
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -212,7 +212,7 @@ def load(
     etag: str,
     size: int,
     watch: Callable[[bytes], object] = lambda _: None,
-) -> Iterator[bytes]:
+) -> Generator[bytes]:
     """The bytes of one version of a blob, part by part, read ahead in parallel.
 
     `watch` sees every byte in order, on another thread; when the last part was taken it has seen all.

@@ -175,6 +175,19 @@ def work_queue(bridge: Bridge, rounds: int = 20) -> None:
             return
 
 
+def try_on(
+    bridge: Bridge,
+    later: Callable[[timedelta], None],
+    time: timedelta,
+    step: timedelta,
+) -> None:
+    """Let so much time pass, in steps, and have each file in processing looked at after each of them."""
+    for _ in range(int(time / step)):
+        later(step)
+        for file in list(blobs.listed(bridge.account, blobs.PROCESSING)):
+            tracking.check_status(bridge, {"file": file.name, "etag": file.etag})
+
+
 def only(account: DataAccount, container: str) -> blobs.File:
     """The one file of a container."""
     (file,) = blobs.listed(account, container)

@@ -114,9 +114,8 @@ class Transport:
             except D365Error as error:
                 self.note_throttle(error)
                 error.answer_lost = answer_lost
-                # I2: of a file, only what was surely refused is sent again here.
-                final = isinstance(body, Body) and isinstance(error, Uncertain)
-                if final or not isinstance(error, Unavailable | Uncertain):
+                # I2: a file is sent once; whether again, and when, says its flow, which has its state in hand.
+                if isinstance(body, Body) or not isinstance(error, Unavailable | Uncertain):
                     raise
                 _wait(operation, error, attempt)
                 answer_lost |= isinstance(error, Uncertain)

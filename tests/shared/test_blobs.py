@@ -146,9 +146,9 @@ def test_a_claim_overtaken_by_a_new_version_leaves_the_new_one(
     dropped = drop(account, "j/a.csv", b"old")
     release = blobs.release_source
 
-    def overwritten_first(account: DataAccount, claimed: File) -> None:
+    def overwritten_first(account: DataAccount, claimed: File) -> bool:
         drop(account, "j/a.csv", b"new")
-        release(account, claimed)
+        return release(account, claimed)
 
     monkeypatch.setattr(blobs, "release_source", overwritten_first)
     claimed = blobs.claim(account, dropped, RECORD)

@@ -5,19 +5,27 @@ D365's), since a repetition of the same would hide which of the two ends stands.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any, Protocol
 
 import pytest
 
 from local.simulator import Simulator
-from shared import blobs, importing, jobs, reconciling, replaying
+from shared import blobs, importing, jobs, outcomes, reconciling, replaying
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
 from tests.conftest import drop, make_bridge, only, report, work_queue
 
 type Later = Callable[[timedelta], None]
-type Dies = Callable[[Callable[[], object]], None]
+
+
+class Dies(Protocol):
+    """Does a step up to a delete."""
+
+    def __call__(self, step: Callable[[], object], after: int = 0) -> None: ...
+
 
 MISSED = timedelta(minutes=6)
 
@@ -28,11 +36,16 @@ class Died(BaseException):
 
 @pytest.fixture
 def dies(monkeypatch: pytest.MonkeyPatch) -> Dies:
-    """Do a step up to its first delete of a blob."""
+    """Do a step up to a delete of a blob: its first, or as many later."""
 
-    def until_the_delete(step: Callable[[], object]) -> None:
-        def die(*_: object) -> None:
-            raise Died
+    def until_the_delete(step: Callable[[], object], after: int = 0) -> None:
+        delete, deletes = blobs._delete, list[int]()
+
+        def die(account: DataAccount, file: blobs.File) -> bool:
+            if len(deletes) == after:
+                raise Died
+            deletes.append(1)
+            return delete(account, file)
 
         with monkeypatch.context() as patch:
             patch.setattr(blobs, "_delete", die)
@@ -75,10 +88,10 @@ def test_a_claimed_file_filed_as_failed_is_not_sent_after_all(
     bridge = make_bridge(d365, account, ordered=ordered)
     dropped = blobs.find(account, blobs.IMPORTS, drop(account, "journals/may.csv"))
     assert dropped
-    claimed = importing.claim(bridge, dropped, bridge.settings.jobs.imports[0])
+    claimed = importing.claim(bridge, dropped)
     assert claimed
     importing.look_again(bridge, claimed, timedelta(0))
-    dies(lambda: work_queue(without_jobs(bridge)))
+    dies(lambda: work_queue(without_jobs(bridge)), after=1)
     settle(bridge, account, later)
     assert places(account) == [blobs.FAILED]
     assert (report(account)["reason"], d365.received) == ("no-such-job", [])
@@ -93,10 +106,43 @@ def test_a_refused_file_is_not_sent_after_all(
 ) -> None:
     """The same before it was claimed."""
     name = drop(account, "journals/may.csv")
-    dies(lambda: importing.import_file(without_jobs(bridge), name))
+    dies(lambda: importing.import_file(without_jobs(bridge), name), after=1)
     settle(bridge, account, later)
     assert places(account) == [blobs.FAILED]
     assert (report(account)["reason"], d365.received) == ("no-such-job", [])
+
+
+def test_a_file_that_was_only_claimed_is_decided_by_who_goes_on(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, dies: Dies
+) -> None:
+    """An instance with an older jobs file died before it could refuse it: nothing was said of it yet."""
+    name = drop(account, "journals/may.csv")
+    dies(lambda: importing.import_file(without_jobs(bridge), name))
+    settle(bridge, account, later)
+    assert places(account) == [blobs.SUCCEEDED]
+    assert len(d365.received) == 1
+
+
+def test_two_instances_that_differ_about_a_file_never_both_act(
+    bridge: Bridge, d365: Simulator, account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has a jobs file without the job; while it refuses the file, the other is sending it."""
+    name = drop(account, "journals/may.csv")
+    fail = outcomes.fail
+
+    def after_the_other_has_sent(*args: Any, **kw: Any) -> None:
+        file = only(account, blobs.PROCESSING)
+        monkeypatch.setattr(outcomes, "fail", fail)
+        importing.resume(bridge, file)
+        fail(*args, **kw)
+
+    monkeypatch.setattr(outcomes, "fail", after_the_other_has_sent)
+    with suppress(blobs.Lost):
+        importing.import_file(without_jobs(bridge), name)
+    work_queue(bridge)
+    assert len(d365.received) == 1
+    assert places(account) == [blobs.SUCCEEDED]
+    assert not list(account.queue(blobs.NOTIFICATIONS_QUEUE).peek_messages())
 
 
 def test_a_file_that_succeeded_is_never_given_up(
@@ -106,17 +152,13 @@ def test_a_file_that_succeeded_is_never_given_up(
     later: Later,
     dies: Dies,
 ) -> None:
-    """D365 took three days, and can't be asked when the worker is back."""
+    """D365 can't be asked when the worker is back; but what it said is written down."""
     d365.statuses = ("Processed",)
     importing.import_file(bridge, drop(account, "journals/may.csv"))
-    later(timedelta(days=3))
-    file = only(account, blobs.PROCESSING)
     dies(lambda: work_queue(bridge))
-    d365.add_fault("message_status", "answer", status=503, times=4)
-    # The message comes again before reconcile has looked.
-    account.queue(blobs.STATUS_QUEUE).clear_messages()
-    importing.look_again(bridge, file, timedelta(0))
-    work_queue(bridge)
+    assert places(account) == [blobs.PROCESSING, blobs.SUCCEEDED]
+    d365.add_fault("message_status", "answer", status=503, times=-1)
+    settle(bridge, account, later)
     assert places(account) == [blobs.SUCCEEDED]
 
 

@@ -18,7 +18,7 @@ from local.simulator import Simulator
 from shared import blobs, importing, reconciling, templates, tracking
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
-from tests.conftest import PACKAGE_ID, contents, drop, make_bridge, only, report, work_queue
+from tests.conftest import PACKAGE_ID, contents, drop, make_bridge, only, report, try_on, work_queue
 
 type Events = Callable[[str], list[dict[str, Any]]]
 
@@ -85,7 +85,6 @@ def test_the_company_of_the_job_is_taken(
         ("journals/USMF/2026/may.csv", b"1", "bad-path"),
         ("journals/US MF/may.csv", b"1", "bad-path"),
         ("journals//may.csv", b"1", "bad-path"),
-        ("journals/may.csv", b"", "empty-file"),
         ("packages/may.csv", b"1", "no-entity"),
     ],
 )
@@ -109,15 +108,16 @@ def test_a_misplaced_file_is_explained_and_never_sent(
 
 
 @pytest.mark.parametrize("name", ["journals/may.csv", "steps/may.csv"])
-def test_an_empty_file_without_an_event_may_get_its_content(
+def test_an_empty_file_may_get_its_content(
     bridge: Bridge,
     d365: Simulator,
     account: DataAccount,
     later: Callable[[timedelta], None],
     name: str,
 ) -> None:
-    """Until an hour is over: what comes by SFTP is there, empty, before its content."""
-    drop(account, name, b"")
+    """Until an hour is over: what comes by SFTP is there, empty, before its content; and a program may write it
+    empty first, which is an event of its own."""
+    importing.import_file(bridge, drop(account, name, b""))
     later(timedelta(minutes=30))
     reconciling.reconcile(bridge)
     assert list(contents(account, blobs.IMPORTS)) == [name]
@@ -169,13 +169,13 @@ def test_a_leased_file_is_told_of_once(
     later: Callable[[timedelta], None],
     events: Callable[[str], list[dict[str, Any]]],
 ) -> None:
-    """What is refused, and can't be taken away, is no news every five minutes; the lease is."""
+    """What can't be taken away is not decided yet; the lease is what is told, and the end is told once."""
     name = drop(account, "nobody/may.csv")
     lease = account.blobs.get_blob_client(blobs.IMPORTS, name).acquire_lease()
     for _ in range(3):
         later(timedelta(minutes=10))
         reconciling.reconcile(bridge)
-    assert len(events("file.failed")) == 1
+    assert not events("file.failed")
     assert "has a lease" in events("reconcile.failed")[0]["error"]
     lease.release()
     reconciling.reconcile(bridge)
@@ -364,8 +364,7 @@ def test_a_file_overwritten_before_its_claim_is_never_mixed_up(
     old = blobs.find(account, blobs.IMPORTS, name)
     assert old
     drop(account, name, b"new")
-    job = bridge.settings.jobs.imports[0]
-    assert importing.claim(bridge, old, job) is None
+    assert importing.claim(bridge, old) is None
     assert contents(account, blobs.IMPORTS) == {name: b"new"}
     assert not contents(account, blobs.PROCESSING)
 
@@ -510,8 +509,7 @@ def test_a_full_disk_makes_a_file_wait(
     monkeypatch.setattr(templates, "wrap", full)
     importing.import_file(bridge, drop(account, "journals/may.csv"))
     assert "No space left" in events("file.waiting")[0]["reason"]
-    later(timedelta(hours=25))
-    work_queue(bridge)
+    try_on(bridge, later, timedelta(hours=28), timedelta(minutes=20))
     assert "No space left" in report(account)["error"]
     assert d365.received == []
 
@@ -537,11 +535,30 @@ def test_waiting_has_an_end(
     bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
 ) -> None:
     """After a day of 429 the file is filed under failed, saying so."""
-    d365.add_fault("enqueue", "answer", status=429, times=-1, headers={"Retry-After": "600"})
+    d365.add_fault("enqueue", "answer", status=429, times=-1, headers={"Retry-After": "21600"})
     importing.import_file(bridge, drop(account, "journals/may.csv"))
-    later(timedelta(hours=25))
-    work_queue(bridge)
-    assert (report(account)["reason"], d365.received) == ("unavailable", [])
+    tries = 0
+    while (file := next(blobs.listed(account, blobs.PROCESSING), None)) and tries < 10:
+        later(timedelta(hours=7))
+        tracking.check_status(bridge, {"file": file.name, "etag": file.etag})
+        tries += 1
+    assert (report(account)["reason"], d365.received, tries) == ("unavailable", [], 4)
+
+
+def test_only_the_time_counts_in_which_a_file_was_tried(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
+) -> None:
+    """Not that in which its job was paused, the app did not run, or the file lay there before its first try."""
+    dropped = blobs.find(account, blobs.IMPORTS, drop(account, "journals/may.csv"))
+    assert dropped
+    assert importing.claim(bridge, dropped)
+    for accepted in (False, False, False, True):
+        d365.registered = accepted
+        later(timedelta(days=2))
+        file = only(account, blobs.PROCESSING)
+        tracking.check_status(bridge, {"file": file.name, "etag": file.etag})
+    assert len(d365.received) == 1
+    assert only(account, blobs.PROCESSING).record.state == "sent"
 
 
 def test_a_paused_job_leaves_its_files_alone(

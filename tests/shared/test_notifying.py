@@ -1,6 +1,7 @@
 """Notifications: whoever is to know of a failed or held file need not look."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from shared import blobs, importing, notifying, outcomes
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
 from shared.notifying import Notification
-from tests.conftest import contents, drop, work_queue
+from tests.conftest import contents, drop, only, work_queue
 
 
 def notifications(account: DataAccount) -> list[Notification]:
@@ -65,27 +66,30 @@ def test_a_file_that_succeeds_is_no_news(bridge: Bridge, account: DataAccount) -
 def test_a_repeated_notification_has_the_same_id(
     bridge: Bridge, account: DataAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A crash between the news and the report tells it twice; whoever takes it can tell."""
+    """A crash between the news and the end of the move tells it twice; whoever takes it can tell."""
 
     def die(*_: object) -> Any:
         raise KeyboardInterrupt
 
     name = drop(account, "nobody/may.csv")
     with monkeypatch.context() as patch:
-        patch.setattr(blobs, "write_report", die)
+        patch.setattr(blobs, "delete", die)
         with pytest.raises(KeyboardInterrupt):
             importing.import_file(bridge, name)
-    importing.import_file(bridge, name)
+    outcomes.finish(account, only(account, blobs.PROCESSING))
     one, two = notifications(account)
     assert one.id == two.id
 
 
-def test_what_was_overwritten_is_no_news(bridge: Bridge, account: DataAccount) -> None:
-    """A version that is gone before it could be refused did not fail."""
-    old = blobs.find(account, blobs.IMPORTS, drop(account, "nobody/may.csv", b"1"))
-    assert old
-    drop(account, "nobody/may.csv", b"22")
-    outcomes.refuse(account, old, None, "no-such-job", "there is no such job")
+def test_what_another_worker_has_decided_is_no_news(bridge: Bridge, account: DataAccount) -> None:
+    """I7: nothing is told before the write that makes it true, and that one write is lost here."""
+    dropped = blobs.find(account, blobs.IMPORTS, drop(account, "journals/may.csv", b"1"))
+    assert dropped
+    claimed = importing.claim(bridge, dropped)
+    assert claimed
+    blobs.update(account, claimed, replace(claimed.record, state="sending"))
+    with pytest.raises(blobs.Lost):
+        outcomes.fail(account, claimed, claimed.record, "no-such-job", "there is no such job")
     assert not notifications(account)
     assert not contents(account, blobs.FAILED)
 

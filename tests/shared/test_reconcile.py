@@ -99,7 +99,7 @@ def test_a_claim_whose_worker_died_before_sending_is_sent(
     """Claimed is surely not sent."""
     dropped = blobs.find(account, blobs.IMPORTS, drop(account, "journals/may.csv"))
     assert dropped
-    importing.claim(bridge, dropped, bridge.settings.jobs.imports[0])
+    importing.claim(bridge, dropped)
     later(MISSED)
     reconciling.reconcile(bridge)
     work_queue(bridge)
@@ -114,7 +114,7 @@ def test_a_claim_whose_worker_died_while_sending_ends_as_the_job_says(
     bridge = make_bridge(d365, account, whenUncertain=when_uncertain)
     dropped = blobs.find(account, blobs.IMPORTS, drop(account, "journals/may.csv"))
     assert dropped
-    claimed = importing.claim(bridge, dropped, bridge.settings.jobs.imports[0])
+    claimed = importing.claim(bridge, dropped)
     assert claimed
     due = claimed.record.due
     blobs.update(account, claimed, replace(claimed.record, state="sending", due=due))
@@ -213,10 +213,10 @@ def test_one_file_that_fails_does_not_keep_the_others_waiting(
     drop(account, "journals/b.csv")
     claim = importing.claim
 
-    def broken(bridge: Bridge, dropped: blobs.File, job: Any) -> Any:
+    def broken(bridge: Bridge, dropped: blobs.File) -> Any:
         if dropped.name.endswith("a.csv"):
             raise RuntimeError("storage hiccup")
-        return claim(bridge, dropped, job)
+        return claim(bridge, dropped)
 
     later(MISSED)
     with monkeypatch.context() as patch:

@@ -12,7 +12,7 @@ from local.simulator import Simulator
 from shared import blobs, importing, tracking
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
-from tests.conftest import contents, drop, make_bridge, only, report, work_queue
+from tests.conftest import contents, drop, make_bridge, only, report, try_on, work_queue
 
 type Events = Callable[[str], list[dict[str, Any]]]
 
@@ -296,13 +296,30 @@ def test_a_question_that_fails_says_nothing_of_the_file(
     assert only(account, blobs.SUCCEEDED).record.reason == ""
 
 
-def test_no_final_status_has_an_end(
+def test_a_pause_of_the_app_is_no_time_that_d365_took(
     bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
 ) -> None:
-    """After three days the file is filed under failed, and the report warns of sending it again."""
+    """Nobody asked meanwhile, so nothing is known of how long it would have taken."""
     message = sent(bridge, d365, "Processing")
-    later(timedelta(days=3, minutes=1))
+    later(timedelta(days=30))
     tracking.check_status(bridge, message)
+    assert only(account, blobs.PROCESSING).record.state == "sent"
+
+
+def test_no_final_status_has_an_end(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    later: Callable[[timedelta], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After three days the file is filed under failed, and the report warns of sending it again."""
+    assert timedelta(days=3) == tracking.GIVE_UP
+    monkeypatch.setattr(tracking, "GIVE_UP", timedelta(hours=1))
+    sent(bridge, d365, "Processing")
+    try_on(bridge, later, timedelta(minutes=50), timedelta(minutes=8))
+    assert only(account, blobs.PROCESSING).record.state == "sent"
+    try_on(bridge, later, timedelta(hours=1), timedelta(minutes=8))
     said = report(account)
     assert (said["reason"], said["status"]) == ("no-final-status", "Processing")
     assert "Do not send the file again before you know" in said["todo"]
