@@ -43,7 +43,7 @@ _SYSTEM: Final = (
 )
 """What office programs, editors and operating systems leave in folders."""
 
-_COMPANY: Final = re.compile(r"[A-Za-z0-9_-]{1,16}")
+_COMPANY: Final = re.compile(r"[A-Za-z0-9_-]{1,4}")
 
 
 class InvalidDrop(ValueError):

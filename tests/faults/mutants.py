@@ -105,17 +105,17 @@ MUTANTS: Final = (
     Mutant(
         "I1 no intent is written before the file is sent",
         "shared/importing.py",
-        '            state="sending",\n',
-        '            state="claimed",\n',
+        'state="sending", sender=',
+        'state="claimed", sender=',
         "test_import.py -k leaves_its_intent",
     ),
     Mutant(
         "I1 a record is written whatever happened meanwhile",
         "shared/blobs.py",
-        "            to_metadata(record, file.theirs),\n"
+        "            _metadata(file, record),\n"
         "            etag=file.etag,\n"
         "            match_condition=MatchConditions.IfNotModified,\n",
-        "            to_metadata(record, file.theirs),\n",
+        "            _metadata(file, record),\n",
         "test_blobs.py -k updates",
     ),
     Mutant(
@@ -142,15 +142,15 @@ MUTANTS: Final = (
     Mutant(
         "I4 moved without a look at the copy",
         "shared/blobs.py",
-        "    if not _copy(account, file, container, file.name, record):\n",
-        "    if not _copy(account, file, container, file.name, record) and False:\n",
+        "    if _copy(account, file, container, file.name, record):\n",
+        "    if _copy(account, file, container, file.name, record) or True:\n",
         "test_blobs.py -k never_deletes",
     ),
     Mutant(
         "I5 nobody looks whether another file is under way",
         "shared/importing.py",
-        "    if any(_goes_before(job, file) for file in under_way) or _stopped(bridge, job):\n",
-        "    if _stopped(bridge, job):\n",
+        "        if any(_goes_before(job, file) for file in under_way):\n",
+        "        if False:\n",
         "test_ordering.py -k one_by_one",
     ),
     Mutant(
@@ -170,7 +170,7 @@ MUTANTS: Final = (
     Mutant(
         "S3 a file without a final status waits for ever",
         "shared/tracking.py",
-        "    elif now - clock.parse(record.sent) > GIVE_UP:\n",
+        "    elif record.spent > GIVE_UP.total_seconds():\n",
         "    elif False:\n",
         "test_status.py -k no_final_status",
     ),

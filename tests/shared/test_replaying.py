@@ -13,6 +13,7 @@ import pytest
 from azure.core.exceptions import ServiceResponseError
 from azure.core.pipeline.transport import RequestsTransport
 
+from local import samples
 from local.samples import VENDORS, Part, package
 from local.simulator import Simulator
 from shared import blobs, clock, exporting, importing, jobs, operating, reconciling, replaying
@@ -369,7 +370,8 @@ def test_a_message_of_another_job_is_not_this_file_s(
     bridge: Bridge, d365: Simulator, account: DataAccount
 ) -> None:
     """D365 knows it, but not in this job: nothing is believed that D365 does not say."""
-    drop(account, "packages/other.zip")
+    data = samples.package("Vendors", [samples.Part(samples.VENDORS, 1)])
+    drop(account, "packages/other.zip", data)
     importing.import_file(bridge, "packages/other.zip")
     file = held(bridge, d365)
     (other,) = (r for r in d365.received if r.activity_id == PACKAGE_ID)
