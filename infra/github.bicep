@@ -27,7 +27,6 @@ var assigned = [
   '974c5e8b-45b9-4653-ba55-5f855dd0fb88' // Storage Queue Data Contributor
   '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3' // Storage Table Data Contributor
   '3913510d-42f4-4e42-8a64-420c390055eb' // Monitoring Metrics Publisher
-  '4633458b-17de-408a-b874-0445c86b69e6' // Key Vault Secrets User
 ]
 
 // Microsoft Learn, "Examples to delegate Azure role assignment management with conditions", Constrain roles and

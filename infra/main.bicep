@@ -4,8 +4,8 @@
 //   azd up
 //
 // docs/deploy.md goes through it step by step. Nothing here holds a secret: the app reaches storage, Application
-// Insights and D365 as its managed identity (the one exception, on request, is modules/vault.bicep). Once the code
-// runs, events.bicep subscribes it to the events of dropped files.
+// Insights and D365 as its managed identity. Once the code runs, events.bicep subscribes it to the events of dropped
+// files.
 
 targetScope = 'resourceGroup'
 
@@ -135,18 +135,11 @@ param privateDnsGroupId string = ''
 @description('Whether whoever deploys may read and write the files too, with the role Storage Blob Data Contributor.')
 param grantDeployerDataAccess bool = false
 
-@description('Client id of an app registration to use for D365 in place of the managed identity, or empty.')
+@description('Client id of an app registration for D365, in place of the app\'s identity itself, or empty. It is one of the subscription\'s tenant and trusts the identity by the output federatedCredential, so it needs no secret.')
 param d365ClientId string = ''
 
-@description('The tenant of D365, where that is not the subscription\'s, or empty. The registration is then a multi-tenant one of the subscription\'s tenant, and needs no secret: it trusts the managed identity by a federated credential.')
+@description('The tenant of D365, where that is not the subscription\'s, or empty. The registration is then a multi-tenant one.')
 param d365TenantId string = ''
-
-@description('Its client secret; kept in Key Vault. Empty: the one that is there stays.')
-@secure()
-param d365ClientSecret string = ''
-
-@description('When that ends: the date that Entra shows for it, 2027-11-30 say. Key Vault is told, and can warn before it.')
-param d365CredentialEnds string = dateTimeAdd(utcNow('u'), 'P2Y')
 
 @description('App settings of your own, beside those that the app needs: a name and a value each.')
 @secure()
@@ -161,6 +154,11 @@ var d365 = !empty(d365Url)
 var namespace = sftp && !hierarchicalNamespace
   ? fail('sftp wants hierarchicalNamespace, which can not be changed later')
   : hierarchicalNamespace
+var d365Tenant = empty(d365TenantId)
+  ? tenant().tenantId
+  : !empty(d365ClientId)
+      ? d365TenantId
+      : fail('d365TenantId wants d365ClientId: another tenant does not know the app\'s identity')
 var subnetsGiven = empty(endpointsSubnetId) || !empty(appSubnetId)
   ? !empty(endpointsSubnetId)
   : fail('endpointsSubnetId wants appSubnetId: the app reaches storage by that network')
@@ -177,12 +175,10 @@ var networkName = '${name}-net-${token}'
 var topicName = empty(eventTopicName) ? '${name}-files-${token}' : eventTopicName
 var hostAccountName = '${plain}host${token}'
 var dataAccountName = '${plain}data${token}'
-var vaultName = 'kv${plain}${token}' // a vault's name begins with a letter
 
 // What has a private endpoint: what is used of each account, and how tools for a hierarchical namespace speak to it.
 var hostServices = ['blob', 'queue', 'table']
 var dataServices = namespace ? ['blob', 'queue', 'dfs'] : ['blob', 'queue']
-var useClientSecret = !empty(d365ClientId) && empty(d365TenantId)
 var newNetwork = privateNetwork && !subnetsGiven
 
 module identity 'modules/identity.bicep' = {
@@ -271,18 +267,6 @@ module roles 'modules/roles.bicep' = {
   dependsOn: [identity, topic, storage, monitoring]
 }
 
-module vault 'modules/vault.bicep' = if (useClientSecret) {
-  params: {
-    name: vaultName
-    location: region
-    tags: tags
-    secret: d365ClientSecret
-    credentialEnds: d365CredentialEnds
-    identityName: identityName
-  }
-  dependsOn: [identity]
-}
-
 module app 'modules/app.bicep' = {
   params: {
     name: appName
@@ -303,8 +287,7 @@ module app 'modules/app.bicep' = {
     exportParallelism: exportParallelism
     reconcileSchedule: reconcileSchedule
     d365ClientId: d365ClientId
-    d365TenantId: d365TenantId
-    d365SecretUri: useClientSecret ? vault!.outputs.secretUri : ''
+    d365TenantId: d365Tenant
     extraSettings: extraSettings
   }
   // Roles before its first start, or the host fails with 403 and starts again only later.
@@ -356,18 +339,20 @@ output topicName string = topicName
 @description('The client id that D365 is to know (Microsoft Entra applications, and each job\'s authorization policy).')
 output identityClientId string = clientId
 
-@description('For a D365 in another tenant: the federated credential that the app registration needs, in the subscription\'s tenant.')
-output federatedCredential object = empty(d365TenantId)
-  ? {}
-  : {
-      issuer: '${environment().authentication.loginEndpoint}${tenant().tenantId}/v2.0'
-      subject: identity.outputs.principalId
-      audience: 'api://AzureADTokenExchange'
-    }
+@description('What makes an app registration trust the app\'s identity: az ad app federated-credential create takes it as it is.')
+output federatedCredential object = {
+  name: 'd365-blob-bridge'
+  issuer: '${environment().authentication.loginEndpoint}${tenant().tenantId}/v2.0'
+  subject: identity.outputs.principalId
+  audiences: ['api://AzureADTokenExchange']
+}
 
 @description('What is left to do in D365, in its own words, one step a line. docs/d365-setup.md says more.')
 output nextSteps string = join(
   [
+    ...(empty(d365ClientId)
+      ? []
+      : ['Let the app registration ${clientId} trust the app\'s identity: docs/deploy.md, step 5.'])
     'In ${d365}, open System administration > Setup > Microsoft Entra applications, choose New.'
     'Client id: ${clientId}. Name: d365-blob-bridge. User ID: a user who may import and export your entities. Save.'
     'For each job: Data management > the project > Create recurring data job; under Authorization policy add ${clientId} and tick Enabled.'

@@ -15,10 +15,8 @@ param location = readEnvironmentVariable('AZURE_LOCATION', '')
 var emails = split(readEnvironmentVariable('ALERT_EMAILS', ''), ',')
 param alertEmails = filter(map(emails, email => trim(email)), email => !empty(email))
 
-// An app registration in place of the managed identity, and D365's tenant where that is another. The secret goes into
-// Key Vault; where it is left out later, the one that is there stays. Write none here: this file is in git.
+// An app registration in place of the managed identity, and D365's tenant where that is another.
 param d365ClientId = readEnvironmentVariable('D365_CLIENT_ID', '')
-param d365ClientSecret = readEnvironmentVariable('D365_CLIENT_SECRET', '')
 param d365TenantId = readEnvironmentVariable('D365_TENANT_ID', '')
 
 // App settings of your own, in JSON: {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://…"}.

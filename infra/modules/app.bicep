@@ -56,11 +56,8 @@ param reconcileSchedule string
 @description('Client id of an app registration to use for D365, or empty.')
 param d365ClientId string
 
-@description('The tenant of D365, where that is another and the registration trusts the managed identity in place of a secret, or empty.')
+@description('The tenant of D365.')
 param d365TenantId string
-
-@description('Where Key Vault has its secret, or empty.')
-param d365SecretUri string
 
 @description('App settings beside those below.')
 @secure()
@@ -107,7 +104,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
     serverFarmId: plan.id
     httpsOnly: true
     publicNetworkAccess: 'Enabled' // Event Grid delivers to a public address only
-    keyVaultReferenceIdentity: identity.id
+    keyVaultReferenceIdentity: identity.id // for app settings of your own that refer to a vault of yours
     virtualNetworkSubnetId: empty(subnetId) ? null : subnetId
     // Flex Consumption refuses a deployment with ftpsState and others (tests/infra has the list). FTP is off by the
     // policies below. No healthCheckPath either: the platform has no health check for this plan, and one would keep
@@ -152,24 +149,9 @@ resource noScmPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2
   properties: { allow: false }
 }
 
-var clientSecret = empty(d365SecretUri)
-  ? {}
-  : {
-      AZURE_TENANT_ID: tenant().tenantId
-      AZURE_CLIENT_SECRET: '@Microsoft.KeyVault(SecretUri=${d365SecretUri})'
-    }
-
 // A deployment writes all app settings at once, so those that were made elsewhere (the secret of a sign-in, say) are
-// read first. By then the app exists, in its first deployment too, which finds none. Left out are two that choose how
-// the app signs in to D365: they are set below, or not at all.
-var otherSettings = toObject(
-  filter(
-    items(list('${app.id}/config/appsettings', app.apiVersion).properties),
-    setting => !contains(['AZURE_TENANT_ID', 'AZURE_CLIENT_SECRET'], setting.key)
-  ),
-  setting => setting.key,
-  setting => setting.value
-)
+// read first. By then the app exists, in its first deployment too, which finds none.
+var otherSettings = list('${app.id}/config/appsettings', app.apiVersion).properties
 
 resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
   parent: app
@@ -190,10 +172,10 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
       DataStorage__credential: 'managedidentity'
       DataStorage__clientId: identity.properties.clientId
 
-      // For D365 (azure-identity): which managed identity, or the app registration in its place
-      AZURE_CLIENT_ID: empty(d365SecretUri) ? identity.properties.clientId : d365ClientId
-      D365_TENANT_ID: d365TenantId
-      D365_CLIENT_ID: empty(d365TenantId) ? '' : d365ClientId
+      // For D365: which managed identity (azure-identity), and the app registration that trusts it
+      AZURE_CLIENT_ID: identity.properties.clientId
+      D365_CLIENT_ID: d365ClientId
+      D365_TENANT_ID: empty(d365ClientId) ? '' : d365TenantId
 
       // The Functions host's own. With the account's name beside its addresses: with the addresses alone, hosts were
       // now and then unhealthy and refused webhooks (azure-functions-host issues 11782 and 11787).
@@ -212,7 +194,6 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
       MALLOC_MMAP_THRESHOLD_: '67108864'
       MALLOC_TRIM_THRESHOLD_: '134217728'
     },
-    clientSecret,
     extraSettings
   )
 }
