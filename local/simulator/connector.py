@@ -32,6 +32,9 @@ async def dequeue(request: Asked) -> Response:
             continue
         if package.offered and now - package.offered_at < d365.reoffer_seconds:
             continue
+        again = package.offered > 0
+        new = {"same": package.correlation_id, "new": str(uuid4()), "none": ""}[d365.reoffered_as]
+        package.offered_as = new if again else package.correlation_id
         package.offered += 1
         package.offered_at = now
         package.pop_receipt = uuid4().hex
@@ -41,20 +44,21 @@ async def dequeue(request: Asked) -> Response:
 
 
 def _message(d365: Simulator, package: Package) -> bytes:
-    location = package.location.format(
+    location = package.location and package.location.format(
         base=d365.base_url,
         host=d365.base_url.split("//")[1].rsplit(":", 1)[0],
         activity=package.activity_id,
-        correlation=package.correlation_id,
+        correlation=package.offered_as,
+        blob=package.blob,
     )
     return json.dumps(
         {
-            "CorrelationId": package.correlation_id,
+            "CorrelationId": package.offered_as or None,
             "PopReceipt": package.pop_receipt,
             "DownloadLocation": location,
-            "IsDownLoadFileExist": True,
+            "IsDownLoadFileExist": package.file_exists,
             # Blank at first: seen as null, and as an empty text.
-            "FileDownLoadErrorMessage": d365.blank,
+            "FileDownLoadErrorMessage": package.problem or d365.blank,
             "LastDequeueDateTime": d365.blank if package.offered == 1 else "2026-11-23T00:00:00",
         },
         indent=1,  # D365's spacing is not known, so an echo must be of the bytes
@@ -63,11 +67,13 @@ def _message(d365: Simulator, package: Package) -> bytes:
 
 async def fetch(request: Asked) -> Response:
     """A package."""
-    wanted = request.path_params["correlation_id"]
-    found = [p for p in request.state["d365"].packages if p.correlation_id == wanted]
-    if not found:
-        return refused(404, "The package does not exist or has expired.")
-    return download(found[-1], request.state["fault"], request.scope)
+    blob = request.query_params.get("blob")
+    correlation_id = request.path_params.get("correlation_id", "")
+    for package in reversed(request.state["d365"].packages):
+        known = package.blob == blob if blob else package.correlation_id == correlation_id
+        if known and package.file_exists:
+            return download(package, request)
+    return refused(404, "The package does not exist or has expired.")
 
 
 async def acknowledge(request: Asked) -> Response:
@@ -76,19 +82,25 @@ async def acknowledge(request: Asked) -> Response:
     request.state["record"].length = len(raw)
     try:
         said = json.loads(raw)
-        correlation_id, receipt = said["CorrelationId"], said["PopReceipt"]
-    except (ValueError, KeyError, TypeError):
+        correlation_id, receipt = said.get("CorrelationId") or "", said["PopReceipt"]
+    except (ValueError, KeyError, TypeError, AttributeError):
         return refused(400, "The acknowledgement is not a dequeue response.")
     message = (request.state["activity_id"], correlation_id)
-    for package in d365.packages:
-        if (package.activity_id, package.correlation_id) == message:
-            if d365.strict_receipts and receipt != package.pop_receipt:
-                return refused(400, "The pop receipt is not valid any more.")
-            same = {"asItCame": raw == package.answer, "receipt": receipt}
-            package.acknowledgements.append(same)
-            package.acknowledged += 1
-            return finished(request, Response())
-    return refused(404, "The message does not exist.")
+    waiting = [
+        package
+        for package in d365.packages
+        if package.offered and not package.acknowledged
+        if (package.activity_id, package.offered_as) == message
+    ]
+    if not waiting:  # it never was, or it has been acknowledged already
+        return refused(404, "The message does not exist.")
+    package = next((p for p in waiting if p.pop_receipt == receipt), waiting[0])
+    if d365.strict_receipts and receipt != package.pop_receipt:
+        return refused(400, "The pop receipt is not valid any more.")
+    same = {"asItCame": raw == package.answer, "receipt": receipt}
+    package.acknowledgements.append(same)
+    package.acknowledged += 1
+    return finished(request, Response())
 
 
 async def enqueue(request: Asked) -> Response:
@@ -179,6 +191,7 @@ _JOB: Final = "{activity_id}"
 
 ROUTES: Final = (
     Route(f"{_AT}/dequeue/{_JOB}", dequeue),
+    Route(f"{_AT}/download/{_JOB}", fetch, name="download"),
     Route(f"{_AT}/download/{_JOB}/{{correlation_id}}", fetch, name="download"),
     Route(f"{_AT}/ack/{_JOB}", acknowledge, methods=["POST"]),
     Route(f"{_AT}/enqueue/{_JOB}", enqueue, methods=["POST"]),

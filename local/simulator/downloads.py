@@ -1,35 +1,53 @@
 """A package on its way: whole, or as its fault has it."""
 
 import gzip
+import re
 from collections.abc import AsyncIterator, Iterator
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Scope
 
+from local.simulator.exchange import Asked
 from local.simulator.faults import cut
-from local.simulator.records import Fault, Package
+from local.simulator.records import Package
 
 
-def download(package: Package, fault: Fault | None, scope: Scope) -> Response:
-    """The answer with a package."""
+def download(package: Package, request: Asked) -> Response:
+    """The answer with a package, from the byte on that the request asks for."""
+    fault, size = request.state["fault"], package.size
     do, at = (fault.do, fault.bytes) if fault else ("", 0)
-    chunks = package.chunks()
-    headers = {"Content-Length": str(package.size)}
+    package.downloads += 1
+    start = _start(request)
+    if start and start >= size:
+        return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
+    chunks = package.chunks(start)
+    headers = {"Content-Length": str(size - start)}
     if do == "corrupt":
-        chunks = _flipped(chunks, at)
+        chunks = _changed(chunks, at - start, package.downloads % 255 + 1)
     elif do == "gzip":
         chunks = iter([gzip.compress(b"".join(chunks), 1)])
         headers = {"Content-Encoding": "gzip"}
     elif do == "longer":
-        headers = {"Content-Length": str(package.size + 1)}
+        headers = {"Content-Length": str(size - start + 1)}
     elif do in ("chunked", "truncate-silently"):
         headers = {}
     if do in ("truncate", "truncate-silently", "reset-during"):
         chunks = _first(chunks, at)
+    if start:
+        headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
     return StreamingResponse(
-        _sent(chunks, do, scope), headers=headers, media_type="application/octet-stream"
+        _sent(chunks, do, request.scope),
+        status_code=206 if start else 200,
+        headers=headers,
+        media_type="application/octet-stream",
     )
+
+
+def _start(request: Asked) -> int:
+    """Where the part begins that is asked for, in an environment that gives parts."""
+    asked = re.fullmatch(r"bytes=(\d+)-", request.headers.get("range", ""))
+    return int(asked[1]) if asked and request.state["d365"].gives_ranges else 0
 
 
 async def _sent(chunks: Iterator[bytes], do: str, scope: Scope) -> AsyncIterator[bytes]:
@@ -50,10 +68,10 @@ def _first(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
             return
 
 
-def _flipped(chunks: Iterator[bytes], at: int) -> Iterator[bytes]:
+def _changed(chunks: Iterator[bytes], at: int, bits: int) -> Iterator[bytes]:
     for chunk in chunks:
         if 0 <= at < len(chunk):
-            yield chunk[:at] + bytes([chunk[at] ^ 0xFF]) + chunk[at + 1 :]
+            yield chunk[:at] + bytes([chunk[at] ^ bits]) + chunk[at + 1 :]
         else:
             yield chunk
         at -= len(chunk)

@@ -26,6 +26,10 @@ class Simulator:
         self.requests: list[Recorded] = []
         self.latency: dict[str, float] = {}
         self.reoffer_seconds = 1800.0
+        self.reoffered_as = "same"
+        """The correlation id of a further offer of a package: the "same", a "new" one, or "none"."""
+        self.gives_ranges = True
+        """Whether a part of a package can be asked for (`Range`)."""
         self.strict_receipts = True
         self.blank: str | None = None
         """What stands in a dequeued message where there is nothing to say."""
@@ -51,6 +55,9 @@ class Simulator:
         self.keys_location = "{base}/keys/{execution}/{entity}?sv=2026-01-01&sig=S3cretS1gnature"
         self.tokens: dict[str, tuple[str, float]] = {}
         self.token_seconds = 3600.0
+        self.keeps_tokens = False
+        """The identity endpoint gives one token, refused or not, as that of Azure's machines does."""
+        self.kept_tokens: dict[str, tuple[str, float]] = {}
 
     def add_export_job(self, activity_id: str) -> None:
         """A recurring export job."""
@@ -61,7 +68,7 @@ class Simulator:
         self.import_jobs.add(activity_id.lower())
 
     def add_package(self, activity_id: str, content: bytes | Path, **options: Any) -> Package:
-        """Put a package on an export job's queue; `options` are fields of `Package`."""
+        """Put a package, or any file, on an export job's queue; `options` are fields of `Package`."""
         self.add_export_job(activity_id)
         package = Package(activity_id.lower(), content, **options)
         self.packages.append(package)

@@ -52,8 +52,12 @@ async def token(request: Asked) -> Response:
         return refused(401, "The identity header is wrong.")
     d365, resource = request.state["d365"], request.query_params.get("resource", "")
     expires = time.time() + d365.token_seconds
-    issued = _unsigned_jwt(resource, request.query_params.get("client_id", ""), expires)
-    d365.tokens[issued] = (resource.rstrip("/"), expires)
+    if d365.keeps_tokens and resource in d365.kept_tokens:
+        issued, expires = d365.kept_tokens[resource]
+    else:
+        issued = _unsigned_jwt(resource, request.query_params.get("client_id", ""), expires)
+        d365.kept_tokens[resource] = issued, expires
+        d365.tokens[issued] = (resource.rstrip("/"), expires)
     return JSONResponse(
         {
             "access_token": issued,

@@ -15,17 +15,38 @@ RECORDS: Final = 20
 
 type Json = dict[str, Any]
 
+GATEWAY_ERRORS: Final = {
+    "Envoy": '{"error":"upstream connect error"}',
+    "AWS": '{"message":"Internal server error"}',
+    "Azure": '{"statusCode": 504, "message": "The request has timed out."}',
+    "ASP.NET": '{"Message":"An error has occurred."}',
+    "a page": "<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>",
+}
+"""Bodies of errors as they occur on the way to D365; with `answer-after`, after D365 has done all the same."""
+
 
 @dataclass
 class Package:
-    """What an export job offers."""
+    """What an export job offers: a data package, or any file where the job's type is *File*."""
 
     activity_id: str
     content: bytes | Path
     correlation_id: str = field(default_factory=lambda: str(uuid4()))
-    location: str = "{base}/api/connector/download/{activity}/{correlation}"
-    """The download location to give, with {base}, {host}, {activity} and {correlation}."""
+    """Under which it is offered first; empty for none."""
+    blob: str = field(default_factory=lambda: str(uuid4()))
+    """Its id in D365's storage, which no further offer changes."""
+    location: str | None = (
+        "{base}/api/connector/download/{activity}?correlation-id={correlation}&blob={blob}"
+    )
+    """The download location to give, with {base}, {host}, {activity}, {correlation} and {blob}."""
+    file_exists: bool = True
+    """False for a message without a file, as *Prevent upload when zero records* makes them."""
+    problem: str | None = ""
+    """What D365 says of a file that it could not make."""
     pop_receipt: str = ""
+    offered_as: str = ""
+    """The correlation id of the newest offer."""
+    downloads: int = 0
     offered: int = 0
     offered_at: float = 0.0
     acknowledged: int = 0
@@ -43,13 +64,14 @@ class Package:
             digest.update(chunk)
         return digest.hexdigest()
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, at: int = 0) -> Iterator[bytes]:
         if isinstance(self.content, Path):
             with self.content.open("rb") as file:
+                file.seek(at)
                 while chunk := file.read(CHUNK):
                     yield chunk
         else:
-            for start in range(0, len(self.content), CHUNK):
+            for start in range(at, len(self.content), CHUNK):
                 yield self.content[start : start + CHUNK]
 
 
@@ -93,8 +115,8 @@ class Fault:
     `seconds`; `interim`: serve, but before the answer comes an interim one with `status` (102, 103); `drip`:
     serve, but of the answer's body `bytes` at a time with `seconds` between them (many `seconds` are a stall).
     Of a download: `truncate` (after `bytes`, the length was announced), `truncate-silently` (no length was),
-    `corrupt` (the byte at `bytes` is flipped), `chunked`, `gzip`, `longer` (announces one byte more than comes
-    and ends).
+    `corrupt` (the byte at `bytes` is wrong, each time otherwise), `chunked`, `gzip`, `longer` (announces one
+    byte more than comes and ends).
     """
 
     operation: str

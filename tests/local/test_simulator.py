@@ -2,11 +2,13 @@
 use it."""
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
@@ -14,6 +16,7 @@ import trustme
 
 from local.hosting import ROOT
 from local.simulator import Simulator, identity_settings, running_simulator
+from shared.bridge import Bridge
 from shared.d365 import D365
 from shared.identity import new_credential
 from tests.conftest import EXPORT_ID, IMPORT_ID
@@ -137,3 +140,103 @@ def test_a_file_that_calls_itself_json_is_turned_down(ask: Ask, kind: str, statu
     headers = {"Content_Type": kind} if kind else {}
     path = f"/api/connector/enqueue/{IMPORT_ID}?entity=Steps"
     assert ask("POST", path, "1;2;3", **headers)[0] == status
+
+
+def request(d365: Simulator, path: str, **options: Any) -> requests.Response:
+    """A request with a token, as any client would send it."""
+    name, value = "Authorization", f"Bearer {next(iter(d365.tokens))}"
+    headers = {name: value, **options.pop("headers", {})}
+    method = options.pop("method", "GET")
+    return requests.request(method, d365.base_url + path, headers=headers, timeout=30, **options)
+
+
+@pytest.fixture
+def signed_in(bridge: Bridge, d365: Simulator) -> Simulator:
+    """The simulator, of which there is a token."""
+    bridge.d365.dequeue(EXPORT_ID)
+    return d365
+
+
+def test_a_body_is_as_long_as_announced(signed_in: Simulator) -> None:
+    """What comes after it on the connection is the next request, as HTTP/1.1 has it."""
+    token = next(iter(signed_in.tokens))
+    host, port = signed_in.base_url.removeprefix("http://").split(":")
+    head = (
+        f"POST /api/connector/enqueue/{IMPORT_ID} HTTP/1.1\r\nHost: {host}\r\n"
+        f"Authorization: Bearer {token}\r\nContent-Length: 3\r\n\r\n"
+    )
+    following = f"GET /after HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(f"{head}abc{following}".encode())
+        answers = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert [received.length for received in signed_in.received] == [3]
+    assert answers.count(b"HTTP/1.1 ") == 2
+    assert signed_in.requests[-1].path == "/after"
+
+
+def test_a_location_has_its_ids_in_the_query(signed_in: Simulator) -> None:
+    """As D365 gives it; the blob's id leads to the package, whatever the correlation id."""
+    package = signed_in.add_package(EXPORT_ID, b"PK")
+    location = request(signed_in, f"/api/connector/dequeue/{EXPORT_ID}").json()["DownloadLocation"]
+    parts = urlsplit(location)
+    assert parts.path == f"/api/connector/download/{EXPORT_ID}"
+    assert parse_qs(parts.query) == {
+        "correlation-id": [package.correlation_id],
+        "blob": [package.blob],
+    }
+    assert request(signed_in, f"{parts.path}?blob={package.blob}").content == b"PK"
+
+
+@pytest.mark.parametrize("form", ["same", "new", "none"])
+def test_a_further_offer_may_have_another_correlation_id(signed_in: Simulator, form: str) -> None:
+    """Or none; and it is acknowledged by that."""
+    signed_in.reoffer_seconds, signed_in.reoffered_as = 0, form
+    package = signed_in.add_package(EXPORT_ID, b"PK")
+    first, second = (request(signed_in, f"/api/connector/dequeue/{EXPORT_ID}") for _ in range(2))
+    ids = {answer.json()["CorrelationId"] for answer in (first, second)}
+    assert (len(ids), None in ids) == (1 + (form != "same"), form == "none")
+    path = f"/api/connector/ack/{EXPORT_ID}"
+    assert request(signed_in, path, method="POST", data=first.content).status_code in (400, 404)
+    assert request(signed_in, path, method="POST", data=second.content).status_code == 200
+    assert package.acknowledged == 1
+
+
+def test_a_second_acknowledgement_is_refused(signed_in: Simulator) -> None:
+    """The message is gone."""
+    package = signed_in.add_package(EXPORT_ID, b"PK")
+    message = request(signed_in, f"/api/connector/dequeue/{EXPORT_ID}").content
+    path = f"/api/connector/ack/{EXPORT_ID}"
+    answers = [request(signed_in, path, method="POST", data=message).status_code for _ in range(2)]
+    assert (answers, package.acknowledged) == ([200, 404], 1)
+
+
+@pytest.mark.parametrize(("location", "problem"), [(None, ""), ("{base}/x", "No file was made.")])
+def test_a_message_may_have_no_file(
+    signed_in: Simulator, location: str | None, problem: str
+) -> None:
+    """Its location is null or leads nowhere, and D365 says why, or nothing."""
+    signed_in.add_package(EXPORT_ID, b"", file_exists=False, location=location, problem=problem)
+    message = request(signed_in, f"/api/connector/dequeue/{EXPORT_ID}").json()
+    assert message["IsDownLoadFileExist"] is False
+    assert (message["FileDownLoadErrorMessage"] or "") == problem
+    assert bool(message["DownloadLocation"]) is bool(location)
+
+
+@pytest.mark.parametrize("gives", [True, False])
+def test_a_part_of_a_package_can_be_asked_for(signed_in: Simulator, gives: bool) -> None:
+    """Where the environment gives parts."""
+    signed_in.gives_ranges = gives
+    package = signed_in.add_package(EXPORT_ID, b"0123456789")
+    path = f"/api/connector/download/{EXPORT_ID}?blob={package.blob}"
+    answer = request(signed_in, path, headers={"Range": "bytes=4-"})
+    wanted = (206, b"456789", "bytes 4-9/10") if gives else (200, b"0123456789", None)
+    assert (answer.status_code, answer.content, answer.headers.get("Content-Range")) == wanted
+
+
+def test_a_corrupt_download_is_another_each_time(signed_in: Simulator) -> None:
+    """Two that are alike are what D365 has."""
+    package = signed_in.add_package(EXPORT_ID, b"0123456789")
+    signed_in.add_fault("download", "corrupt", bytes=5, times=2)
+    path = f"/api/connector/download/{EXPORT_ID}?blob={package.blob}"
+    contents = {request(signed_in, path).content for _ in range(3)}
+    assert (len(contents), {len(each) for each in contents}) == (3, {10})
