@@ -133,11 +133,32 @@ MUTANTS: Final = (
         "test_import.py -k answer_is_lost",
     ),
     Mutant(
+        "I2 an answer of 500 counts as a refusal",
+        "shared/d365/responses.py",
+        "            return Uncertain\n        case _:\n",
+        "            return Unavailable\n        case _:\n",
+        "test_client.py -k failed_send",
+    ),
+    Mutant(
+        "I2 what was begun counts as handed over",
+        "shared/d365/transport.py",
+        "                self.handed_over = taken >= self._body.length\n",
+        "                self.handed_over = True\n",
+        "test_client.py -k failed_send",
+    ),
+    Mutant(
         "I3 nothing looks for files without an event",
         "shared/reconciling.py",
         "    found = _dropped(bridge)\n",
         "    found = 0\n",
         "test_reconcile.py",
+    ),
+    Mutant(
+        "I3 a file counts as overdue whatever was written to it last",
+        "shared/reconciling.py",
+        " and file.modified < latest:\n",
+        ":\n",
+        "test_reconcile.py -k worked_at",
     ),
     Mutant(
         "I4 moved without a look at the copy",
@@ -155,9 +176,9 @@ MUTANTS: Final = (
     ),
     Mutant(
         "S1 an unknown status counts as an end",
-        "shared/tracking.py",
-        'if key in values), "unknown")\n',
-        'if key in values), "failed")\n',
+        "shared/d365/statuses.py",
+        '.lower(), "unknown")\n',
+        '.lower(), "failed")\n',
         "test_status.py -k unknown_status",
     ),
     Mutant(
@@ -182,6 +203,20 @@ MUTANTS: Final = (
         "test_status.py -k back_off",
     ),
     Mutant(
+        "S3 status messages are visible at once",
+        "shared/importing.py",
+        "        visibility_timeout=",
+        "        visibility_timeout=0 * ",
+        "test_status.py -k waits_its_time",
+    ),
+    Mutant(
+        "S3 the life of a status message is limited",
+        "shared/importing.py",
+        "        time_to_live=-1,\n",
+        "",
+        "test_status.py -k lives_for_ever",
+    ),
+    Mutant(
         "A1 the token goes to any host",
         "shared/d365/client.py",
         "        return absolute, False\n",
@@ -198,8 +233,8 @@ MUTANTS: Final = (
     Mutant(
         "A3 texts are logged as they are",
         "shared/telemetry.py",
-        '    return _SECRETS.sub(lambda m: (f"{m[1]}=" if m[1] else "Bearer ") + "[redacted]", text)\n',
-        "    return text\n",
+        '"Bearer [redacted]" if m[3] else f"{m[1] or m[2]}=[redacted]", text\n',
+        "m[0], text\n",
         "test_client.py -k secret",
     ),
     Mutant(

@@ -72,6 +72,13 @@ def test_the_check_of_the_order_finds_what_it_should(turns: list[Turn], wrong: s
     assert wrong in "".join(found)
 
 
+@pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.invariant)
+def test_a_break_breaks_one_line(mutant: mutants.Mutant) -> None:
+    """A row whose line is gone would prove nothing."""
+    text = (mutants.ROOT / mutant.file).read_text(encoding="utf-8")
+    assert text.count(mutant.old) == 1
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mutant", ONE_EACH, ids=lambda mutant: mutant.invariant)
 def test_a_break_is_caught(mutant: mutants.Mutant) -> None:

@@ -44,6 +44,23 @@ def test_a_file_whose_event_never_came_is_imported(
     assert [each["found"] for each in events("reconcile.finished")] == [0, 1]
 
 
+def test_a_file_that_is_worked_at_is_not_overdue(
+    bridge: Bridge, account: DataAccount, later: Later, events: Events
+) -> None:
+    """Whatever it says of its next look: somebody has just written to it."""
+    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    file = only(account, blobs.PROCESSING)
+    blobs.update(
+        account, file, replace(file.record, due=clock.text(clock.now() - timedelta(hours=1)))
+    )
+    account.queue(blobs.STATUS_QUEUE).clear_messages()
+    reconciling.reconcile(bridge)
+    assert queued(account) == 0
+    later(MISSED)
+    reconciling.reconcile(bridge)
+    assert [each["requeued"] for each in events("reconcile.finished")] == [0, 1]
+
+
 def test_a_file_named_like_a_report_is_a_file(
     bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from local.simulator import Simulator
-from shared import blobs, importing, tracking
+from shared import blobs, clock, importing, tracking
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
 from tests.conftest import contents, drop, make_bridge, only, report, try_on, work_queue
@@ -94,6 +94,24 @@ def test_checks_back_off() -> None:
     delays = [importing.check_delay(n).total_seconds() for n in range(12)]
     assert delays == sorted(delays)
     assert (delays[0], delays[-1]) == (5, 300)
+
+
+def test_a_status_message_waits_its_time(d365: Simulator, account: DataAccount) -> None:
+    """Nobody sees it before; D365 would be asked without a pause."""
+    file = blobs.File(blobs.PROCESSING, "journals/may.csv", '"1"', 5, clock.now())
+    importing.look_again(make_bridge(d365, account), file, timedelta(minutes=5))
+    queue = account.queue(blobs.STATUS_QUEUE)
+    assert queue.get_queue_properties().approximate_message_count == 1
+    assert not list(queue.receive_messages())
+
+
+def test_a_status_message_lives_for_ever(d365: Simulator, account: DataAccount) -> None:
+    """By itself one goes after seven days, of which an app that is stopped may take more."""
+    file = blobs.File(blobs.PROCESSING, "journals/may.csv", '"1"', 5, clock.now())
+    importing.look_again(make_bridge(d365, account), file, timedelta(0))
+    (message,) = account.queue(blobs.STATUS_QUEUE).receive_messages()
+    assert message.expires_on
+    assert message.expires_on - clock.now() > timedelta(days=365)
 
 
 @pytest.mark.parametrize("status", ["ProcessedWithErrors", "PreProcessingError"])
