@@ -11,6 +11,7 @@ from typing import Any, Final
 _TOKEN: Final = re.compile(r"\s*('(?:[^']|'')*'|-?\d+|\w+|[()\[\].,])")
 
 PUBLIC_CLOUD: Final[Mapping[str, str]] = {
+    "environment().name": "AzureCloud",
     "environment().suffixes.storage": "core.windows.net",
     "environment().suffixes.keyvaultDns": ".vault.azure.net",
     "environment().authentication.loginEndpoint": "https://login.microsoftonline.com/",
@@ -59,6 +60,8 @@ _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "union": _union,
     "concat": lambda *values: "".join(values) if isinstance(values[0], str) else _union(*values),
     "format": _format,
+    "join": lambda words, between: between.join(words),
+    "toObject": lambda *_: {},  # of what is there already: nothing, in a first deployment
     "if": lambda condition, yes, no: yes if condition else no,
     "empty": lambda value: not value,
     "not": lambda value: not value,

@@ -1,75 +1,99 @@
-"""The files by themselves: the language, the parameters, Azure's types, azd."""
+"""The files by themselves: the compiler's diagnostics, the parameters, azd, the pages."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Final
 
-from tests.infra import bicep, pages, schema
-from tests.infra.bicep import Mistake
+from tests.infra import compiler, pages
 from tests.infra.roles import ROLES
 from tests.infra.variants import D365, at, variants, whole
 
 
-def files(infra: Path) -> Iterator[str]:
-    """Every file parses and is used; names are declared and used; parameters are described."""
+def compiles(infra: Path) -> Iterator[str]:
+    """The compiler and its linter (bicepconfig.json) have nothing to say, not even a warning; each file is
+    written as `bicep format` does, and each parameter is described."""
+    for path in sorted(infra.glob("*.bicep")):  # with the modules that they use
+        yield from compiler.diagnostics(path)
     for path in sorted(infra.rglob("*.bicep*")):
-        yield from bicep.lint(path)
-    text = "".join(path.read_text(encoding="utf-8") for path in infra.rglob("*.bicep"))
-    for path in sorted([*infra.glob("modules/*"), *infra.glob("queries/*")]):
-        if f"/{path.name}'" not in text:
-            yield f"{path.name}: no Bicep file names it"
+        if path.suffix == ".bicep":
+            for name in compiler.parameters_without_description(path):
+                yield f"{path.name}: the parameter {name} has no description"
+        if path.suffix != ".json" and not compiler.is_formatted(path):
+            yield f"{path.name}: not as `bicep format` writes it"
+
+
+def used(infra: Path) -> Iterator[str]:
+    """Each module and each query is used."""
+    infra = infra.resolve()
+    files = {*infra.rglob("*.bicep"), *infra.rglob("*.kql")}
+    unused = files - {used for path in infra.glob("*.bicep") for used in compiler.files_used(path)}
+    yield from (f"{path.name}: no Bicep file names it" for path in sorted(unused))
+
+
+_INSIDE: Final = re.compile(r"(/host/default|/subnets/\w+)$")
+"""What is deployed as a part of its parent."""
 
 
 def deploys(infra: Path) -> Iterator[str]:
-    """Every variant evaluates: module parameters match, nothing is made twice, what is referred to is made."""
+    """Nothing is deployed twice, and whatever is referred to is deployed."""
     for variant in variants(infra):
-        made: set[str] = set()
-        try:
-            resources = variant.deployment.resources
-        except Mistake as mistake:
-            yield f"{variant.name}: {mistake}"
-            continue
-        for each in resources:
-            if not each.existing:
-                if each.id in made:
-                    yield f"{variant.name}: {each.id} is deployed twice"
-                made.add(each.id)
-        for each in resources:
-            if each.existing and each.id not in made:
-                yield f"{variant.name}: {each.file}: {each.symbol}: {each.id} is not deployed by us"
+        resources = [*variant.snapshot.resources, *variant.events.resources]
+        made = Counter(each["id"] for each in resources)
+        for each, times in made.items():
+            if times > 1:
+                yield f"{variant.name}: {each} is deployed twice"
+        for each in sorted(variant.snapshot.refers | variant.events.refers):
+            if _INSIDE.sub("", each) not in made:
+                yield f"{variant.name}: {each} is not deployed by us"
+
+
+SET: Final = {
+    "D365_URL": (D365, "d365Url", D365),
+    "JOBS_FILE": ("erp.json", "jobsFile", "erp.json"),
+    "BRIDGE_NAME": ("erp", "name", "erp"),
+    "AZURE_LOCATION": ("norwayeast", "location", "norwayeast"),
+    "ALERT_EMAILS": (" a@b.org, c@d.org,", "alertEmails", ["a@b.org", "c@d.org"]),
+    "EXTRA_SETTINGS": ('{"NAME": "value"}', "extraSettings", {"NAME": "value"}),
+    "D365_CLIENT_ID": ("id", "d365ClientId", "id"),
+    "D365_CLIENT_SECRET": ("secret", "d365ClientSecret", "secret"),
+    "D365_TENANT_ID": ("tenant", "d365TenantId", "tenant"),
+    "PACKAGE_URI": ("https://example.org/app.zip", "packageUri", "https://example.org/app.zip"),
+}
+"""Variable -> its text, the parameter that it sets, and that parameter's value."""
 
 
 def parameter_file(infra: Path) -> Iterator[str]:
-    """main.bicepparam parses, gives what must be given and nothing unknown, and knows when to subscribe."""
+    """main.bicepparam reads each variable that is set; one that is empty is one that is not."""
     path = infra / "main.bicepparam"
-    usual = {"alertEmails": [], "extraSettings": {}, "d365ClientId": "", "d365ClientSecret": ""}
-    for more, wanted, subscribed in (
-        ({}, {}, False),
-        ({"ALERT_EMAILS": "a@b.org,c@d.org"}, {"alertEmails": ["a@b.org", "c@d.org"]}, False),
-        ({"PACKAGE_URI": "https://example.org/app.zip"}, {}, True),
-        ({"SUBSCRIBE_TO_EVENTS": "true"}, {}, True),
-        ({"EXTRA_SETTINGS": '{"NAME": "value"}'}, {"extraSettings": {"NAME": "value"}}, False),
-        ({"D365_CLIENT_ID": "some"}, {"d365ClientId": "some"}, False),
-        ({"D365_CLIENT_SECRET": "some"}, {"d365ClientSecret": "some"}, False),
-        ({"D365_TENANT_ID": "some"}, {"d365TenantId": "some"}, False),
-    ):
-        target, given = bicep.parameters(path, {"D365_URL": D365, **more})
-        if target != infra / "main.bicep":
-            yield f"{path.name}: is for {target}"
-        for name, value in (usual | wanted).items():
-            if given.get(name) != value:
-                yield f"{path.name}: with {more}, {name} is {given.get(name)!r}"
-        if bicep.deploy(target, given).outputs["eventsSubscribed"] != subscribed:
-            yield f"{path.name}: with {more}, events subscribed: {not subscribed}"
+    read = variables_read(infra)
+    for name in sorted(read ^ SET.keys()):
+        yield f"{path.name}: {name} is {'read' if name in read else 'not read'}"
+    states: dict[str, dict[str, str]] = {
+        "set": {name: text for name, (text, _, _) in SET.items()},
+        "unset": {},
+        "empty": dict.fromkeys(SET, ""),
+    }
+    values = dict[str, dict[str, Any]]()
+    for state, given in zip(states, compiler.parameters(path, [*states.values()]), strict=True):
+        if isinstance(given, compiler.NotCompiled):
+            yield f"{path.name}: with all variables {state}: {given}"
+            return
+        values[state] = given
+    if not (infra.parent / values["unset"]["jobsFile"]).is_file():
+        yield f"{path.name}: there is no jobs file {values['unset']['jobsFile']!r}"
+    for name, (_, parameter, value) in SET.items():
+        if (found := values["set"].get(parameter)) != value:
+            yield f"{path.name}: with {name} set, {parameter} is {found!r}"
+        if (empty := values["empty"].get(parameter)) != (unset := values["unset"].get(parameter)):
+            yield f"{path.name}: {parameter} is {empty!r} with {name} empty, {unset!r} with it unset"
 
 
-def types(infra: Path) -> Iterator[str]:
-    """Azure's types have every property that is set; required ones are there; values are allowed."""
-    schemas = schema.load()
-    for variant in variants(infra):
-        for resource in variant.deployment.resources:
-            if not resource.existing:
-                yield from schema.check(resource, schemas)
+def variables_read(infra: Path) -> set[str]:
+    """The names of the environment variables that main.bicepparam reads."""
+    text = (infra / "main.bicepparam").read_text(encoding="utf-8")
+    return set(re.findall(r"readEnvironmentVariable\('(\w+)'", text))
 
 
 def documented(infra: Path) -> Iterator[str]:
@@ -83,7 +107,7 @@ def documented(infra: Path) -> Iterator[str]:
     yield from (f"deploy.md: {wrong}" for wrong in pages.unset(page))
     workflow = (root / ".github/workflows/deploy.yml").read_text(encoding="utf-8")
     code = "".join(path.read_text(encoding="utf-8") for path in infra.rglob("*.bicep*"))
-    read = set(re.findall(r"readEnvironmentVariable\('(\w+)'", code))
+    read = variables_read(infra)
     for name in re.findall(r"`(?:param )?([a-z]+\d*[A-Z]\w*)", page):
         if not re.search(rf"\b{name}\b", code):
             yield f"deploy.md: names {name}, which is nowhere in infra"
@@ -103,15 +127,16 @@ def documented(infra: Path) -> Iterator[str]:
         *variant.made("Microsoft.Insights/metricAlerts"),
     ]
     for rule in rules:
-        row = re.search(rf"\| `…-{rule.name.removeprefix('bridge-')}` \|.*\| ([\w ]+) \|", page)
+        name = rule["name"]
+        row = re.search(rf"\| `…-{name.removeprefix('bridge-')}` \|.*\| ([\w ]+) \|", page)
         every = {"PT15M": "every 15 minutes", "PT1H": "hourly"}
         if not row:
-            yield f"deploy.md: does not list the alert {rule.name}"
-        elif row[1] != every.get(str(often := at(rule.body, "properties.evaluationFrequency"))):
-            yield f"deploy.md: {rule.name} is looked at {row[1]}, it says; it is {often}"
+            yield f"deploy.md: does not list the alert {name}"
+        elif row[1] != every.get(str(often := at(rule, "properties.evaluationFrequency"))):
+            yield f"deploy.md: {name} is looked at {row[1]}, it says; it is {often}"
     for deployed in variants(infra):
         for each in deployed.made("Microsoft.Authorization/roleAssignments"):
-            guid = str(each.body["properties"]["roleDefinitionId"]).strip("<>").rpartition("/")[2]
+            guid = str(each["properties"]["roleDefinitionId"]).rpartition("/")[2]
             if (role := ROLES[guid].name if guid in ROLES else guid) not in page:
                 yield f"deploy.md: does not say what {role} is for"
     packed = {
@@ -129,21 +154,10 @@ _TOP = {"function_app.py", "functions", "shared", "host.json", "requirements.txt
 
 
 def azd(infra: Path) -> Iterator[str]:
-    """azd finds the app by its tag and has Azure build it; its hook sets a variable that main.bicepparam reads,
-    and sets it back where the app does not run."""
+    """azd finds the app by its tag, and has Azure build it. tests/infra/test_subscribe.py runs its hooks."""
     text = (infra.parent / "azure.yaml").read_text(encoding="utf-8")
-    tag = whole(infra).the("Microsoft.Web/sites").body.get("tags", {}).get("azd-service-name")
+    tag = whole(infra).the("Microsoft.Web/sites").get("tags", {}).get("azd-service-name")
     if not re.search(rf"(?m)^  {tag}:$", text):
         yield f"azure.yaml: has no service {tag}"
     elif not re.search(rf"(?m)^  {tag}:\n(?:    .*\n)*    remoteBuild: true\b", text):
         yield f"azure.yaml: Azure does not build the service {tag}"
-    parameters = (infra / "main.bicepparam").read_text(encoding="utf-8")
-    for system in ("posix", "windows"):
-        hook = "".join(re.findall(rf"(?m)^    {system}:\n(?:      .*\n)+", text))
-        name = re.search(r"azd env set (\w+) true", hook)
-        if not name or "azd provision" not in hook:
-            yield f"azure.yaml: the hook for {system} does not subscribe to events"
-        elif f"readEnvironmentVariable('{name[1]}'" not in parameters:
-            yield f"azure.yaml: sets {name[1]}, which main.bicepparam does not read"
-        elif not re.search(rf"azd env set {name[1]} false\s*;?\s*exit 1", hook):
-            yield f"azure.yaml: after the hook for {system} has failed, azd up never deploys again"

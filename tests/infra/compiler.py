@@ -5,16 +5,18 @@ are JSON-RPC with a `Content-Length` header; the methods are those of Bicep's ow
 """
 
 import atexit
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import get_ident
 from typing import Any, Final
 
 import pytest
@@ -27,15 +29,15 @@ HOW_TO_GET: Final = (
     "and run this again; it is looked for on PATH and where the Azure CLI puts it."
 )
 
-GROUP: Final = "00000000-0000-0000-0000-000000000000"
+TENANT: Final = "00000000-0000-0000-0000-000000000000"
 _METADATA: Final = {
-    "tenantId": GROUP,
-    "subscriptionId": GROUP,
+    "tenantId": TENANT,
+    "subscriptionId": TENANT,
     "resourceGroup": "group",
     "location": "westeurope",
     "deploymentName": "bridge",
 }
-_PLACE: Final = f"/subscriptions/{GROUP}/resourceGroups/group/providers/"
+_PLACE: Final = f"/subscriptions/{TENANT}/resourceGroups/group/providers/"
 
 
 class NotCompiled(Exception):
@@ -50,6 +52,8 @@ class Snapshot:
     resources: list[dict[str, Any]]
     """Each with `id`, `type`, `name`, `apiVersion` and what its template says, read by `arm.read`."""
     outputs: dict[str, Any]
+    refers: set[str]
+    """The ids of all resources of the group that are spoken of."""
 
 
 def find_compiler() -> str | None:
@@ -103,9 +107,18 @@ class _Compiler:
         self._process.communicate()
 
 
-@cache
 def _warm() -> _Compiler:
-    compiler = _Compiler(os.environ)
+    return _compiler(frozenset())
+
+
+def _compiler(variables: frozenset[tuple[str, str]]) -> _Compiler:
+    """One for each thread, so that nobody waits for another's answer."""
+    return _started(get_ident(), variables)
+
+
+@cache
+def _started(_thread: int, variables: frozenset[tuple[str, str]]) -> _Compiler:
+    compiler = _Compiler({**os.environ, **dict(variables)})
     atexit.register(compiler.close)
     return compiler
 
@@ -134,37 +147,95 @@ def _errors(result: Any) -> str:
     return "; ".join(_lines([each for each in result["diagnostics"] if each["level"] == "Error"]))
 
 
-def template(path: Path) -> dict[str, Any]:
-    """The ARM template that a .bicep file compiles to. Raises `NotCompiled`."""
-    result = _warm().ask("bicep/compile", path=str(path))
-    if not result["success"]:
-        raise NotCompiled(_errors(result))
-    return dict(json.loads(result["contents"]))
+def is_formatted(path: Path) -> bool:
+    """Whether `bicep format` would leave a file as it is."""
+    return bool(_warm().ask("bicep/format", path=str(path))["contents"] == path.read_text("utf-8"))
 
 
-def parameters(path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
-    """The values of a .bicepparam file where the variables that it reads are these and no others. It takes a
-    compiler of its own, some two seconds. Raises `NotCompiled` with what the compiler says of the values."""
-    read = re.findall(r"readEnvironmentVariable\('(\w+)'", path.read_text(encoding="utf-8"))
-    others = {name: value for name, value in os.environ.items() if name not in read}
-    compiler = _Compiler(others | dict(environment))
-    try:
-        result = _compile_parameters(compiler, path)
-    finally:
-        compiler.close()
-    if not result["success"]:
-        raise NotCompiled(_errors(result))
+def files_used(path: Path) -> set[Path]:
+    """A .bicep file and all that it names: modules, and theirs, and texts that are loaded."""
+    return {
+        Path(each) for each in _warm().ask("bicep/getFileReferences", path=str(path))["filePaths"]
+    }
+
+
+def parameters_without_description(path: Path) -> list[str]:
+    """The names of a .bicep file's parameters that no `@description` explains."""
+    found = _warm().ask("bicep/getMetadata", path=str(path))["parameters"]
+    return [each["name"] for each in found if not each.get("description")]
+
+
+def waits_for(path: Path) -> dict[str, set[str]]:
+    """Each resource and module of a .bicep file by its symbol, with those that it waits for."""
+    graph = _warm().ask("bicep/getDeploymentGraph", path=str(path))
+    waits: dict[str, set[str]] = {each["name"]: set() for each in graph["nodes"]}
+    for edge in graph["edges"]:
+        waits[edge["source"]].add(edge["target"])
+    return waits
+
+
+def parameters(
+    path: Path, environments: Sequence[Mapping[str, str]]
+) -> Iterator[dict[str, Any] | NotCompiled]:
+    """The values of a .bicepparam file in each environment, where the variables that it reads are these and no
+    others; or what the compiler says of the file there.
+
+    A compiler reads its own process's variables, and a process for each environment would take seconds. So one
+    has the variables of all, and looks at a copy of the file for each, which reads them under names of its own.
+    """
+    text = path.read_text(encoding="utf-8")
+    for number in range(len(environments)):
+        with tempfile.TemporaryDirectory() as folder:
+            copy = shutil.copytree(path.parent, Path(folder) / "infra") / path.name
+            named = text.replace(_READ, _READ + _PREFIX.format(number))
+            copy.write_text(named, encoding="utf-8")
+            yield _values(_compiler(_prefixed(environments)), copy)
+
+
+_READ: Final = "readEnvironmentVariable('"
+_PREFIX: Final = "CASE_{}_"
+
+
+def _prefixed(environments: Sequence[Mapping[str, str]]) -> frozenset[tuple[str, str]]:
+    return frozenset(
+        (_PREFIX.format(number) + name, value)
+        for number, environment in enumerate(environments)
+        for name, value in environment.items()
+    )
+
+
+def _values(compiler: _Compiler, path: Path) -> dict[str, Any] | NotCompiled:
+    result = _compile_parameters(compiler, path)
+    wrong = [each for each in result["diagnostics"] if Path(each["source"]).name == path.name]
+    if wrong or not result["success"]:
+        return NotCompiled("; ".join(_lines(wrong)) or _errors(result))
     values = json.loads(result["parameters"])["parameters"]
     return {name: each["value"] for name, each in values.items()}
 
 
 def snapshot(path: Path, given: Mapping[str, Any]) -> Snapshot:
-    """What a .bicep file deploys with these parameters. Raises `NotCompiled`.
+    """What a .bicep file deploys with these parameters; compiled once for the same files and parameters. Raises
+    `NotCompiled`.
 
     The compiler leaves open what a secure parameter decides, so this looks at a copy in which none is.
     """
+    digest = hashlib.sha256(json.dumps([path.name, given], sort_keys=True).encode())
+    for each in sorted(path.parent.rglob("*")):
+        if each.suffix in (".bicep", ".kql"):
+            digest.update(each.read_bytes())
+    key = digest.digest()
+    if key not in _SNAPSHOTS:
+        _SNAPSHOTS[key] = _snapshot(path, given)
+    return _SNAPSHOTS[key]
+
+
+_SNAPSHOTS: Final[dict[bytes, Snapshot]] = {}
+
+
+def _snapshot(path: Path, given: Mapping[str, Any]) -> Snapshot:
     with tempfile.TemporaryDirectory() as folder:
-        copy = shutil.copytree(path.parent, Path(folder) / "infra")
+        copy = Path(folder) / "infra"
+        shutil.copytree(path.parent, copy, ignore=shutil.ignore_patterns("bicepconfig.json"))
         for each in copy.rglob("*.bicep"):
             text = each.read_text(encoding="utf-8")
             each.write_text(text.replace("@secure()\n", ""), encoding="utf-8")
@@ -180,8 +251,10 @@ def snapshot(path: Path, given: Mapping[str, Any]) -> Snapshot:
             )
         except NotCompiled as error:
             raise NotCompiled(_errors(_compile_parameters(_warm(), values)) or str(error)) from None
-    found = json.loads(result["snapshot"].replace(_PLACE, ""))
-    return Snapshot(arm.read(found["predictedResources"]), arm.read(found["outputs"]))
+    refers = set(re.findall(rf"{_PLACE}([^'\"\\]+)", result["snapshot"]))
+    read = json.dumps(arm.read(json.loads(result["snapshot"])))
+    found = json.loads(read.replace(_PLACE, ""))
+    return Snapshot(found["predictedResources"], found["outputs"], refers)
 
 
 def _literal(value: Any) -> str:

@@ -71,11 +71,22 @@ def test_a_wrong_parameter_is_said(file: Path, given: dict[str, str], says: str)
 def test_parameters_come_from_the_environment_that_is_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And from no variable of the machine's own."""
+    """Each time from its own, and never from the machine's; one that is wrong is no trouble for the others."""
     monkeypatch.setenv("BRIDGE_NAME", "of-this-machine")
-    values = compiler.parameters(INFRA / "main.bicepparam", {"D365_URL": D365})
-    assert values["d365Url"] == D365
-    assert values["name"] == "bridge"
+    unset, wrong, named = compiler.parameters(
+        INFRA / "main.bicepparam",
+        [
+            {"D365_URL": D365},
+            {"D365_URL": D365, "BRIDGE_NAME": "one name that is much too long"},
+            {"D365_URL": D365, "BRIDGE_NAME": "erp"},
+        ],
+    )
+    assert isinstance(unset, dict)
+    assert (unset["d365Url"], unset["name"]) == (D365, "bridge")
+    assert isinstance(wrong, NotCompiled)
+    assert "main.bicepparam" in str(wrong)
+    assert isinstance(named, dict)
+    assert named["name"] == "erp"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import pytest
 from azure.core.exceptions import ResourceExistsError
@@ -15,15 +16,28 @@ from shared import blobs, exporting, importing, reconciling
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
 from tests.conftest import EXPORT_ID, IMPORT_ID, drop, make_bridge, work_queue
-from tests.infra import kql
-from tests.infra.check_queries import queries_in
-from tests.infra.variants import INFRA, Variant, at, whole
+from tests.infra import compiler, kql
+from tests.infra.check_queries import longest, queries_in
+from tests.infra.variants import INFRA, at, whole
 
-QUERIES = dict(queries_in(whole(INFRA)))
-ABOUT = {
-    rule.name: [each["name"] for each in at(rule.body, "properties.criteria.allOf.0.dimensions")]
-    for rule in whole(INFRA).made("Microsoft.Insights/scheduledQueryRules")
-}
+pytestmark = compiler.needed
+
+
+@cache
+def queries() -> dict[str, str]:
+    """Every query that is deployed, by its name."""
+    return dict(queries_in(whole(INFRA)))
+
+
+@cache
+def about() -> dict[str, list[str]]:
+    """The columns that an alert's e-mail names."""
+    return {
+        rule["name"]: [each["name"] for each in at(rule, "properties.criteria.allOf.0.dimensions")]
+        for rule in whole(INFRA).made("Microsoft.Insights/scheduledQueryRules")
+    }
+
+
 SILENT, FILES, EXPORT, DENIED, POISON = (
     f"bridge-{name}"
     for name in ("job-silent", "file-failed", "export-failing", "d365-denied", "poison")
@@ -126,7 +140,7 @@ def test_every_query_names_what_a_run_logs(
     for _, line in log():
         event, _, fields = line.partition(" ")
         found.setdefault(event, set()).update(json.loads(fields))
-    for name, query in QUERIES.items():
+    for name, query in queries().items():
         used = kql.events_in(query)
         assert used <= found.keys(), name
         assert kql.fields_in(query) <= set[str]().union(*(found[each] for each in used)), name
@@ -147,16 +161,18 @@ def test_every_query_answers(
         "Jobs": ("vendors", "journals"),
         "Failures and their reasons": ("storage hiccup", "vendors", "not acknowledged"),
     }
-    assert wanted.keys() < QUERIES.keys()
-    for name in QUERIES.keys() - {SILENT, EXPORT}:
-        told = json.dumps(kql.answer(QUERIES[name], lines), default=str)
+    assert wanted.keys() < queries().keys()
+    for name in queries().keys() - {SILENT, EXPORT}:
+        told = json.dumps(kql.answer(queries()[name], lines), default=str)
         assert told != "[]", name
         for each in wanted.get(name, ()):
             assert each in told, name
-        for row in kql.answer(QUERIES[name], lines):  # what an e-mail is about is never left blank
-            assert all(row[column] for column in ABOUT.get(name, ())), name
+        for row in kql.answer(
+            queries()[name], lines
+        ):  # what an e-mail is about is never left blank
+            assert all(row[column] for column in about().get(name, ())), name
     for name in (FILES, DENIED, POISON):
-        assert kql.answer(QUERIES[name], ago(lines, HOUR)) == []
+        assert kql.answer(queries()[name], ago(lines, HOUR)) == []
 
 
 def test_a_silent_job_is_told(bridge: Bridge, log: Log) -> None:
@@ -164,7 +180,7 @@ def test_a_silent_job_is_told(bridge: Bridge, log: Log) -> None:
     exporting.export_packages(bridge)
     reconciling.reconcile(bridge)
     lines = log()
-    query = QUERIES[SILENT]
+    query = queries()[SILENT]
     assert kql.answer(query, lines) == []
     assert [row["job"] for row in kql.answer(query, ago(lines, timedelta(minutes=90)))] == [
         "vendors",
@@ -178,16 +194,15 @@ def test_a_silence_of_a_day_is_told_within_the_rule_s_window(bridge: Bridge, log
     """The longest that may be set: the window must still hold the run after which there was silence."""
     exporting.export_packages(bridge)
     lines = log()
-    longest = Variant("", INFRA, {"exportSilenceMinutes": 1440})
     (rule,) = (
         each
-        for each in longest.made("Microsoft.Insights/scheduledQueryRules")
-        if each.name == SILENT
+        for each in longest(INFRA).made("Microsoft.Insights/scheduledQueryRules")
+        if each["name"] == SILENT
     )
-    window = kql.period(at(rule.body, "properties.windowSize"))
+    window = kql.period(at(rule, "properties.windowSize"))
     for past, silent in ((23 * HOUR, False), (25 * HOUR, True), (47 * HOUR, True)):
         seen = [each for each in ago(lines, past) if each[0] > datetime.now(UTC) - window]
-        told = kql.answer(dict(queries_in(longest))[SILENT], seen)
+        told = kql.answer(dict(queries_in(longest(INFRA)))[SILENT], seen)
         assert ("vendors" in [row["job"] for row in told]) == silent, past
 
 
@@ -203,7 +218,7 @@ def test_an_export_that_has_failed_for_a_day_is_told(
             exporting.export_packages(bridge)
         package = ""
     failed = log()
-    query = QUERIES[EXPORT]
+    query = queries()[EXPORT]
     assert kql.answer(query, failed) == []
     assert kql.answer(query, [*ago(failed, 20 * HOUR), *failed]) == []
     (row,) = kql.answer(query, [*ago(failed, DAY), *failed])

@@ -3,22 +3,22 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from tests.infra import bicep
-from tests.infra.bicep import Deployment, Mistake, Resource
+from tests.infra import compiler
+from tests.infra.compiler import Snapshot
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 INFRA: Final = ROOT / "infra"
 
 D365: Final = "https://contoso.operations.dynamics.com"
-GROUP: Final = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Insights/actionGroups/on-call"
+ON_CALL: Final = (
+    "/subscriptions/s/resourceGroups/g/providers/Microsoft.Insights/actionGroups/on-call"
+)
 _PACKAGE: Final = {"packageUri": "https://example.org/app.zip"}
 PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "as azd deploys first": {},
-    "in one deployment": _PACKAGE | {"alertEmails": ["erp@example.org"]},
     "with every option": _PACKAGE
     | {
         "privateNetwork": True,
@@ -26,9 +26,11 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "d365ClientSecret": "secret",
         "deleteSucceededAfterDays": 365,
         "alertEmails": ["erp@example.org"],
-        "actionGroupId": GROUP,
+        "actionGroupId": ON_CALL,
         "extraSettings": {"OTEL_EXPORTER_OTLP_HEADERS": "api-key=secret"},
     },
+    "as azd deploys first": {},
+    "in one deployment": _PACKAGE | {"alertEmails": ["erp@example.org"]},
     "for a D365 in another tenant": {
         "d365ClientId": "11111111-1111-4111-8111-111111111111",
         "d365TenantId": "44444444-4444-4444-8444-444444444444",
@@ -40,37 +42,47 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "hierarchicalNamespace": True,
         "privateNetwork": True,
         "coolSucceededAfterDays": 0,
-        "createEventSubscription": True,
     },
 }
+
+type Resource = dict[str, Any]
+"""As in `Snapshot.resources`."""
+
+
+class Missing(Exception):
+    """A variant does not deploy what a check looks at."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to deploy; everything about it is evaluated once. Raises `Mistake` where the files are wrong."""
+    """One way to deploy, compiled once. Its properties raise `NotCompiled` where the files have errors."""
 
     name: str
     infra: Path
     given: Mapping[str, Any]
 
     @cached_property
-    def deployment(self) -> Deployment:
-        """What it deploys."""
-        return bicep.deploy(self.infra / "main.bicep", {"d365Url": D365, **self.given})
+    def snapshot(self) -> Snapshot:
+        """What main.bicep deploys."""
+        return compiler.snapshot(self.infra / "main.bicep", {"d365Url": D365, **self.given})
+
+    @cached_property
+    def events(self) -> Snapshot:
+        """What events.bicep deploys, beside that."""
+        names = ("functionAppName", "dataAccountName", "topicName")
+        outputs = self.snapshot.outputs
+        given = {name: outputs[name] for name in names}
+        return compiler.snapshot(self.infra / "events.bicep", given)
 
     def made(self, kind: str) -> list[Resource]:
-        """The resources of a type that it makes."""
-        return [
-            each
-            for each in self.deployment.resources
-            if each.type.lower() == kind.lower() and not each.existing
-        ]
+        """The resources of a type."""
+        return [each for each in self.snapshot.resources if each["type"].lower() == kind.lower()]
 
     def the(self, kind: str) -> Resource:
-        """The one resource of a type."""
+        """The one resource of a type. Raises `Missing` where there is none, or more."""
         found = self.made(kind)
         if len(found) != 1:
-            raise Mistake(f"{kind}: {len(found)} are deployed, not one")
+            raise Missing(f"{self.name}: {kind}: {len(found)} are deployed, not one")
         return found[0]
 
     @cached_property
@@ -79,8 +91,8 @@ class Variant:
         return {
             key: value
             for each in self.made("Microsoft.Web/sites/config")
-            if each.name.endswith("/appsettings")
-            for key, value in each.body["properties"].items()
+            if each["name"].endswith("/appsettings")
+            for key, value in each["properties"].items()
         }
 
     @property
@@ -102,30 +114,36 @@ class Variant:
     def in_account(self, kind: str, of: str) -> set[str]:
         """The names of an account's children: `blobServices/containers`, `queueServices/queues`."""
         return {
-            each.name.rpartition("/")[2]
+            each["name"].rpartition("/")[2]
             for each in self.made(f"Microsoft.Storage/storageAccounts/{kind}")
-            if each.name.split("/")[0] == of.strip("<>").rpartition("/")[2]
+            if each["id"].startswith(f"{of}/")
         }
+
+
+@cache
+def variant(infra: Path, name: str) -> Variant:
+    """A way to deploy the files of a folder, by its name in `PARAMETERS`."""
+    return Variant(name, infra, PARAMETERS[name])
 
 
 def variants(infra: Path) -> Iterator[Variant]:
     """Each way to deploy the files of a folder."""
-    for name, given in PARAMETERS.items():
-        yield Variant(name, infra, given)
+    for name in PARAMETERS:
+        yield variant(infra, name)
 
 
 def whole(infra: Path) -> Variant:
     """The usual one, in one deployment."""
-    return Variant("in one deployment", infra, PARAMETERS["in one deployment"])
+    return variant(infra, "in one deployment")
 
 
 def account(uri: object, service: str) -> str:
-    """The account that a service URI belongs to, or ""."""
-    pattern = (
-        rf"(<Microsoft\.Storage/storageAccounts/[^/>]+>)\.properties\.primaryEndpoints\.{service}"
-    )
-    match = re.fullmatch(pattern, str(uri))
-    return match[1] if match else ""
+    """The id of the account that a service URI belongs to, or ""."""
+    symbolic = rf"(Microsoft\.Storage/storageAccounts/\w+)\.properties\.primaryEndpoints\.{service}"
+    if match := re.fullmatch(symbolic, str(uri)):
+        return match[1]
+    match = re.fullmatch(rf"https://(\w+)\.{service}\.core\.windows\.net/?", str(uri))
+    return f"Microsoft.Storage/storageAccounts/{match[1]}" if match else ""
 
 
 def at(body: object, path: str) -> Any:
