@@ -6,6 +6,7 @@ It works as you (az login), who must be a System administrator there. D365's ODa
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("user", help="the id of D365's user in whose name it works")
     options = parser.parse_args(arguments)
     url = options.url.rstrip("/")
+    logging.getLogger("azure").setLevel(logging.CRITICAL)  # what it says is said here
     try:
         token = AzureCliCredential().get_token(f"{url}/.default").token
         print(register(url, token, options.client_id, options.user))
