@@ -15,7 +15,7 @@ from azure.core.exceptions import ServiceRequestError
 
 from local import samples
 from local.serving import serve
-from local.simulator import Simulator, identity_settings
+from local.simulator import GATEWAY_ERRORS, Simulator, identity_settings
 from shared import clock, telemetry
 from shared.bridge import Bridge
 from shared.d365 import D365, DequeuedMessage, MessageId, transport
@@ -309,6 +309,29 @@ def test_a_file_that_storage_does_not_give_is_surely_not_sent(
         )
     assert ("from storage" in str(failed.value)) == (given < 3)
     assert given == 3 or not d365.received
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize("body", GATEWAY_ERRORS.values(), ids=GATEWAY_ERRORS.keys())
+def test_no_form_of_an_error_proves_that_a_file_was_not_taken(
+    bridge: Bridge, d365: Simulator, status: int, body: str
+) -> None:
+    """A gateway that lost D365's answer has JSON of its own: it is sent once, and nobody knows."""
+    d365.add_fault("enqueue", "answer-after", status=status, body=body, times=-1)
+    with pytest.raises(Uncertain):
+        send(bridge)
+    assert len(d365.received) == 1
+
+
+def test_an_answer_to_a_file_is_waited_for_longer_than_any_other(
+    bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as the invocation has: D365 may take its time over a large one, and nobody would know."""
+    monkeypatch.setattr(transport, "QUESTION_TIMEOUT", 0.3)
+    monkeypatch.setattr(transport, "READ_TIMEOUT", 0.3)
+    d365.add_fault("enqueue", "delay", seconds=1.5)
+    assert send(bridge) == d365.received[0].message_id
+    assert d365.count("enqueue") == 1
 
 
 def test_no_byte_more_than_announced_is_sent(bridge: Bridge, d365: Simulator) -> None:

@@ -400,6 +400,19 @@ def test_what_d365_does_not_confirm_is_not_believed(
     assert only(account, FAILED).etag == file.etag
 
 
+def test_a_job_status_in_other_letters_confirms_it_too(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """Names in camelCase, as JSON serialisers like them."""
+    file = held(bridge, d365)
+    body = json.dumps({"dataJobStatus": {"externalIdentifier": d365.received[0].external_id}})
+    d365.add_fault("job_status", "answer", status=200, body=body)
+    replaying.receive(bridge, order(file, message_id=d365.received[0].message_id))
+    work_queue(bridge)
+    assert only(account, SUCCEEDED).record.resolution == "received"
+    assert len(d365.received) == 1
+
+
 def test_a_held_file_whose_job_is_gone_waits_for_its_job(
     bridge: Bridge, d365: Simulator, account: DataAccount
 ) -> None:
