@@ -4,7 +4,7 @@ import logging
 
 import azure.functions as func
 
-from functions import check_status, export_packages, import_file, operate, reconcile
+from functions import check_status, export_job, export_packages, import_file, operate, reconcile
 from shared import journal, telemetry, tracing
 from shared.bridge import bridge
 
@@ -18,5 +18,5 @@ if bridge().settings.exports_telemetry:
     tracing.export()
 
 app = func.FunctionApp()
-for module in (export_packages, import_file, check_status, reconcile, operate):
+for module in (export_packages, export_job, import_file, check_status, reconcile, operate):
     app.register_functions(module.blueprint)

@@ -2,8 +2,9 @@
 
 import azure.functions as func
 
-from shared import exporting, settings
+from shared import settings
 from shared.bridge import run
+from shared.exports import run as exports
 
 blueprint = func.Blueprint()
 
@@ -16,4 +17,4 @@ blueprint = func.Blueprint()
 )
 def export_packages(timer: func.TimerRequest) -> None:
     """Bring what D365 has exported into `exports`."""
-    run(exporting.export_packages)
+    run(exports.export_packages)

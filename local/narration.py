@@ -34,6 +34,12 @@ _SENTENCES: Mapping[str, Callable[[Fields], str]] = {
     ),
     "package.acknowledged": lambda f: f"package acknowledged   {f['blob']}",
     "package.failed": lambda f: f"package failed         {f['correlationId']}: {f['error']}",
+    "package.empty": lambda f: (
+        f"package empty          {f['correlationId']}: the export made no file"
+    ),
+    "package.unreadable": lambda f: f"package unreadable     {f['blob']}: {f['error']}",
+    "unzip.failed": lambda f: f"unzip failed           {f['blob']}: {f['error']}",
+    "export.unfinished": lambda f: f"export unfinished      {f['job']}: goes on at once",
     "export.failed": lambda f: f"export failed          {f['job']}: {f['error']}",
     "file.claimed": lambda f: f"file taken             {f['source']} ({size(f['bytes'])})",
     "file.sent": lambda f: f"file sent to D365      {_unstamped(f['file'])}",

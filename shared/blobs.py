@@ -49,13 +49,19 @@ PROCESSING: Final = "imports-processing"
 SUCCEEDED: Final = "imports-succeeded"
 FAILED: Final = "imports-failed"
 TEMPLATES: Final = "templates"
-CONTAINERS: Final = (EXPORTS, IMPORTS, PROCESSING, SUCCEEDED, FAILED, TEMPLATES)
+DELIVERED: Final = "exports-delivered"
+CONTAINERS: Final = (EXPORTS, DELIVERED, IMPORTS, PROCESSING, SUCCEEDED, FAILED, TEMPLATES)
 
 STATUS_QUEUE: Final = "import-status"
 NOTIFICATIONS_QUEUE: Final = "notifications"
-QUEUES: Final = (STATUS_QUEUE, NOTIFICATIONS_QUEUE)
-POISON_QUEUES: Final = ("import-status-poison", "webjobs-blobtrigger-poison")
-"""Where the host puts what it gave up: our queue's messages, and the blob trigger's events."""
+EXPORT_JOBS_QUEUE: Final = "export-jobs"
+QUEUES: Final = (STATUS_QUEUE, NOTIFICATIONS_QUEUE, EXPORT_JOBS_QUEUE)
+POISON_QUEUES: Final = (
+    f"{STATUS_QUEUE}-poison",
+    f"{EXPORT_JOBS_QUEUE}-poison",
+    "webjobs-blobtrigger-poison",
+)
+"""Where the host puts what it gave up: our queues' messages, and the blob trigger's events."""
 
 _NAME_LIMIT: Final = 1024 - len(".error.json")
 _PART_LIMIT: Final = 255 - len(".error.json")
@@ -195,15 +201,20 @@ class _Retry(ExponentialRetry):
 # -- names ----------------------------------------------------------------------------------------
 
 
-def package_name(job: str, correlation_id: str, sha256_: str = "") -> str:
+def package_name(job: str, correlation_id: str, sha256_: str = "", extension: str = ".zip") -> str:
     """A package's blob: it follows from the message alone, so that one offered again finds it (E2).
 
-    `sha256_` makes the name of a second package under one correlation id. An id with anything in it that
-    is not at home in a file's name is hashed (A4).
+    `sha256_` makes the name of a second package under one correlation id.
     """
-    if not _SAFE_ID.fullmatch(correlation_id):
-        correlation_id = sha256(correlation_id.encode()).hexdigest()
-    return f"{job}/{correlation_id}{'.' * bool(sha256_)}{sha256_[:12]}.zip"
+    return f"{job}/{safe_id(correlation_id)}{'.' * bool(sha256_)}{sha256_[:12]}{extension}"
+
+
+def safe_id(correlation_id: str) -> str:
+    """A correlation id as it stands in names: one with anything in it that is not at home in a file's name is
+    hashed (A4)."""
+    if _SAFE_ID.fullmatch(correlation_id):
+        return correlation_id
+    return sha256(correlation_id.encode()).hexdigest()
 
 
 def stamped(path: str, modified: datetime, etag: str) -> str:
@@ -666,9 +677,10 @@ def _copy_through(
         for start in range(0, len(part), transfer.BLOCK)
     )
 
-    def verify(length: int) -> None:
-        if length != file.size:
-            raise RuntimeError(f"{file.name}: {length} bytes read of {file.size}")
+    def verify(content: transfer.Digest) -> dict[str, str]:
+        if content.length != file.size:
+            raise RuntimeError(f"{file.name}: {content.length} bytes read of {file.size}")
+        return {}
 
     stored = transfer.store(
         lambda _: next(blocks, b""),

@@ -34,7 +34,9 @@ EVENTS: Final = frozenset(
     (
         "package.acknowledged",
         "package.failed",
+        "package.empty",
         "export.finished",
+        "export.unfinished",
         "export.failed",
         "file.succeeded",
         "file.failed",

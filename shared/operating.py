@@ -430,9 +430,11 @@ def _said(entry: Entry) -> tuple[str, str]:
     match entry.event:
         case "export.failed":
             return f"failed: {fields.get('error')}", "failed"
-        case "export.finished":
+        case "export.finished" | "export.unfinished":
             number = fields.get("packages")
             text = "1 package" if number == 1 else f"{number} packages"
+            if entry.event == "export.unfinished":
+                text += ", with more to come"
             if failed := fields.get("failed"):
                 return f"{text}, {failed} failed", "failed"
             return text, "exported"
@@ -462,7 +464,7 @@ def failing(recent: Recent) -> list[Failing]:
         key = (str(entry.fields.get("job", "")), str(entry.fields.get("correlationId", "")))
         before = (
             found.pop(key, None)
-            if entry.event in ("package.failed", "package.acknowledged")
+            if entry.event in ("package.failed", "package.acknowledged", "package.empty")
             else None
         )
         if entry.event == "package.failed":

@@ -17,11 +17,12 @@ from uuid import uuid4
 
 from azure.core.exceptions import AzureError
 
-from shared import blobs, clock, exporting, importing, operating
+from shared import blobs, clock, deadline, importing, operating
 from shared.blobs import File, Record
 from shared.bridge import Bridge, explained
 from shared.d365 import MessageId
 from shared.d365.errors import D365Error, Rejected
+from shared.exports.unzip import unzip
 from shared.packages import InvalidPackage
 from shared.telemetry import redact, report
 from shared.tracing import trace_of
@@ -226,7 +227,7 @@ def refetch(bridge: Bridge, order: Order) -> str:
         raise NotDone(f"{fresh} is there already, or {file.name} has just changed: look again")
     folder = file.name.partition("/")[0]
     if any(job.unzip for job in bridge.settings.jobs.exports if job.name == folder):
-        _unzip(bridge, fresh, file.size)
+        _unzip(bridge, fresh)
     report(
         "package.copied",
         job=file.record.job,
@@ -239,13 +240,13 @@ def refetch(bridge: Bridge, order: Order) -> str:
     return fresh
 
 
-def _unzip(bridge: Bridge, package: str, size: int) -> None:
+def _unzip(bridge: Bridge, package: str) -> None:
     """Raises `NotDone`."""
-    now, limit = clock.monotonic(), bridge.settings.function_timeout.total_seconds()
     blob = bridge.account.blobs.get_blob_client(blobs.EXPORTS, package)
     try:
-        exporting.unzip(bridge.account, blob, size, exporting.Times(now, now + 0.9 * limit))
-    except (D365Error, AzureError, InvalidPackage, OtherContent) as error:
+        with deadline.within(0.9 * bridge.settings.function_timeout.total_seconds()):
+            unzip(bridge.account, blob)
+    except (AzureError, deadline.Expired, InvalidPackage, OtherContent) as error:
         raise NotDone(
             f"{package} is there, but not all of its files are ({explained(error)}): do it once more"
         ) from error

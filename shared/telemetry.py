@@ -22,6 +22,10 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "package.stored": ("job", "correlationId", "blob", "bytes", "sha256", "seconds"),
     "package.acknowledged": ("job", "correlationId", "blob"),
     "package.failed": ("job", "correlationId", "error"),
+    "package.empty": ("job", "correlationId"),
+    "package.unreadable": ("job", "correlationId", "blob", "error"),
+    "unzip.failed": ("job", "correlationId", "blob", "error"),
+    "export.unfinished": ("job", "packages", "failed", "seconds"),
     "export.finished": ("job", "packages", "failed", "seconds"),
     "export.failed": ("job", "error"),
     # import

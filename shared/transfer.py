@@ -7,22 +7,27 @@ block list is committed, so a reader never sees a part of a package (E4); Micros
 
 import hashlib
 import os
-from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, BytesIO, RawIOBase
 from itertools import islice
-from threading import BoundedSemaphore
+from pathlib import Path
+from threading import TIMEOUT_MAX, BoundedSemaphore
 from typing import IO, Any, Final, override
-from uuid import uuid4
 
 from azure.core import MatchConditions
-from azure.core.exceptions import HttpResponseError, ServiceResponseError
+from azure.core.exceptions import (
+    HttpResponseError,
+    ResourceNotFoundError,
+    ServiceResponseError,
+)
 from azure.storage.blob import BlobBlock, BlobClient, BlobProperties, ContentSettings
 
+from shared import deadline
 from shared.threads import Pool
 
 BLOCK: Final = 8 * 1024 * 1024
@@ -38,163 +43,230 @@ PARTS_AHEAD: Final = 2
 _HELD: Final = (PARALLEL + 3) * BLOCK
 """Bytes that one transfer of several blocks holds."""
 
+_CGROUPS: Final = (
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
+"""What a container may use, in version 2 and version 1 of Linux' control groups."""
+
 
 def _memory() -> int:
-    """Bytes of memory that this instance has."""
+    """Bytes of memory that this instance may use: the container's limit, or what the machine has."""
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     except (AttributeError, ValueError, OSError):  # Windows, where only development happens
         return 2 << 30
+    for path in _CGROUPS:
+        with suppress(OSError, ValueError), Path(path).open(encoding="ascii") as file:
+            limits.append(int(file.read()))  # "max" is no number: there is no limit
+    return min(limits)
 
 
 _LARGE: Final = BoundedSemaphore(max(1, _memory() // 4 // _HELD))
 """So many transfers of several blocks at once take a quarter of the memory; the others wait their turn."""
 
+_ID_LENGTH: Final = 38
+"""Characters of a block's id: the same for all blocks of a blob (Microsoft Learn, "Put Block")."""
+
 
 class OtherContent(Exception):
-    """A blob of that name is there already, with other bytes. `sha256` is that of the bytes just moved."""
+    """A blob of that name is there already, with other bytes. `digest` is that of the bytes just moved."""
 
-    def __init__(self, name: str, sha256: str) -> None:
-        self.sha256 = sha256
+    def __init__(self, name: str, digest: "Digest") -> None:
+        self.name, self.digest = name, digest
         super().__init__(f"{name} is there already, with other content")
 
 
 @dataclass(frozen=True)
-class Stored:
-    """What a blob holds: its length in bytes and its SHA-256 (hexadecimal)."""
+class Digest:
+    """What bytes are known by: their number, SHA-256 (hexadecimal) and MD5."""
 
-    bytes: int
+    length: int
     sha256: str
+    md5: bytes = field(repr=False)
+
+    def is_of(self, properties: BlobProperties) -> bool:
+        """Whether a blob has this content. Who takes it may have put other metadata in the place of ours."""
+        if sha256 := properties.metadata.get("sha256"):
+            return bool(sha256 == self.sha256)
+        md5 = bytes(properties.content_settings.content_md5 or b"")
+        return (properties.size, md5) == (self.length, self.md5)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A blob that was written, or was there already with the same content."""
+
+    digest: Digest
     created: bool
-    """False where the same blob was there already."""
     etag: str = field(default="", compare=False)
     """Of the commit that created it: what came after it has another."""
+    metadata: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+
+def digest(read: Callable[[int], bytes]) -> Digest:
+    """What all that `read` gives is known by; nothing is kept or written."""
+    sha256, md5, total = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+    while part := read(BLOCK):
+        sha256.update(part)
+        md5.update(part)
+        total += len(part)
+    return Digest(total, sha256.hexdigest(), md5.digest())
 
 
 def store(
     read: Callable[[int], bytes],
     blob: BlobClient,
     *,
-    verify: Callable[[int], None],
+    verify: Callable[[Digest], Mapping[str, str]],
     watch: Callable[[bytes], None] = lambda _: None,
     metadata: Mapping[str, str],
     content_type: str,
 ) -> Stored:
     """Write all that `read` gives into a new blob, visible at once and whole, or not at all.
 
-    `watch` sees every byte in order; `verify` is called with the length before anything becomes visible, and
-    raises to prevent it. The SHA-256 joins the metadata, the MD5 the blob's properties. A blob of that name is
-    never overwritten: with the same content it counts as stored, otherwise `OtherContent` is raised.
+    `watch` sees every byte in order; `verify` is called before anything becomes visible, raises to prevent it,
+    and gives metadata to add. The SHA-256 joins the metadata, the MD5 the blob's properties. A blob of that
+    name is never overwritten: with the same content it counts as stored, otherwise `OtherContent` is raised.
     """
-    digest, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    watchers = (digest.update, md5.update, watch)
-    # Two uploads of one blob at once must not mix their blocks, and all ids on a blob have one length.
-    upload = uuid4().hex
-    blocks: list[BlobBlock] = []
-    block = _fill(read)
-    if len(block) < BLOCK:  # all of it in one block: one request writes it
-        total = len(block)
-        for see in watchers:
-            see(block)
+    head = fill(read)
+    ids: list[str] = []
+    if len(head) < BLOCK:  # all of it in one block: one request writes it
+        watch(head)
+        content = _digest_of(head)
     else:
-        block, total = b"", _stage(block, read, blob, watchers, upload, blocks)
-    verify(total)
-    sha256 = digest.hexdigest()
-    settings = ContentSettings(content_type=content_type, content_md5=bytearray(md5.digest()))
-    everything = {**metadata, "sha256": sha256}
-
-    def commit() -> str:
-        done = blob.commit_block_list(
-            blocks,
-            content_settings=settings,
-            metadata=everything,
-            match_condition=MatchConditions.IfMissing,
-        )
-        return str(done["etag"])
-
+        content, ids = _stage(head, read, blob, watch)
+    everything = {**metadata, **verify(content), "sha256": content.sha256}
+    write = partial(
+        _commit,
+        blob,
+        metadata=everything,
+        content_settings=ContentSettings(
+            content_type=content_type, content_md5=bytearray(content.md5)
+        ),
+    )
     try:
-        if blocks:
-            etag = commit()
-        else:
-            done = blob.upload_blob(
-                block, content_settings=settings, metadata=everything, overwrite=False
-            )
-            etag = str(done["etag"])
+        etag = write(ids or head)
     except HttpResponseError as error:
         # 409 or 412: it is there. 400 InvalidBlockList: another writer's commit dropped our blocks.
         if error.status_code not in (400, 409, 412):
             raise
-        if blob.exists():
-            if not _is(blob.get_blob_properties(), total, sha256, md5.digest()):
-                raise OtherContent(blob.blob_name, sha256) from error
-            return Stored(total, sha256, created=False)
-        if blocks:
+        if properties := _properties(blob):
+            if not content.is_of(properties):
+                raise OtherContent(blob.blob_name, content) from error
+            return Stored(content, created=False, metadata=properties.metadata)
+        if ids:
             raise
         # Azurite takes blocks that an earlier upload left uncommitted for a blob, and so refuses a whole one.
-        blocks.append(BlobBlock(_block_id(upload, 0)))
-        blob.stage_block(blocks[0].id, block, length=len(block))
-        etag = commit()
-    return Stored(total, sha256, created=True, etag=etag)
+        ids = [_block_id(content.sha256, 0, _id_length(blob))]
+        blob.stage_block(ids[0], head, length=len(head))
+        etag = write(ids)
+    return Stored(content, created=True, etag=etag, metadata=everything)
 
 
-def _is(found: BlobProperties, size: int, sha256: str, md5: bytes) -> bool:
-    """Whether a blob has this content. Who takes it may have put metadata of their own in the place of ours."""
-    if known := found.metadata.get("sha256"):
-        return known == sha256
-    return found.size == size and bytes(found.content_settings.content_md5 or b"") == md5
+def _commit(blob: BlobClient, content: bytes | list[str], **options: Any) -> str:
+    """Make a blob visible, unless there is one: its bytes, or its blocks by their ids. Gives its ETag."""
+    if isinstance(content, bytes):
+        return str(blob.upload_blob(content, overwrite=False, **options)["etag"])
+    blocks = [BlobBlock(id_) for id_ in content]
+    missing = MatchConditions.IfMissing
+    return str(blob.commit_block_list(blocks, match_condition=missing, **options)["etag"])
+
+
+def _properties(blob: BlobClient) -> BlobProperties | None:
+    try:
+        return blob.get_blob_properties()
+    except ResourceNotFoundError:
+        return None
+
+
+def _digest_of(data: bytes) -> Digest:
+    md5 = hashlib.md5(data, usedforsecurity=False)
+    return Digest(len(data), hashlib.sha256(data).hexdigest(), md5.digest())
 
 
 def _stage(
-    block: bytes,
-    read: Callable[[int], bytes],
-    blob: BlobClient,
-    watchers: Sequence[Callable[[bytes], object]],
-    upload: str,
-    blocks: list[BlobBlock],
-) -> int:
-    """Stage what comes, from `block` on, adding to `blocks`; the number of bytes.
+    block: bytes, read: Callable[[int], bytes], blob: BlobClient, watch: Callable[[bytes], None]
+) -> tuple[Digest, list[str]]:
+    """Stage what comes, from `block` on: what it is known by, and the ids of its blocks.
 
-    Each watcher sees the blocks in order on a thread of its own, beside reading and staging: hashing and
-    inflating let other threads run, and any of them would otherwise set the pace.
+    Hashes and `watch` see the blocks in order, each on a thread of its own, beside reading and staging: hashing
+    and inflating let other threads run, and any of them would otherwise set the pace.
+
+    A block's id has the hash of the content up to its end. So two uploads of one blob at once share the blocks
+    in which they agree, and mix no others; and an upload that is made again after one that broke off puts the
+    same blocks in the place of those that it left, so that nothing grows.
     """
-    total = 0
-    with _LARGE, ExitStack() as stack:
+    sha256, md5, total = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+    ids: list[str] = []
+
+    def name(block: bytes, number: int) -> str:
+        sha256.update(block)
+        return _block_id(sha256.hexdigest(), number, length)
+
+    def stage(id_: Future[str], block: bytes) -> str:
+        blob.stage_block(id_.result(), block, length=len(block))
+        return id_.result()
+
+    with _a_place(), ExitStack() as stack:
+        length = _id_length(blob)
         staging = stack.enter_context(Pool(PARALLEL, thread_name_prefix="stage"))
-        lanes = [(see, stack.enter_context(Pool(1))) for see in watchers]
-        pending: deque[list[Future[Any]]] = deque()
+        naming, *lanes = (stack.enter_context(Pool(1)) for _ in range(3))
+        watchers = (md5.update, watch)
+        pending: deque[tuple[Future[str], list[Future[Any]]]] = deque()
+
+        def finish() -> None:
+            staged, seen = pending.popleft()
+            ids.append(staged.result())
+            for future in seen:
+                future.result()
+
         try:
             while block:
-                blocks.append(BlobBlock(_block_id(upload, len(blocks))))
-                pending.append(
-                    [
-                        staging.submit(blob.stage_block, blocks[-1].id, block, length=len(block)),
-                        *(lane.submit(see, block) for see, lane in lanes),
-                    ]
-                )
+                id_ = naming.submit(name, block, len(ids) + len(pending))
+                seen = [lane.submit(see, block) for lane, see in zip(lanes, watchers, strict=True)]
+                pending.append((staging.submit(stage, id_, block), seen))
                 total += len(block)
                 del block  # the queue alone holds it, and lets it go when it is done
                 if len(pending) > PARALLEL:
-                    _finish(pending.popleft())
-                block = _fill(read)
+                    finish()
+                block = fill(read)
             while pending:
-                _finish(pending.popleft())
+                finish()
         except BaseException:
-            for _, pool in [("", staging), *lanes]:
+            for pool in (naming, staging, *lanes):
                 pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return total
+    return Digest(total, sha256.hexdigest(), md5.digest()), ids
 
 
-def _finish(futures: list[Future[Any]]) -> None:
-    for future in futures:
-        future.result()
+@contextmanager
+def _a_place() -> Iterator[None]:
+    """Wait for a place among the large transfers. Raises `deadline.Expired`."""
+    if not _LARGE.acquire(timeout=deadline.bounded(TIMEOUT_MAX)):
+        raise deadline.Expired
+    try:
+        yield
+    finally:
+        _LARGE.release()
 
 
-def _block_id(upload: str, number: int) -> str:
-    return b64encode(f"{upload}{number:06}".encode()).decode()
+def _id_length(blob: BlobClient) -> int:
+    """How long a block's id must be: as long as those that an earlier upload left uncommitted, which storage
+    keeps for a week (Microsoft Learn, "Put Block")."""
+    try:
+        _, uncommitted = blob.get_block_list("uncommitted")
+    except ResourceNotFoundError:
+        return _ID_LENGTH
+    return len(uncommitted[0].id) if uncommitted else _ID_LENGTH
 
 
-def _fill(read: Callable[[int], bytes]) -> bytes:
+def _block_id(hash_: str, number: int, length: int) -> str:
+    """An id of `length` characters: the block's number, then as much of the hash as there is room for."""
+    return f"{number:06}{hash_}".ljust(length, "0")[:length]
+
+
+def fill(read: Callable[[int], bytes]) -> bytes:
     """The next whole block, shorter only at the end."""
     block = read(BLOCK)
     if len(block) in (0, BLOCK):
@@ -263,7 +335,7 @@ def load(
 def reader(blob: BlobClient, size: int) -> IO[bytes]:
     """A blob of that size as a file to read and seek in: each block that is read is one request."""
     if size <= BLOCK:
-        return BytesIO(blob.download_blob().readall())
+        return BytesIO(blob.download_blob(decompress=False).readall())
     return BufferedReader(_Blob(blob), BLOCK)
 
 
@@ -295,7 +367,11 @@ class _Blob(RawIOBase):
         if length <= 0:
             return 0
         part = self._blob.download_blob(
-            self._at, length, etag=self._etag, match_condition=MatchConditions.IfNotModified
+            self._at,
+            length,
+            etag=self._etag,
+            match_condition=MatchConditions.IfNotModified,
+            decompress=False,
         )
         buffer[:length] = part.readall()
         self._at += length

@@ -47,6 +47,8 @@ and metadata"), and the job's name, the correlation id and their separators stan
 MAX_SEGMENTS: Final = 200
 """Of 254 that a blob's name may have (same page)."""
 
+_PIECE: Final = 256 * 1024
+
 _REPARSE_POINT: Final = 0x400
 """FILE_ATTRIBUTE_REPARSE_POINT: how Windows writers mark symbolic links."""
 
@@ -58,6 +60,7 @@ class Entry:
     name: str
     """A relative path with `/`: no part of it is empty, `.` or `..`."""
     size: int
+    crc: int
     open: Callable[[], BufferedIOBase]
     """Gives the content. Reading it to its end proves its size and CRC, or raises `InvalidPackage`."""
 
@@ -91,11 +94,52 @@ def entries(file: IO[bytes]) -> Iterator[Entry]:
         if (other := names.setdefault(alike, name)) is not name:
             raise InvalidPackage(f"two entries with one name: {_shown(other)} and {_shown(name)}")
         if not name.endswith("/"):
-            files.append(Entry(name, info.file_size, partial(_Content, archive, info)))
+            files.append(Entry(name, info.file_size, info.CRC, partial(_Content, archive, info)))
     if (total := sum(info.file_size for info in infos)) > MAX_SIZE:
         raise InvalidPackage(f"the files have {total} bytes in all, more than {MAX_SIZE}")
     _check_overlaps(infos, archive.start_dir)
     return iter(files)
+
+
+def read_to_the_end(file: IO[bytes], go_on: Callable[[], None] = lambda: None) -> None:
+    """Read every file of the zip in a seekable file to its end, as Python's `zipfile` does, with its CRC.
+
+    Nothing is unpacked, so names do not matter. `go_on` is called between pieces, and may raise to stop it.
+    Raises `InvalidPackage` where a file can't be read so.
+    """
+    from lzma import LZMAError
+    from zipfile import BadZipFile, ZipFile
+
+    _limit_directory(file)
+    name, total = "", 0
+    try:
+        with ZipFile(file) as archive:
+            for info in archive.infolist():
+                name, size = info.filename, 0
+                with archive.open(info) as content:
+                    while part := content.read(_PIECE):
+                        go_on()
+                        size += len(part)
+                total += size
+                if size != info.file_size:
+                    raise BadZipFile(f"it has {size} bytes, not {info.file_size}")
+                if total > MAX_SIZE:
+                    raise BadZipFile(f"with it the files have more than {MAX_SIZE} bytes")
+    # RuntimeError is for what is encrypted, OSError for broken bzip2, and the last ones for broken numbers.
+    except (
+        BadZipFile,
+        LZMAError,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        OverflowError,
+        zlib.error,
+    ) as error:
+        what = f"entry {_shown(name)}" if name else "the package"
+        why = str(error) or "its bytes end too early"
+        raise InvalidPackage(f"{what} can't be read: {why}") from error
 
 
 def _limit_directory(file: IO[bytes]) -> None:

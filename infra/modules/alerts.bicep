@@ -56,7 +56,7 @@ var rules = [
   {
     name: 'job-silent'
     title: 'An export job has not run'
-    description: 'For ${silenceMinutes} minutes. Is the app running, and is the job still in the jobs file?'
+    description: 'For ${silenceMinutes} minutes none has come to its end. Is the app running, and is the job still in the jobs file?'
     query: silent
     about: ['job']
     severity: 1
@@ -85,6 +85,17 @@ var rules = [
     every: 'PT1H'
     over: 'P2D'
     lasting: true
+  }
+  {
+    name: 'package-unreadable'
+    title: 'A package is stored, and nobody can read it, or it could not be unzipped'
+    description: 'Its blob lies in exports as D365 delivered it. The error says what is wrong; export the data again in D365, or unzip it by hand.'
+    query: loadTextContent('../queries/alert-packages.kql')
+    about: ['job', 'blob']
+    severity: 2
+    every: 'PT15M'
+    over: 'PT1H'
+    lasting: false
   }
   {
     name: 'd365-denied'

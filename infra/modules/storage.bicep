@@ -47,8 +47,10 @@ param private bool
 
 // shared/blobs.py: CONTAINERS
 var exportsContainer = 'exports'
+var deliveredContainer = 'exports-delivered'
 var containers = [
   exportsContainer
+  deliveredContainer
   importsContainer
   'imports-processing'
   'imports-succeeded'
@@ -59,7 +61,7 @@ var succeededContainer = 'imports-succeeded'
 // shared/journal.py: JOURNAL
 var journalContainer = 'journal'
 // shared/blobs.py: QUEUES. The host makes the poison queues when it first needs them.
-var queues = ['import-status', 'notifications']
+var queues = ['import-status', 'notifications', 'export-jobs']
 
 var secure = {
   allowBlobPublicAccess: false
@@ -184,10 +186,21 @@ var journal = {
   }
 }
 
+// Notes on what was delivered. D365 offers nothing again after seven days.
+var deliveries = {
+  name: 'deliveries'
+  enabled: true
+  type: 'Lifecycle'
+  definition: {
+    filters: { blobTypes: ['blockBlob'], prefixMatch: ['${deliveredContainer}/'] }
+    actions: { baseBlob: { delete: { daysAfterModificationGreaterThan: 30 } } }
+  }
+}
+
 // A move leaves the file behind as a former version of where it was: those go after a while, or each file would
 // be paid for four times. An account with a hierarchical namespace keeps no versions.
 var rules = concat(
-  [journal],
+  [journal, deliveries],
   hierarchicalNamespace ? [] : [formerVersions],
   coolSucceededAfterDays > 0 || deleteSucceededAfterDays > 0 ? [succeededFiles] : [],
   deleteExportsAfterDays > 0 ? [exportedPackages] : []

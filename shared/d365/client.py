@@ -56,6 +56,8 @@ class DequeuedMessage:
     body: bytes
     """The answer as it came, unknown fields included: it is what the acknowledgement sends back (E5)."""
     problem: str = ""
+    has_file: bool = True
+    """False where the export made no file."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,16 @@ class D365:
             location = ""
         correlation_id = lower.get("correlationid")
         if not isinstance(correlation_id, str) or not correlation_id.strip():
-            # The blob's name must follow from the message; the location's path stands in for the id.
-            correlation_id = sha256(urlsplit(location).path.encode()).hexdigest()[:32]
+            # The blob's name must follow from the message, so its location stands in for the id.
+            correlation_id = sha256(_path_and_query(location).encode()).hexdigest()[:32]
+        exists = lower.get("isdownloadfileexist")
+        has_file = exists is not False and not (location == "" and exists is not True)
         return DequeuedMessage(
-            correlation_id.strip().strip("{}"), location, response.body, str(problem or "")
+            correlation_id.strip().strip("{}"),
+            location,
+            response.body,
+            str(problem or ""),
+            has_file,
         )
 
     @contextmanager
@@ -289,6 +297,15 @@ class D365:
 
     def _action(self, name: str, arguments: Mapping[str, str]) -> Response:
         return self._transport.call(name, "POST", _ODATA + name, json.dumps(arguments).encode())
+
+
+def _path_and_query(location: str) -> str:
+    """What of a location is the file's own; in the form `…/download/{activity}?…` the query has its ids."""
+    try:
+        parts = urlsplit(location)
+    except ValueError:  # no URL, which the download will say
+        return location
+    return f"{parts.path}?{parts.query}"
 
 
 def _guid(activity_id: str) -> str:

@@ -66,20 +66,20 @@ def ours(url: str, exports: int = 1, at_once: int = 8) -> Any:
 
 def export_ours(url: str, at_once: str = "8") -> dict[str, Any]:
     """Until the queue is empty."""
-    from shared import exporting
+    from shared.exports import run as exports
 
     bridge = ours(url, at_once=int(at_once))
-    totals = timed(lambda: exporting.export_packages(bridge))
+    totals = timed(lambda: exports.export_packages(bridge))
     assert totals["result"].failed == 0, totals
     return totals | {"result": totals["result"].packages}
 
 
 def jobs_ours(url: str, count: str) -> dict[str, Any]:
     """One run over so many jobs."""
-    from shared import exporting
+    from shared.exports import run as exports
 
     bridge = ours(url, exports=int(count))
-    return timed(lambda: exporting.export_packages(bridge).packages)
+    return timed(lambda: exports.export_packages(bridge).packages)
 
 
 def import_ours(url: str) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from local.azurite import running_azurite
 from local.provisioning import provision
 from local.samples import VENDORS, Part, package
 from local.simulator import identity_settings, running_simulator
-from shared import blobs, exporting, importing, jobs, journal, settings, tracking
+from shared import blobs, importing, jobs, journal, settings, tracking
 from shared.bridge import Bridge
 from shared.d365 import D365
+from shared.exports.run import export_packages
 from shared.identity import new_credential
 from shared.telemetry import report
 from tests.bench.pages import Table
@@ -87,7 +88,7 @@ def count(files: int, packages: int) -> Found:
             for _ in range(packages):
                 d365.add_package(EXPORT_ID, data)
             with counted() as exports:
-                exporting.export_packages(bridge)
+                export_packages(bridge)
             empty = sum(r.operation == "dequeue" and r.status == 204 for r in d365.requests)
             exports["D365 dequeue"] -= empty
             imports = _import(bridge, files)

@@ -12,9 +12,10 @@ from azure.core.exceptions import ResourceExistsError
 
 from local import samples
 from local.simulator import Simulator
-from shared import blobs, exporting, importing, reconciling
+from shared import blobs, importing, reconciling
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
+from shared.exports.run import export_packages
 from tests.conftest import EXPORT_ID, IMPORT_ID, drop, make_bridge, work_queue
 from tests.infra import compiler, kql
 from tests.infra.check_queries import longest, queries_in
@@ -83,9 +84,10 @@ def everything(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
     """A run in which everything happens that the queries ask for."""
     bad_package(bridge, d365)
     with refusing(d365):
-        exporting.export_packages(bridge)
+        export_packages(bridge)
     d365.add_package(EXPORT_ID, samples.package("small", [samples.Part(samples.VENDORS, 5)]))
-    exporting.export_packages(bridge)
+    d365.add_package(EXPORT_ID, b"PK\3\4, but no package")
+    export_packages(bridge)
     files_end(bridge, d365, account)
     stopped = make_bridge(d365, account, ordered=True, onFailure="stop")
     for name, data in (("a.csv", b"REJECT"), ("b.csv", b"1")):
@@ -100,8 +102,8 @@ def everything(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
 
 def bad_package(bridge: Bridge, d365: Simulator) -> str:
     """A package that never comes whole: its correlation id."""
-    package = d365.add_package(EXPORT_ID, b"PK\3\4, but no package")
-    exporting.export_packages(bridge)
+    package = d365.add_package(EXPORT_ID, b"")
+    export_packages(bridge)
     d365.packages.clear()
     return package.correlation_id
 
@@ -177,7 +179,7 @@ def test_every_query_answers(
 
 def test_a_silent_job_is_told(bridge: Bridge, log: Log) -> None:
     """And the app itself, when it does not run at all; while both run, nothing."""
-    exporting.export_packages(bridge)
+    export_packages(bridge)
     reconciling.reconcile(bridge)
     lines = log()
     query = queries()[SILENT]
@@ -192,7 +194,7 @@ def test_a_silent_job_is_told(bridge: Bridge, log: Log) -> None:
 
 def test_a_silence_of_a_day_is_told_within_the_rule_s_window(bridge: Bridge, log: Log) -> None:
     """The longest that may be set: the window must still hold the run after which there was silence."""
-    exporting.export_packages(bridge)
+    export_packages(bridge)
     lines = log()
     (rule,) = (
         each
@@ -215,7 +217,7 @@ def test_an_export_that_has_failed_for_a_day_is_told(
         package = bad_package(bridge, d365)
     else:
         with refusing(d365):
-            exporting.export_packages(bridge)
+            export_packages(bridge)
         package = ""
     failed = log()
     query = queries()[EXPORT]
@@ -228,7 +230,7 @@ def test_an_export_that_has_failed_for_a_day_is_told(
     good = samples.package("small", [samples.Part(samples.VENDORS, 5)])
     if package:
         d365.add_package(EXPORT_ID, good, correlation_id=package)
-    exporting.export_packages(bridge)
+    export_packages(bridge)
     well = log()
     assert kql.answer(query, [*ago(failed, DAY), *ago(failed, HOUR), *well]) == []
     assert kql.answer(query, [*ago(failed, DAY), *ago(well, 12 * HOUR), *failed]) == []

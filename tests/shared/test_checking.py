@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 
 from local.simulator import Simulator
-from shared import blobs, checking, exporting, importing, jobs
+from shared import blobs, checking, importing, jobs
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
+from shared.exports.run import export_packages
 from tests.conftest import JOBS, contents, drop, make_bridge, work_queue
 
 OTHER_ID = "99999999-9999-4999-8999-999999999999"
@@ -22,7 +23,7 @@ def worked(bridge: Bridge, noted: DataAccount) -> Bridge:
     for name in ("journals/may.csv", "journals/june.csv"):
         importing.import_file(bridge, drop(noted, name))
     work_queue(bridge)
-    exporting.export_packages(bridge)
+    export_packages(bridge)
     return bridge
 
 

@@ -9,11 +9,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from local.simulator import Simulator
-from shared import blobs, exporting, importing, tracking
+from shared import blobs, importing, tracking
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
 from shared.d365 import responses
 from shared.d365.errors import D365Error
+from shared.exports.run import export_packages
 from tests.conftest import EXPORT_ID, contents, drop, empty, only, report, work_queue
 
 _FIELDS = (
@@ -58,7 +59,7 @@ def answers(simulator: Simulator, operation: str, body: str) -> None:
 def test_any_answer_to_dequeue(bridge: Bridge, d365: Simulator, body: str) -> None:
     """An export run ends in good order, and acknowledges nothing that it has not stored."""
     answers(d365, "dequeue", body)
-    exporting.export_packages(bridge)
+    export_packages(bridge)
     assert d365.count("acknowledge") == 0
 
 
@@ -109,13 +110,13 @@ def test_any_account_of_a_failure(
     assert report(account)["reason"] in ("not-imported", "partly-imported")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK", b"not a zip at all" * 100])
-def test_what_is_no_package_is_left_with_d365(
+@pytest.mark.parametrize("content", [b"", b"<!doctype html><p>Sign in", b'{"Message": "Busy"}'])
+def test_what_is_no_file_is_left_with_d365(
     bridge: Bridge, d365: Simulator, account: DataAccount, content: bytes
 ) -> None:
     """Neither stored nor acknowledged, and told."""
     offered = d365.add_package(EXPORT_ID, content)
-    assert exporting.export_packages(bridge).failed == 1
+    assert export_packages(bridge).failed == 1
     assert (contents(account, blobs.EXPORTS), offered.acknowledged) == ({}, 0)
 
 

@@ -30,7 +30,6 @@ from shared import (
     answering,
     blobs,
     clock,
-    exporting,
     importing,
     jobs,
     journal,
@@ -43,6 +42,7 @@ from shared.answering import Asked
 from shared.blobs import EXPORTS, FAILED, IMPORTS, SUCCEEDED, DataAccount
 from shared.bridge import Bridge
 from shared.d365.errors import Rejected
+from shared.exports.run import export_packages
 from shared.journal import JOURNAL
 from shared.operating import Filter
 from shared.pages import Place
@@ -264,7 +264,7 @@ def test_what_came_last_stands_first(
 ) -> None:
     """Files and packages, each with a link to where it lies, or its error; of one job alone, too."""
     d365.add_package(EXPORT_ID, package("Vendors", [Part(VENDORS, 1)]))
-    exporting.export_packages(bridge)
+    export_packages(bridge)
     for name, data in (("journals/may.csv", b"1"), ("journals/june.csv", b"REJECT")):
         importing.import_file(bridge, drop(noted, name, data))
         work_queue(bridge)
@@ -307,10 +307,10 @@ def test_a_package_that_keeps_failing_is_seen_until_it_is_exported(
     noted: DataAccount, bridge: Bridge, d365: Simulator
 ) -> None:
     """With its id and its error, also after runs that found nothing; and each run that failed in its colour."""
-    broken = d365.add_package(EXPORT_ID, b"no zip")
+    broken = d365.add_package(EXPORT_ID, b"")
     d365.reoffer_seconds = 0
     for _ in range(2):
-        exporting.export_packages(bridge)
+        export_packages(bridge)
     found = operating.overview(bridge)
     (vendors,) = (job for job in found.jobs if job.name == "vendors")
     assert (vendors.last_text, vendors.last_outcome) == ("0 packages, 1 failed", "failed")

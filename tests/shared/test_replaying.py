@@ -16,9 +16,10 @@ from azure.core.pipeline.transport import RequestsTransport
 from local import samples
 from local.samples import VENDORS, Part, package
 from local.simulator import Simulator
-from shared import blobs, clock, exporting, importing, jobs, operating, reconciling, replaying
+from shared import blobs, clock, importing, jobs, operating, reconciling, replaying
 from shared.blobs import EXPORTS, FAILED, IMPORTS, PROCESSING, SUCCEEDED, DataAccount
 from shared.bridge import Bridge
+from shared.exports.run import export_packages
 from shared.replaying import NotDone, Order
 from tests.conftest import (
     EXPORT_ID,
@@ -450,7 +451,7 @@ def unzipping(bridge: Bridge, d365: Simulator) -> Bridge:
     found = replace(bridge.settings, jobs=jobs.parse(json.dumps(raw).encode()))
     d365.add_package(EXPORT_ID, package("Vendors", [Part(VENDORS, 20)]))
     made = Bridge(found, bridge.d365, bridge.account)
-    exporting.export_packages(made)
+    export_packages(made)
     return made
 
 

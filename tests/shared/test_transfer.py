@@ -4,16 +4,19 @@ import hashlib
 import io
 import random
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import BoundedSemaphore, Lock
 from typing import Any
 
 import pytest
 from azure.core.exceptions import ResourceModifiedError
 from azure.storage.blob import BlobClient
 
-from shared import blobs, transfer
+from shared import blobs, deadline, transfer
 from shared.blobs import DataAccount
-from shared.transfer import BLOCK, OtherContent, Stored
+from shared.transfer import BLOCK, Digest, OtherContent, Stored
 
 SIZES = [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 7 * BLOCK + 12345]
 
@@ -26,7 +29,7 @@ def put(blob: BlobClient, data: bytes) -> Stored:
     return transfer.store(
         io.BytesIO(data).read,
         blob,
-        verify=lambda _: None,
+        verify=lambda _: {},
         metadata={"job": "j"},
         content_type="application/zip",
     )
@@ -42,11 +45,13 @@ def test_what_is_read_is_what_is_stored(blob: BlobClient, size: int) -> None:
     """At and around every block's edge; with SHA-256 in the metadata and MD5 in the properties."""
     data = some(size)
     stored = put(blob, data)
-    assert stored == Stored(size, hashlib.sha256(data).hexdigest(), created=True)
+    md5 = hashlib.md5(data).digest()
+    content = Digest(size, hashlib.sha256(data).hexdigest(), md5)
+    assert (stored, transfer.digest(io.BytesIO(data).read)) == (Stored(content, True), content)
     found = blob.get_blob_properties()
     assert blob.download_blob().readall() == data
-    assert found.metadata == {"job": "j", "sha256": stored.sha256}
-    assert bytes(found.content_settings.content_md5 or b"") == hashlib.md5(data).digest()
+    assert found.metadata == {"job": "j", "sha256": content.sha256}
+    assert bytes(found.content_settings.content_md5 or b"") == md5
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -68,11 +73,11 @@ def test_short_reads_make_whole_blocks(blob: BlobClient) -> None:
     stored = transfer.store(
         lambda size: source.read(min(size, 1_000_003)),
         blob,
-        verify=lambda _: None,
+        verify=lambda _: {},
         metadata={},
         content_type="application/zip",
     )
-    assert stored.bytes == len(data)
+    assert stored.digest.length == len(data)
     assert len(blob.get_block_list()[0]) == 3
 
 
@@ -95,7 +100,7 @@ def test_a_transfer_holds_a_few_blocks_whatever_its_size(
         staged.append(name)
 
     monkeypatch.setattr(blob, "stage_block", slow)
-    transfer.store(read, blob, verify=lambda _: None, metadata={}, content_type="a/b")
+    transfer.store(read, blob, verify=lambda _: {}, metadata={}, content_type="a/b")
     assert len(staged) == 40
     assert max(held) <= transfer.PARALLEL + 2
 
@@ -107,7 +112,7 @@ def test_every_byte_is_watched_once_and_in_order(blob: BlobClient) -> None:
     transfer.store(
         source.read,
         blob,
-        verify=lambda _: None,
+        verify=lambda _: {},
         watch=seen.extend,
         metadata={},
         content_type="application/zip",
@@ -119,8 +124,8 @@ def test_every_byte_is_watched_once_and_in_order(blob: BlobClient) -> None:
 def test_nothing_is_visible_when_the_check_fails(blob: BlobClient, size: int) -> None:
     """E4: and the same name is free for the next try."""
 
-    def verify(length: int) -> None:
-        raise ValueError(f"{length} bytes will not do")
+    def verify(content: Digest) -> dict[str, str]:
+        raise ValueError(f"{content.length} bytes will not do")
 
     with pytest.raises(ValueError, match="will not do"):
         transfer.store(
@@ -138,13 +143,13 @@ def test_nothing_is_visible_when_the_source_breaks_off(blob: BlobClient) -> None
         return source.read(size) or (_ for _ in ()).throw(ConnectionResetError())
 
     with pytest.raises(ConnectionResetError):
-        transfer.store(read, blob, verify=lambda _: None, metadata={}, content_type="a/b")
+        transfer.store(read, blob, verify=lambda _: {}, metadata={}, content_type="a/b")
     assert not blob.exists()
 
 
 def test_a_small_upload_after_one_that_broke_off(blob: BlobClient) -> None:
     """Blocks that were left uncommitted are in nobody's way."""
-    blob.stage_block(transfer._block_id("0" * 32, 0), b"left")
+    blob.stage_block(transfer._block_id("0" * 64, 0, transfer._ID_LENGTH), b"left")
     assert put(blob, b"small").created
     assert blob.download_blob().readall() == b"small"
 
@@ -155,7 +160,7 @@ def test_the_same_bytes_again_are_stored_already(blob: BlobClient, size: int) ->
     first, etag = put(blob, some(size)), None
     etag = blob.get_blob_properties().etag
     again = put(blob, some(size))
-    assert (first.created, again.created, again.sha256) == (True, False, first.sha256)
+    assert (first.created, again.created, again.digest) == (True, False, first.digest)
     assert blob.get_blob_properties().etag == etag
 
 
@@ -165,7 +170,7 @@ def test_other_bytes_never_overwrite(blob: BlobClient, size: int) -> None:
     put(blob, some(size))
     with pytest.raises(OtherContent) as caught:
         put(blob, some(size, seed=2))
-    assert caught.value.sha256 == hashlib.sha256(some(size, seed=2)).hexdigest()
+    assert caught.value.digest.sha256 == hashlib.sha256(some(size, seed=2)).hexdigest()
     assert blob.download_blob().readall() == some(size)
 
 
@@ -199,3 +204,53 @@ def test_a_blob_reads_and_seeks_like_a_file(blob: BlobClient) -> None:
         file.seek(BLOCK - 3)
         assert file.read(6) == data[BLOCK - 3 : BLOCK + 3]
         assert file.read(0) == b""
+
+
+def test_few_large_transfers_at_once(account: DataAccount, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E6: each holds several blocks, so those for which there is no memory wait."""
+    monkeypatch.setattr(transfer, "_LARGE", BoundedSemaphore(2))
+    monkeypatch.setattr(transfer, "BLOCK", 1000)
+    lock, most, now = Lock(), 0, Counter[str]()
+    stage = BlobClient.stage_block
+
+    def counting(blob: BlobClient, *args: Any, **options: Any) -> Any:
+        nonlocal most
+        name = str(blob.blob_name)
+        with lock:
+            now[name] += 1
+            most = max(most, len(+now))
+        time.sleep(0.02)
+        try:
+            return stage(blob, *args, **options)
+        finally:
+            with lock:
+                now[name] -= 1
+
+    monkeypatch.setattr(BlobClient, "stage_block", counting)
+    several = [account.blobs.get_blob_client(blobs.EXPORTS, f"j/{n}.zip") for n in range(5)]
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(lambda blob: put(blob, some(4000)), several))
+    assert most == 2
+
+
+def test_a_transfer_for_which_there_is_no_place_waits_no_longer_than_it_may(
+    blob: BlobClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A6: the place may be free after the invocation's end only."""
+    monkeypatch.setattr(transfer, "_LARGE", BoundedSemaphore(1))
+    monkeypatch.setattr(transfer, "BLOCK", 1000)
+    with transfer._a_place(), deadline.within(0.1), pytest.raises(deadline.Expired):
+        put(blob, some(4000))
+
+
+@pytest.mark.parametrize(("text", "limit"), [("1000000", 1_000_000), ("max", None)])
+def test_the_memory_is_the_containers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, limit: int | None
+) -> None:
+    """A container may have less than the machine."""
+    file = tmp_path / "memory.max"
+    file.write_text(text, encoding="ascii")
+    monkeypatch.setattr(transfer, "_CGROUPS", ())
+    machine = transfer._memory()
+    monkeypatch.setattr(transfer, "_CGROUPS", (str(tmp_path / "missing"), str(file)))
+    assert transfer._memory() == (limit or machine)

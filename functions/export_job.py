@@ -1,0 +1,16 @@
+"""Queue: goes on with an export job for which a run had no time."""
+
+import azure.functions as func
+
+from shared.blobs import EXPORT_JOBS_QUEUE
+from shared.bridge import run
+from shared.exports import run as exports
+
+blueprint = func.Blueprint()
+
+
+@blueprint.function_name("export_job")
+@blueprint.queue_trigger(arg_name="message", queue_name=EXPORT_JOBS_QUEUE, connection="DataStorage")
+def export_job(message: func.QueueMessage) -> None:
+    """Bring what D365 has exported for the job that the message names into `exports`."""
+    run(exports.export_job, message.get_json())

@@ -1,0 +1,316 @@
+"""Export runs: which job's queue is served when, and by whom."""
+
+import json
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from threading import Condition
+from typing import Final
+
+from shared import clock, deadline, ncrontab
+from shared.blobs import EXPORT_JOBS_QUEUE
+from shared.bridge import IN_TIME, Bridge, explained
+from shared.d365 import DequeuedMessage
+from shared.d365.errors import D365Error, Rejected
+from shared.exports import package
+from shared.jobs import ExportJob
+from shared.settings import EXPORT_SCHEDULE, schedule
+from shared.telemetry import about, report
+from shared.threads import Pool
+
+WAITS: Final = 5.0
+"""Seconds after which a job whose every turn waits gets a place of its own beside the others: no job waits for
+another job's package (E8)."""
+
+GONE: Final = (404, 410)
+"""Answers to an acknowledgement of a message that D365 does not have any more: it was acknowledged before."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What one run did."""
+
+    packages: int = 0
+    failed: int = 0
+
+
+def export_packages(bridge: Bridge) -> Totals:
+    """Serve every enabled job until its queue is empty or the run's time is up (E6). A job that fails does not
+    keep the others from running (E3); what the run has no time for is handed to `export_job`."""
+    return _Run(bridge, [job for job in bridge.settings.jobs.exports if job.enabled]).serve()
+
+
+def export_job(bridge: Bridge, message: dict[str, str]) -> Totals:
+    """Serve the job that a message on the queue `export-jobs` names, if it is still there and enabled."""
+    name = message.get("job")
+    jobs = [job for job in bridge.settings.jobs.exports if job.name == name and job.enabled]
+    return _Run(bridge, jobs).serve()
+
+
+type _Key = tuple[str, str]
+"""What makes two offers the same message: correlation id and download location."""
+
+
+@dataclass
+class _Queue:
+    """One job's queue, as a run finds it. The run's lock guards it."""
+
+    job: ExportJob
+    turns: int = 0
+    """Turns that are waiting or under way."""
+    running: int = 0
+    """Turns that are under way."""
+    closed: bool = False
+    """No further message is taken in this pass: the queue is empty, or something is wrong with it."""
+    unfinished: bool = False
+    """The run's time was up before the queue was seen to its end."""
+    serving: dict[_Key, DequeuedMessage] = field(default_factory=dict)
+    """The messages that are being served, as D365 offered them last."""
+    asking: int = 0
+    """Dequeues under way."""
+    reoffers: bool = False
+    """D365 offers at once what is being served: so one turn is enough."""
+    packages: int = 0
+    failed: set[_Key] = field(default_factory=set)
+    """The messages that could not be served in this pass."""
+    error: str = ""
+
+
+class _Run:
+    """Serves queues by turns of one message each, so many at once as `EXPORT_PARALLELISM` says.
+
+    A queue that gives a message gets a further turn at once, beside the one that serves the message, but behind
+    the turns of all others: a long queue uses what the short ones leave, and keeps none of them waiting.
+
+    A pass over a queue ends when it is empty or in trouble. While other queues are still served, it is asked
+    again whenever the schedule would have started a run.
+    """
+
+    def __init__(self, bridge: Bridge, jobs: Sequence[ExportJob]) -> None:
+        self._bridge = bridge
+        self._started, limit = clock.monotonic(), bridge.settings.function_timeout.total_seconds()
+        self._take_until = self._started + 0.6 * limit
+        """No message is taken after this (E6)."""
+        self._until = self._started + 0.9 * limit
+        """What is still under way then is given up."""
+        self._over = self._started + IN_TIME * limit
+        """The run ends then, without what hangs; the host would end it soon after."""
+        self._places = bridge.settings.export_parallelism
+        self._queues = [_Queue(job) for job in sorted(jobs, key=_last_asked)]
+        self._lock = Condition()
+        self._waiting: deque[tuple[_Queue, float]] = deque()  # with the time since when
+        self._busy = 0
+        self._totals = Totals()
+        self._errors: list[Exception] = []
+
+    def serve(self) -> Totals:
+        """Serve the queues to their ends. Raises what kept the end of a queue from being reported."""
+        # No `with`: a turn that hangs must not keep the run from its end.
+        pool = Pool(self._places + len(self._queues), "export")
+        ask_again = self._next_start()
+        with deadline.within(self._over - clock.monotonic()), self._lock:
+            for queue in self._queues:
+                self._open(queue)
+            while (self._waiting or self._busy) and (now := clock.monotonic()) < self._over:
+                if now >= ask_again:
+                    ask_again = self._next_start()
+                    self._ask_again()
+                self._start_turns(pool)
+                self._lock.wait(max(0.01, min(self._wait(now), ask_again - now)))
+            hanging = [queue for queue in self._queues if queue.running]
+        pool.shutdown(wait=False, cancel_futures=True)
+        for queue in hanging:
+            text = "a request did not end in the run's time: what it was about is offered again"
+            report("export.failed", logging.ERROR, job=queue.job.name, error=text)
+        if self._errors:
+            raise self._errors[0]
+        return self._totals
+
+    # -- which turn is next: under the lock -----------------------------------------------------------
+
+    def _open(self, queue: _Queue) -> None:
+        """Begin a pass over a queue."""
+        queue.closed = queue.unfinished = queue.reoffers = False
+        queue.packages, queue.failed, queue.error = 0, set(), ""
+        self._another_turn(queue)
+
+    def _ask_again(self) -> None:
+        """Ask each queue anew that no turn is about to ask."""
+        for queue in self._queues:
+            if not queue.turns and not queue.running:
+                self._open(queue)
+            elif queue.turns == len(queue.serving):
+                queue.closed = queue.reoffers = False
+                self._another_turn(queue)
+
+    def _another_turn(self, queue: _Queue) -> None:
+        queue.turns += 1
+        self._waiting.append((queue, clock.monotonic()))
+
+    def _start_turns(self, pool: Pool) -> None:
+        while self._waiting:
+            if self._busy < self._places:
+                index = 0
+            else:
+                long_ago = clock.monotonic() - WAITS
+                found = (
+                    place
+                    for place, (queue, since) in enumerate(self._waiting)
+                    if queue.running == 0 and since < long_ago
+                )
+                if (index := next(found, -1)) < 0:
+                    return
+            queue, _ = self._waiting[index]
+            del self._waiting[index]
+            self._busy += 1
+            queue.running += 1
+            pool.submit(self._turn, queue)
+
+    def _wait(self, now: float) -> float:
+        """Seconds until a waiting turn may get a place of its own, or the run is over."""
+        due = [since + WAITS for queue, since in self._waiting if queue.running == 0]
+        return min([self._over, *due]) - now
+
+    def _next_start(self) -> float:
+        """When the schedule would start the next run."""
+        now = clock.now()
+        due = ncrontab.next_run(schedule("EXPORT_SCHEDULE", EXPORT_SCHEDULE), now)
+        return clock.monotonic() + (due - now).total_seconds() if due else self._over
+
+    # -- a turn: on a thread of the pool --------------------------------------------------------------
+
+    def _turn(self, queue: _Queue) -> None:
+        goes_on = False
+        try:
+            if taken := self._take(queue):
+                self._serve(queue, *taken)
+                goes_on = True
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run must come to its end
+            self._fail(queue, error)
+        with self._lock:
+            queue.turns -= 1
+            if goes_on:
+                self._another_turn(queue)  # behind the turns of the others
+            ended = queue.turns == 0
+        try:
+            if ended:
+                self._end(queue)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._errors.append(error)
+        finally:
+            with self._lock:
+                self._busy -= 1
+                queue.running -= 1
+                self._lock.notify_all()
+
+    def _take(self, queue: _Queue) -> tuple[_Key, DequeuedMessage] | None:
+        """The queue's next message; None when there is none for this turn."""
+        with self._lock:
+            if queue.closed:
+                return None
+            late = clock.monotonic() > self._take_until
+            if late:
+                queue.unfinished = queue.closed = True
+            else:
+                queue.asking += 1
+        if late:
+            self._hand_on(queue)
+            return None
+        message, error = None, None
+        _asked[queue.job.name] = clock.monotonic()
+        try:
+            with about(job=queue.job.name):
+                message = self._bridge.d365.dequeue(queue.job.activity_id)
+        except D365Error as raised:
+            error = raised
+        key = (message.correlation_id, message.download_location) if message else ("", "")
+        with self._lock:
+            queue.asking -= 1
+            self._lock.notify_all()
+            if message is None or key in queue.failed:
+                # Stop asking this queue: it is empty, it failed, or it offers a message that has just failed.
+                queue.closed = True
+                message = None
+            elif key in queue.serving:
+                queue.serving[key], queue.reoffers = message, True
+                message = None
+            else:
+                queue.serving[key] = message
+                if queue.turns < self._places and not queue.reoffers:
+                    self._another_turn(queue)
+                    self._lock.notify_all()
+        if error:
+            self._fail(queue, error)
+        return (key, message) if message else None
+
+    def _serve(self, queue: _Queue, key: _Key, message: DequeuedMessage) -> None:
+        outcome = "failed"
+        try:
+            acknowledge = partial(self._acknowledge, queue, key)
+            seconds = self._until - clock.monotonic()
+            outcome = package.serve(self._bridge, queue.job, message, acknowledge, seconds)
+        finally:
+            with self._lock:
+                del queue.serving[key]
+                queue.packages += outcome == "delivered"
+                if outcome == "failed":
+                    queue.failed.add(key)
+
+    def _acknowledge(self, queue: _Queue, key: _Key) -> None:
+        """Acknowledge a message. D365 may offer it again while we store it: only the newest pop receipt is
+        valid."""
+        with self._lock:
+            offer = queue.serving[key]
+        while True:
+            try:
+                return self._bridge.d365.acknowledge(queue.job.activity_id, offer)
+            except Rejected as error:
+                with (
+                    self._lock
+                ):  # just now it may be offered to another turn, which is still asking
+                    left = max(0.0, self._until - clock.monotonic())
+                    self._lock.wait_for(lambda: queue.asking == 0, left)
+                    newest = queue.serving[key]
+                if newest is not offer:
+                    offer = newest
+                elif error.status in GONE:
+                    return None
+                else:
+                    raise
+
+    def _hand_on(self, queue: _Queue) -> None:
+        """Let another invocation go on with a queue for which this run has no time, at once."""
+        message = json.dumps({"job": queue.job.name})
+        self._bridge.account.queue(EXPORT_JOBS_QUEUE).send_message(message)
+
+    def _fail(self, queue: _Queue, error: Exception) -> None:
+        with self._lock:
+            first = not queue.error
+            queue.error, queue.closed = str(error) or type(error).__name__, True
+        if first:
+            report("export.failed", logging.ERROR, job=queue.job.name, error=explained(error))
+
+    def _end(self, queue: _Queue) -> None:
+        """Report the end of a pass. No lock is held meanwhile: the journal is written, which may take long."""
+        with self._lock:
+            # What a package failed of (D365 asks all to wait, say) may keep its queue from being asked on too.
+            failed = len(queue.failed) or bool(queue.error)
+            packages, totals = queue.packages, self._totals
+            self._totals = Totals(totals.packages + packages, totals.failed + failed)
+        name = queue.job.name
+        counts = {"packages": packages, "failed": len(queue.failed)}
+        seconds = round(clock.monotonic() - self._started, 1)
+        if queue.unfinished and not queue.error:
+            report("export.unfinished", logging.WARNING, job=name, **counts, seconds=seconds)
+        elif not queue.error:
+            report("export.finished", job=name, **counts, seconds=seconds)
+
+
+_asked: Final[dict[str, float]] = {}
+"""When this process last asked each job's queue: the next run begins where this one ended."""
+
+
+def _last_asked(job: ExportJob) -> float:
+    return _asked.get(job.name, float("-inf"))
