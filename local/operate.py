@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (
         ("replay", "send a failed or held file again, as it is"),
         ("release", "release a held file: send it, or mark it as received by D365"),
+        ("ask", "ask D365 again after a file of which it gave no final status"),
         ("dismiss", "a failed or held file is dealt with: it stops its job no longer"),
         ("refetch", "copy a package that was exported before to a fresh name"),
     ):

@@ -501,6 +501,7 @@ def copy_claim(account: DataAccount, dropped: File, record: Record) -> File | No
             modified=clock.now(),
             record=record,
             copy_status="success",
+            theirs=from_metadata(to_metadata(record, dropped.theirs))[1],
         )
     # By somebody else, or by us before a crash: whoever goes on agrees on its ETag.
     return find(account, PROCESSING, name)
@@ -572,7 +573,8 @@ def update(account: DataAccount, file: File, record: Record) -> File:
         if found is None or found.record != from_metadata(to_metadata(record, {}))[0]:
             raise Lost(file.name) from error
         return found
-    return replace(file, etag=str(done["etag"]), modified=clock.now(), record=record)
+    theirs = from_metadata(to_metadata(record, file.theirs))[1]
+    return replace(file, etag=str(done["etag"]), modified=clock.now(), record=record, theirs=theirs)
 
 
 def move(account: DataAccount, file: File, container: str, record: Record) -> None:

@@ -8,12 +8,19 @@ message is said to be so, with what the journal knows of it.
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal
 from uuid import uuid4
 
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
+from azure.core import MatchConditions
+from azure.core.exceptions import (
+    AzureError,
+    HttpResponseError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+)
 
 from shared import blobs, clock, journal, templates
 from shared.bridge import Bridge
@@ -271,11 +278,24 @@ def _storage_says(error: HttpResponseError) -> str:
 
 
 def _container(bridge: Bridge, name: str) -> tuple[Verdict, str]:
-    """Write, read and delete a probe, which lies in no job's folder."""
+    """Write, read and delete a probe, which lies in no job's folder; but leave nothing in `exports`."""
     container = bridge.account.blobs.get_container_client(name)
     if name == journal.JOURNAL and not container.exists():
         return "ok", "The app makes it with its first line."
     probe = blobs.new_probe()
+    if name == blobs.EXPORTS:
+        # Whoever fetches packages takes all that lies there: on a condition that no blob can meet, storage
+        # looks whether we may write, and writes nothing.
+        with suppress(ResourceModifiedError):
+            container.upload_blob(
+                probe,
+                b"",
+                overwrite=True,
+                etag='"0x0"',
+                match_condition=MatchConditions.IfNotModified,
+            )
+        next(iter(container.list_blobs(results_per_page=1)), None)
+        return "ok", "Listed, and open to be written."
     container.upload_blob(probe, b"probe")
     try:
         read = container.download_blob(probe).readall()

@@ -81,14 +81,29 @@ def job_folder(name: str) -> str:
 
 def wait_before_claim(bridge: Bridge, dropped: File) -> routing.Wait | None:
     """Why a dropped file is left where it is, which is told; None where it can be taken."""
-    job = bridge.settings.jobs.import_job(job_folder(dropped.name))
-    if routing.is_never_data(dropped, job):
-        # Told of on the page alone, which counts them: a lock file is no news every five minutes.
-        return routing.Wait("its name says that it is no data", blocks=False)
-    wait = routing.wait(job, dropped, clock.now(), bridge.patience)
-    if wait and (job is None or job.enabled):
+    if not blobs.is_addressable(dropped.name):
+        report_unaddressable(dropped.name)
+        return routing.Wait("its name has a part that is . or ..", blocks=False)
+    wait = reason_to_wait(bridge, dropped)
+    # What waits for a person's wish is on the page, and no news every five minutes.
+    if wait and wait.reported:
         _ignore(dropped.name, wait.why)
     return wait
+
+
+def reason_to_wait(bridge: Bridge, dropped: File) -> routing.Wait | None:
+    """The same, without a word."""
+    job = bridge.settings.jobs.import_job(job_folder(dropped.name))
+    if is_never_data(bridge, dropped):
+        why = "its name says that it is no data: it is left alone"
+        return routing.Wait(why, blocks=False, reported=False)
+    return routing.wait(job, dropped, clock.now(), bridge.patience)
+
+
+def is_never_data(bridge: Bridge, file: File) -> bool:
+    """Whether it lies in `imports` and is nothing that anybody wants imported."""
+    job = bridge.settings.jobs.import_job(job_folder(file.name))
+    return file.container == blobs.IMPORTS and routing.is_never_data(file, job)
 
 
 def _ignore(name: str, why: str) -> None:
@@ -127,6 +142,11 @@ def claim(bridge: Bridge, dropped: File) -> File | None:
         claimed=clock.text(now),
         due=clock.text(now + timedelta(seconds=pause)),
     )
+    if dropped.copy_status not in ("success", "pending"):
+        text = (
+            f"the copy that was to make the file ended as {dropped.copy_status}, so it is not whole"
+        )
+        record = replace(record, reason=routing.NOT_WHOLE, error=text)
     claimed = blobs.claim(bridge.account, dropped, record)
     if claimed:
         report(

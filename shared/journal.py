@@ -43,6 +43,7 @@ EVENTS: Final = frozenset(
         "file.held",
         "file.resent",
         "file.received",
+        "file.asked",
         "file.dismissed",
         "package.copied",
     )

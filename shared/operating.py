@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from azure.core.exceptions import ResourceNotFoundError
 
-from shared import blobs, clock, journal
+from shared import blobs, clock, importing, journal
 from shared.blobs import File
 from shared.bridge import Bridge
 from shared.d365 import MessageId
@@ -140,11 +140,13 @@ class Job:
     last_outcome: str
     """How that ended: a value of `ENDS`, "" where there was no run."""
     waiting: int = 0
+    no_data: int = 0
+    """What lies in `imports` and is left alone, by its name: lock files, markers, what is not whole."""
     processing: int = 0
     failed: int = 0
     held: int = 0
     at_least: tuple[str, ...] = ()
-    """Which of these four counts are of the first `COUNTED` files alone."""
+    """Which of these counts are of the first `COUNTED` files alone."""
 
 
 @dataclass(frozen=True)
@@ -273,7 +275,11 @@ def _remark(file: File) -> str:
 
 
 def _row_with_error(bridge: Bridge, file: File) -> Row:
-    error = str(report_of(bridge, file).get("error", "")) if file.container == blobs.FAILED else ""
+    error = ""
+    if file.container == blobs.FAILED:
+        error = str(report_of(bridge, file).get("error", "")) or file.record.error
+    elif file.container == blobs.IMPORTS and (wait := importing.reason_to_wait(bridge, file)):
+        error = wait.why
     return row(file, error)
 
 
@@ -335,6 +341,7 @@ def overview(bridge: Bridge) -> Overview:
             job.activity_id.strip("{}"),
             *_lately("import", by_job.get(("import", name), [])),
             waiting[name, "waiting"],
+            waiting[name, "no data"],
             sum(number for (of, _), number in processing.items() if of == name),
             failed[name, "failed"],
             failed[name, "held"],
@@ -400,7 +407,11 @@ def _counts(bridge: Bridge, container: str) -> tuple[Counter[tuple[str, str]], s
                 if rest and prefix.endswith("/"):
                     cut.add(prefix.removesuffix("/"))
     counts = Counter(
-        (each.record.job or each.name.split("/", 1)[0], state_of(each)) for each in found
+        (
+            each.record.job or importing.job_folder(each.name),
+            "no data" if importing.is_never_data(bridge, each) else state_of(each),
+        )
+        for each in found
     )
     return counts, cut
 

@@ -45,8 +45,9 @@ TODO: Final[Mapping[str, str]] = {
     "heading, and whether the data project, or a package's manifest, maps its fields; then send it again.",
     "conflict": "Another import ran in D365 at the same time and got in its way. Send the file again as it is; "
     "where D365 gives no counts, see there first that no record of it is in.",
-    "no-final-status": "D365 has the file but never said how it ended. Look the message id up under "
-    "Manage messages: is the job's batch running? Do not send the file again before you know.",
+    "no-final-status": "D365 has the file but did not say how it ended. Look the message id up under "
+    "Manage messages: is the job's batch running? Then have D365 asked again. Do not send the file again "
+    "before you know.",
 }
 """What to do, by the reason's code, which `docs/operations.md` explains. "Send again" is `replaying`'s."""
 

@@ -214,6 +214,7 @@ def _jobs(place: Place, jobs: Sequence[Job], *, whole: bool) -> str:
             place.link("files", state=state, job=job.name),
             place.link("lately", job=job.name),
         )
+        no_data = (job.no_data and f' <span class="dim small">+ {job.no_data} no data</span>') or ""
         bad = job.last_outcome if job.last_outcome in ("failed", "held") else ""
         paused = "" if job.enabled else ' <span class="held">paused</span>'
         texts = " · ".join(_e(each) for each in (job.group, job.description) if each)
@@ -222,7 +223,7 @@ def _jobs(place: Place, jobs: Sequence[Job], *, whole: bool) -> str:
             "<tr>"
             f'<th scope="row" data-label="Job"><span><a href="{link}">{_e(job.name)}</a> '
             f"<span class=dim>{job.kind}</span>{paused}{about}</span></th>"
-            f'<td class="n{no}" data-label="Waiting">{count(job.waiting, "waiting")}</td>'
+            f'<td class="n{no}" data-label="Waiting">{count(job.waiting, "waiting")}{no_data}</td>'
             f'<td class="n{no}" data-label="On the way">{count(job.processing, "processing")}</td>'
             f'<td class="n{no}" data-label="Failed">{count(job.failed, "failed", "failed")}</td>'
             f'<td class="n{no}" data-label="Held">{count(job.held, "held", "held")}</td>'
@@ -428,6 +429,11 @@ _ACTIONS: Final[Mapping[str, tuple[str, str, str]]] = {
         "You have found the file in D365. It is tracked under its message id until D365 says how it ended.",
         "Mark it as received",
     ),
+    "ask": (
+        "Ask D365 again",
+        "D365 is asked after the file once more, until it says how it ended, for up to three days.",
+        "Ask again",
+    ),
     "dismiss": (
         "It is dealt with",
         "The file stays where it is, marked as dismissed. It stops its job no longer.",
@@ -600,6 +606,7 @@ def message(
 _DONE: Final[Mapping[str, tuple[str, str]]] = {
     "resend": ("It goes to D365 again, as a new version of", "processing"),
     "receive": ("It is tracked under its message id:", "processing"),
+    "ask": ("D365 is asked again after", "processing"),
     "dismiss": ("Dismissed:", "dismissed"),
     "refetch": ("The package lies there once more, as", "exported"),
 }

@@ -28,7 +28,7 @@ from shared.telemetry import redact, report
 from shared.tracing import trace_of
 from shared.transfer import OtherContent
 
-Resolution = Literal["resending", "received", "dismissed"]
+Resolution = Literal["resending", "received", "asked", "dismissed"]
 
 _BEGINNING: Final = 200
 """Characters of a path, before its suffix, with which its stamped name is sure to begin, however long it is."""
@@ -126,22 +126,48 @@ def receive(bridge: Bridge, order: Order) -> None:
         raise NotDone("the message id must be the GUID that D365 shows under Manage messages")
     message_id = MessageId(found[1])
     _verify(bridge, file, message_id)
-    marked = _mark(bridge, file, order, "received")
-    now = clock.now()
+    _track_on(bridge, file, order, "received", message_id)
+
+
+def ask(bridge: Bridge, order: Order) -> None:
+    """Ask D365 once more after a file of which it gave no final status. Raises `NotDone`."""
+    file = _failed(bridge, order)
+    if not _can_be_asked(file):
+        raise NotDone(f"{file.name} has an end: only what has no final status is asked after again")
+    _track_on(bridge, file, order, "asked", MessageId(file.record.messageid))
+
+
+def _can_be_asked(file: File) -> bool:
+    return file.record.reason == "no-final-status" and bool(file.record.messageid)
+
+
+def _track_on(
+    bridge: Bridge,
+    file: File,
+    order: Order,
+    resolution: Literal["received", "asked"],
+    message_id: MessageId,
+) -> None:
+    """Move a file back into processing, where D365 is asked after it until it ends."""
+    marked = _mark(bridge, file, order, resolution)
+    now = clock.text(clock.now())
     record = replace(
         marked.record,
         state="sent",
         messageid=message_id,
-        sent=file.record.sent or clock.text(now),
+        sent=file.record.sent or now,
         ended="",
         reason="",
+        error="",
         checks=0,
-        due=clock.text(now),
+        checked=now,
+        spent=0,
+        due=now,
     )
     blobs.move(bridge.account, marked, blobs.PROCESSING, record)
-    _note(bridge, file, order, "received")
+    _note(bridge, file, order, resolution)
     report(
-        "file.received",
+        f"file.{resolution}",
         **_ids(record),
         file=file.name,
         by=redact(order.by),
@@ -255,6 +281,7 @@ def _unzip(bridge: Bridge, package: str) -> None:
 ACTIONS: Final[Mapping[str, Callable[[Bridge, Order], str | None]]] = {
     "resend": resend,
     "receive": receive,
+    "ask": ask,
     "dismiss": dismiss,
     "refetch": refetch,
 }
@@ -268,7 +295,8 @@ def possible(file: File) -> list[str]:
         return []
     resend = [] if _received(file) else ["resend"]
     held = ["receive"] if file.record.state == "held" else []
-    return [*resend, *held, *([] if file.record.resolution == "dismissed" else ["dismiss"])]
+    asked = ["ask"] if _can_be_asked(file) else []
+    return [*resend, *held, *asked, *([] if file.record.resolution == "dismissed" else ["dismiss"])]
 
 
 def risk(file: File) -> str:
@@ -303,7 +331,19 @@ def _received(file: File) -> bool:
 
 
 def _failed(bridge: Bridge, order: Order) -> File:
-    return _looked_at(bridge, blobs.FAILED, order)
+    """Raises `NotDone`, also while the file lies in processing too: that place counts, and what a crash has
+    left undone there is done within minutes."""
+    file = _looked_at(bridge, blobs.FAILED, order)
+    if blobs.find(bridge.account, blobs.PROCESSING, file.name):
+        raise NotDone(
+            f"{file.name} lies in {blobs.PROCESSING} too, on its way: look again in some minutes"
+        )
+    if file.archived:
+        raise NotDone(
+            f"{file.name} lies in the archive tier, where it can't be read or changed: rehydrate it first (az "
+            "storage blob set-tier --tier Hot; that takes hours), or drop the file again and delete this one"
+        )
+    return file
 
 
 def _looked_at(bridge: Bridge, container: str, order: Order) -> File:

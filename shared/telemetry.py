@@ -50,6 +50,7 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     # what people do (shared/replaying.py)
     "file.resent": ("job", "file", "messageId", "source", "by", "why"),
     "file.received": ("job", "file", "messageId", "by", "why"),
+    "file.asked": ("job", "file", "messageId", "by", "why"),
     "file.dismissed": ("job", "file", "messageId", "by", "why"),
     "package.copied": ("job", "correlationId", "blob", "source", "by", "why"),
     "probe.arrived": ("file",),

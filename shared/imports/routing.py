@@ -46,6 +46,10 @@ _SYSTEM: Final = (
 _COMPANY: Final = re.compile(r"[A-Za-z0-9_-]{1,4}")
 
 
+NOT_WHOLE: Final = "not-whole"
+"""The reason that a claim notes, since the copy that it makes is whole: only the dropped file shows it."""
+
+
 class InvalidDrop(ValueError):
     """A dropped file that no job can take. `reason` is a key of `outcomes.TODO`."""
 
@@ -64,6 +68,8 @@ class Wait:
     """When to look at it again; None where reconcile's rounds do, or something must happen first."""
     blocks: bool = True
     """Whether it keeps the others of an ordered job waiting, which come after it."""
+    reported: bool = True
+    """Whether the log is to say so."""
 
 
 def is_never_data(dropped: File, job: ImportJob | None) -> bool:
@@ -98,7 +104,7 @@ def wait(job: ImportJob | None, dropped: File, now: datetime, patience: timedelt
         why = f"its name does not match the job's pattern {job.pattern}: it may be renamed yet"
         return Wait(why, blocks=False)
     if job and not job.enabled:
-        return Wait("its job is paused")
+        return Wait("its job is paused", reported=False)
     if dropped.archived:
         return Wait(
             "it lies in the archive tier, where it can't be read: rehydrate it (az storage blob set-tier "
@@ -134,11 +140,8 @@ def route(jobs: Jobs, path: str, file: File) -> tuple[ImportJob, str]:
             "no-match", f"the name does not match the job's pattern {job.pattern}", job
         )
     company = _company(job, rest)
-    if file.copy_status not in ("success", "pending"):
-        text = (
-            f"the copy that should have made the file ended as {file.copy_status}: it is not whole"
-        )
-        raise InvalidDrop("not-whole", text, job)
+    if file.record.reason == NOT_WHOLE:
+        raise InvalidDrop(NOT_WHOLE, file.record.error, job)
     if file.size == 0:
         raise InvalidDrop("empty-file", "the file is empty", job)
     if is_package(rest[-1]):

@@ -16,7 +16,16 @@ from azure.core.pipeline.transport import RequestsTransport
 from local import samples
 from local.samples import VENDORS, Part, package
 from local.simulator import Simulator
-from shared import blobs, clock, importing, jobs, operating, reconciling, replaying
+from shared import (
+    blobs,
+    clock,
+    importing,
+    jobs,
+    operating,
+    reconciling,
+    replaying,
+    tracking,
+)
 from shared.blobs import EXPORTS, FAILED, IMPORTS, PROCESSING, SUCCEEDED, DataAccount
 from shared.bridge import Bridge
 from shared.exports.run import export_packages
@@ -191,7 +200,7 @@ def test_a_crash_after_the_copy_sends_nothing_twice(
 def test_a_crash_after_received_leaves_no_way_to_send_it(
     bridge: Bridge, d365: Simulator, account: DataAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody found it in D365; saying so once more finishes it."""
+    """Somebody found it in D365; what lies in processing counts, and what lies here goes by itself."""
     file = held(bridge, d365)
     message_id = d365.received[0].message_id
 
@@ -204,13 +213,52 @@ def test_a_crash_after_received_leaves_no_way_to_send_it(
             replaying.receive(bridge, order(file, message_id=message_id))
     left = only(account, FAILED)
     assert "resend" not in replaying.possible(left)
-    with pytest.raises(NotDone, match="found it in D365"):
-        replaying.resend(bridge, order(left))
-    replaying.receive(bridge, order(left, message_id=message_id))
+    for act in (replaying.resend, replaying.dismiss):
+        with pytest.raises(NotDone, match="on its way"):
+            act(bridge, order(left))
+    tracked = only(account, PROCESSING)
+    tracking.check_status(bridge, {"file": tracked.name, "etag": tracked.etag})
     work_queue(bridge)
     assert only(account, SUCCEEDED).record.messageid == message_id
     assert not list(blobs.listed(account, FAILED))
     assert len(d365.received) == 1
+
+
+def test_a_file_without_a_final_status_is_asked_after_again(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    events: Events,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """D365 was busy for a week: when it has ended the file, nobody need send or look up anything."""
+    d365.statuses = ("Processing", "Processing", "Processed")
+    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "GIVE_UP", timedelta(seconds=-1))
+        work_queue(bridge)
+    file = only(account, FAILED)
+    assert (file.record.reason, replaying.possible(file)) == (
+        "no-final-status",
+        ["resend", "ask", "dismiss"],
+    )
+    replaying.ask(bridge, order(file))
+    work_queue(bridge)
+    done = only(account, SUCCEEDED).record
+    assert (done.resolution, done.resolvedby, done.error) == ("asked", "Ada", "")
+    assert events("file.asked")[0]["by"] == "Ada"
+    assert not list(blobs.listed(account, FAILED))
+    assert len(d365.received) == 1
+
+
+def test_only_what_has_no_final_status_is_asked_after_again(
+    bridge: Bridge, account: DataAccount
+) -> None:
+    """What has an end keeps it."""
+    file = fail_one(bridge)
+    with pytest.raises(NotDone, match="has an end"):
+        replaying.ask(bridge, order(file))
+    assert only(account, FAILED).etag == file.etag
 
 
 def test_a_newer_file_of_that_name_is_not_overtaken(bridge: Bridge, account: DataAccount) -> None:
