@@ -514,6 +514,19 @@ def test_a_full_disk_makes_a_file_wait(
     assert d365.received == []
 
 
+def test_a_file_that_is_named_like_a_secret_keeps_its_name(
+    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events
+) -> None:
+    """In report, log and error: whoever looks for it, and for its external identifier, needs them."""
+    d365.add_fault("enqueue", "answer", status=400, body='{"Message": "No code=17.csv"}', times=-1)
+    importing.import_file(bridge, drop(account, "journals/sig=1.csv"))
+    told = report(account)
+    assert told["file"] == "journals/sig=1.csv"
+    assert told["externalIdentifier"].startswith("sig=1.")
+    assert events("file.failed")[0]["file"].startswith("journals/sig=1.")
+    assert "No code=17.csv" in told["error"]
+
+
 def test_a_signature_in_what_d365_says_is_not_kept(
     bridge: Bridge, d365: Simulator, account: DataAccount, events: Events
 ) -> None:
