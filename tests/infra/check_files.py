@@ -145,9 +145,7 @@ def documented(infra: Path) -> Iterator[str]:
             if (role := ROLES[guid].name if guid in ROLES else guid) not in page:
                 yield f"deploy.md: does not say what {role} is for"
     packed = {
-        where: sorted(
-            {*re.findall(r"[\w./]+", re.findall(r"app\.zip HEAD (.*)\n", text)[0])} & _TOP
-        )
+        where: sorted({*re.findall(r"[\w./]+", re.findall(r"\.zip HEAD (.*)\n", text)[0])} & _TOP)
         for where, text in (("deploy.md", page), ("deploy.yml", workflow))
     }
     if packed["deploy.md"] != packed["deploy.yml"] or len(packed["deploy.md"]) != len(_TOP):
