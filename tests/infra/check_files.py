@@ -62,7 +62,6 @@ SET: Final = {
     "ALERT_EMAILS": (" a@b.org, c@d.org,", "alertEmails", ["a@b.org", "c@d.org"]),
     "EXTRA_SETTINGS": ('{"NAME": "value"}', "extraSettings", {"NAME": "value"}),
     "D365_CLIENT_ID": ("id", "d365ClientId", "id"),
-    "D365_CLIENT_SECRET": ("secret", "d365ClientSecret", "secret"),
     "D365_TENANT_ID": ("tenant", "d365TenantId", "tenant"),
     "PACKAGE_URI": ("https://example.org/app.zip", "packageUri", "https://example.org/app.zip"),
 }
