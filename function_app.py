@@ -5,8 +5,10 @@ import logging
 import azure.functions as func
 
 from functions import check_status, export_job, export_packages, import_file, operate, reconcile
-from shared import journal, telemetry, tracing
+from shared import allocator, journal, telemetry, tracing
 from shared.bridge import bridge
+
+allocator.keep_freed_blocks()
 
 # The SDKs' own lines, one a request, would drown ours and cost their keep in Application Insights.
 logging.getLogger("azure").setLevel(logging.WARNING)

@@ -129,8 +129,8 @@ class Host:
     def __init__(self, settings: Path, log: Path, narrator: Narrator) -> None:
         self._log = log
         self._narrator = narrator
-        self.url = ""
-        """Where its HTTP triggers are, once it is up."""
+        self.page = ""
+        """The address of the operating page, with its key, once the host is up."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "local.host", "--settings", str(settings)],
             cwd=ROOT,
@@ -151,7 +151,8 @@ class Host:
                 log.write(line)
                 log.flush()
                 if line.startswith('{"url"'):
-                    self.url = str(json.loads(line)["url"])
+                    ready = json.loads(line)
+                    self.page = f"{ready['url']}/api/operate?code={ready['keys']['function']}"
                     continue
                 self._narrator.hear(line)
 
@@ -251,7 +252,7 @@ It goes on running. Drop a file into a job ({jobs}):
   {connection_string}
 A file that holds {story.REJECTED.decode()} is rejected by D365. Watch the lines here.
 See it fail, mend it, send it again (docs/operations.md goes through it):
-  the page      {host.url}/api/operate
+  the page      {host.page}
   commands      python3 dev.py operate --help, python3 dev.py d365 --help
   app settings  {directory / "local.settings.json"}
   host's log    {directory / "host.log"}

@@ -11,7 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
+
+from local.protocol import UNSEEN
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,10 +32,18 @@ class RunningHost:
         self._process, self._log = process, log
         self.url = str(ready["url"])
         self.pid = int(ready["pid"])
+        self.key = str(ready["keys"]["function"])
+        """Opens the app's HTTP functions (`?code=`)."""
+        self.webhook_key = str(ready["keys"]["blobs_extension"])
+        self._admin = {"x-functions-key": str(ready["keys"]["master"])}
 
     def output(self) -> str:
-        """Its log so far."""
-        return "".join(self._log)
+        """Its log so far, as Azure would have it."""
+        return "".join(line for line in self._log if not line.startswith(UNSEEN))
+
+    def everything(self) -> list[str]:
+        """The lines of its log, those too that Azure would not have."""
+        return list(self._log)
 
     def invoke(self, name: str, text: str = "", *, wait: bool = True) -> dict[str, Any]:
         """Run a function now; with `wait`, the answer has `status` and, of a failure, `error`."""
@@ -40,6 +51,7 @@ class RunningHost:
             f"{self.url}/admin/functions/{name}",
             params={"wait": "true"} if wait else {},
             json={"input": text},
+            headers=self._admin,
             timeout=600,
         )
         answer.raise_for_status()
@@ -48,19 +60,26 @@ class RunningHost:
     def deliver_events(self, deliver: bool) -> None:
         """Whether new blobs become events."""
         url = f"{self.url}/admin/host/events"
-        requests.post(url, json={"deliver": deliver}, timeout=10).raise_for_status()
+        response = requests.post(url, json={"deliver": deliver}, headers=self._admin, timeout=10)
+        response.raise_for_status()
 
     def status(self) -> dict[str, Any]:
-        """`functions` and `invocations`."""
-        return dict(requests.get(f"{self.url}/admin/host/status", timeout=10).json())
+        """`functions`, `invocations`, and `workers`: the process ids by group."""
+        url = f"{self.url}/admin/host/status"
+        return dict(requests.get(url, headers=self._admin, timeout=10).json())
 
     def alive(self) -> bool:
         """Whether the process still runs."""
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """End it as a crash does."""
-        self._process.kill()
+        """End it and its workers as a crash of the machine does."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            workers = psutil.Process(self.pid).children(recursive=True)
+            self._process.kill()
+            for worker in workers:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.kill()
         self._process.wait()
 
     def stop(self) -> None:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from local.protocol import UNSEEN
+
 # The app's one log line form (shared/telemetry.py), after whatever the host puts before it.
 _EVENT = re.compile(r"(?:^|\s)([a-z0-9]+\.[a-z]+) (\{.*\})\s*$")
 _TROUBLE = re.compile(r"\b(ERROR|CRITICAL|Traceback)\b")
@@ -71,6 +73,8 @@ class Narrator:
 
     def hear(self, line: str) -> None:
         """Retells a line of the host's log if it matters."""
+        if line.startswith(UNSEEN):
+            return
         event = _EVENT.search(line)
         if event is None:
             if _TROUBLE.search(line):

@@ -1,58 +1,36 @@
-"""Loads and calls a function app through the real worker library, `azure-functions-runtime`.
+"""A worker process: loads and calls a function app through the real worker library, `azure-functions-runtime`.
 
 It is what the Functions Python worker runs: indexing, the conversion of bindings, invocation and error texts
-are its own. The host speaks to it in protobuf; it asks only for objects with the right attributes, and gets
-plain ones.
-One app a process: the library keeps its state in modules.
+are its own. The real host speaks to it in protobuf; it asks only for objects with the right attributes, and
+gets plain ones. `python -m local.worker GROUP` does what the trigger host says (`local/protocol.py`). GROUP,
+the name of the functions that it serves, is for those who look at processes.
 """
 
 import asyncio
 import json
+import logging
 import os
+import pickle
+import signal
 import sys
 import threading
-from collections.abc import Mapping
-from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
-from uuid import uuid4
+from typing import Any, BinaryIO, Final
+
+from local.protocol import UNSEEN, Call, Ended, Failed, Function, Start, Started
+
+_ROOT: Final = Path(__file__).resolve().parent.parent
+_NO_APP: Final = Path(__file__).with_name("placeholder")
+"""Where a placeholder looks for an app and finds none."""
 
 
 class AppFailed(RuntimeError):
     """The app could not be indexed; the text is the worker's own."""
 
 
-class InvocationFailed(RuntimeError):
+class _InvocationFailed(RuntimeError):
     """A function raised; the text is the worker's own, with its traceback."""
-
-
-@dataclass(frozen=True)
-class Function:
-    """An indexed function."""
-
-    id: str
-    name: str
-    trigger: Mapping[str, Any]
-    """The trigger's binding as the worker describes it to the host (the form of function.json)."""
-    outputs: tuple[Mapping[str, Any], ...]
-
-
-@dataclass(frozen=True)
-class Typed:
-    """A value in the form of the protocol's TypedData."""
-
-    kind: str
-    value: Any
-
-    def WhichOneof(self, _: str) -> str:  # noqa: N802 - protobuf's name
-        return self.kind
-
-    def __getattr__(self, name: str) -> Any:
-        if name == self.kind:
-            return self.value
-        raise AttributeError(name)
 
 
 class _Parameter(SimpleNamespace):
@@ -104,77 +82,145 @@ class _Protos:
 class Worker:
     """The worker of one app folder."""
 
-    def __init__(self, app: Path) -> None:
-        """Index the app. Raises `AppFailed`."""
+    def __init__(self, start: Start) -> None:
+        """Load the app. Raises `AppFailed`."""
         import azure_functions_runtime as runtime
 
         self._runtime = runtime
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="worker", daemon=True).start()
-        sys.path.insert(0, str(app))
-        os.chdir(app)
         runtime.start_threadpool_executor()
-        # The worker hands over its own package; the app's dependencies stand beside it.
-        request = SimpleNamespace(
-            request=SimpleNamespace(
-                worker_init_request=SimpleNamespace(
-                    capabilities={}, function_app_directory=str(app)
-                )
-            ),
-            properties={"host": "127.0.0.1", "protos": _Protos()},
-        )
-        answer = self._await(runtime.worker_init_request(request))
-        self._raise_failure(answer, AppFailed)
-        found = self._await(runtime.functions_metadata_request(request)).function_metadata_results
-        if not found:
-            raise AppFailed(f"no functions were found in {app}")
-        self.functions = {each.name: _function(each) for each in found}
+        if start.settings is None:
+            sys.path.insert(0, str(start.app))
+            os.chdir(start.app)
+            self._init(start.app)
+        else:  # as on Flex Consumption: what is read at process start has passed when the settings come
+            self._init(_NO_APP)
+            reload = {
+                "environment_variables": dict(start.settings),
+                "function_app_directory": str(start.app),
+            }
+            self._ask("function_environment_reload_request", **reload)
+        request = _request("functions_metadata_request")
+        indexed = self._await(runtime.functions_metadata_request(request)).function_metadata_results
+        if not indexed:
+            raise AppFailed(f"no functions were found in {start.app}")
+        self.functions = [_function(each) for each in indexed]
 
-    def invoke(
-        self,
-        function: Function,
-        data: Typed,
-        metadata: Mapping[str, Typed] | None = None,
-    ) -> "Future[Any]":
-        """Call a function; the future gives the worker's InvocationResponse or raises `InvocationFailed`."""
-        name = str(function.trigger["name"])
-        request = SimpleNamespace(
-            request=SimpleNamespace(
-                invocation_request=SimpleNamespace(
-                    invocation_id=str(uuid4()),
-                    function_id=function.id,
-                    input_data=[_Parameter(name=name, data=data)],
-                    trigger_metadata=dict(metadata or {}),
-                    trace_context=SimpleNamespace(
-                        trace_parent=f"00-{uuid4().hex}-{uuid4().hex[:16]}-01",
-                        trace_state="",
-                        attributes={},
-                    ),
-                    retry_context=SimpleNamespace(retry_count=0, max_retry_count=0, exception=None),
-                )
+    def _init(self, app: Path) -> None:
+        self._ask("worker_init_request", capabilities={}, function_app_directory=str(app))
+
+    def _ask(self, kind: str, **fields: object) -> None:
+        response = self._await(getattr(self._runtime, kind)(_request(kind, **fields)))
+        _raise_failure(response, AppFailed)
+
+    def call(self, call: Call, ended: "_Replies") -> None:
+        """Call a function; its end goes to `ended`."""
+        request = _request(
+            "invocation_request",
+            invocation_id=call.id,
+            function_id=call.function.id,
+            input_data=[_Parameter(name=str(call.function.trigger["name"]), data=call.data)],
+            trigger_metadata=dict(call.metadata),
+            trace_context=SimpleNamespace(
+                trace_parent=f"00-{call.id.replace('-', '')}-{call.id[:8]}{call.id[:8]}-01",
+                trace_state="",
+                attributes={},
             ),
-            properties={"host": "127.0.0.1", "protos": _Protos()},
+            retry_context=SimpleNamespace(retry_count=0, max_retry_count=0, exception=None),
         )
 
-        async def call() -> Any:
-            answer = await self._runtime.invocation_request(request)
-            self._raise_failure(answer, InvocationFailed)
-            return answer
+        async def invoke() -> None:
+            try:
+                response = await self._runtime.invocation_request(request)
+                _raise_failure(response, _InvocationFailed)
+            except _InvocationFailed as error:
+                ended.send(Ended(call.id, error=str(error)))
+            else:
+                ended.send(Ended(call.id, response.return_value, response.output_data))
 
-        return asyncio.run_coroutine_threadsafe(call(), self._loop)
+        asyncio.run_coroutine_threadsafe(invoke(), self._loop)
 
     def _await(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
-    @staticmethod
-    def _raise_failure(answer: Any, kind: type[RuntimeError]) -> None:
-        result = answer.result
-        if repr(result.status) != "Success":
-            raise kind(f"{result.exception.message}\n{result.exception.stack_trace}")
+
+def _request(kind: str, **fields: object) -> SimpleNamespace:
+    return SimpleNamespace(
+        request=SimpleNamespace(**{kind: SimpleNamespace(**fields)}),
+        properties={"host": "127.0.0.1", "protos": _Protos()},
+    )
 
 
-def _function(found: Any) -> Function:
-    bindings = [json.loads(raw) for raw in found.raw_bindings]
+def _raise_failure(response: Any, kind: type[RuntimeError]) -> None:
+    result = response.result
+    if repr(result.status) != "Success":
+        raise kind(f"{result.exception.message}\n{result.exception.stack_trace}")
+
+
+def _function(indexed: Any) -> Function:
+    bindings = [json.loads(raw) for raw in indexed.raw_bindings]
     triggers = [each for each in bindings if str(each["type"]).lower().endswith("trigger")]
     outputs = tuple(each for each in bindings if str(each.get("direction", "")).upper() == "OUT")
-    return Function(found.function_id, found.name, triggers[0], outputs)
+    return Function(indexed.function_id, indexed.name, triggers[0], outputs)
+
+
+class _Replies:
+    """Where replies go, one at a time."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._lock = stream, threading.Lock()
+
+    def send(self, reply: object) -> None:
+        with self._lock:
+            pickle.dump(reply, self._stream)
+            self._stream.flush()
+
+
+class _Formatter(logging.Formatter):
+    """Marks what belongs to no invocation: the real host drops it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        from azure_functions_runtime import invocation_id_cv
+
+        text = super().format(record)
+        if invocation_id_cv.get():
+            return text
+        return "\n".join(UNSEEN + line for line in text.splitlines())
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter("[%(asctime)s] [%(threadName)s] %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for noisy in ("azure", "azure_functions_runtime", "urllib3", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def main() -> None:
+    """Do what the host says, until it says nothing more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host, which then ends us
+    # What was needed from here is loaded; modules of the app must not be looked for beside it.
+    sys.path[:] = [each for each in sys.path if Path(each).resolve() != _ROOT]
+    requests = os.fdopen(os.dup(0), "rb")
+    replies = _Replies(os.fdopen(os.dup(1), "wb"))
+    os.dup2(2, 1)  # what the app prints goes where its log goes
+    _log_to_stderr()
+    try:
+        worker = Worker(pickle.load(requests))
+    except AppFailed as error:
+        replies.send(Failed(str(error)))
+    else:
+        replies.send(Started(worker.functions))
+        while True:
+            try:
+                call = pickle.load(requests)
+            except (EOFError, OSError):  # the host has ended
+                break
+            worker.call(call, replies)
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

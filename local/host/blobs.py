@@ -1,78 +1,141 @@
-"""The blob trigger: polls a container, as Azurite has no Event Grid."""
+"""The blob trigger, which Event Grid's webhook starts.
+
+An event becomes a message on an internal queue of the host's account, and a message a call of the function.
+What becomes of each event is as the storage extension was seen to do it (Azure WebJobs storage extension
+5.3.10); the contract of the webhook is in Microsoft Learn, "Endpoint validation with Event Grid event schema"
+and "Trigger Azure Functions on blob containers using an event subscription".
+"""
 
 import contextlib
 import json
 import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import Final
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
-from azure.core.exceptions import AzureError
+from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
+from azure.storage.blob import BlobServiceClient
+from azure.storage.queue import QueueClient
 
 from local.host.invoking import App
-from local.host.settings import resolved
-from local.host.storage import connect, encoded, line, poison
-from local.worker import Function, InvocationFailed, Typed
+from local.host.queues import Reading, read
+from local.host.storage import connect, decoded, encoded, poison
+from local.protocol import Function, Typed
 
 log = logging.getLogger("host")
 
-POLL: Final = 0.5
+WEBHOOK: Final = "/runtime/webhooks/blobs"
 POISON: Final = "webjobs-blobtrigger-poison"
+QUEUE: Final = "azure-webjobs-blobtrigger-stand-in"
+"""The internal queue; in Azure its name ends in the host's id."""
+LONGEST_IDLE: Final = 60.0
+"""Seconds between two looks at the internal queue when it is idle; an event wakes it."""
 
 
-def events(app: App, function: Function) -> Callable[[], None]:
-    """What runs a function for each new version of a blob. Raises `AppFailed`."""
-    container_name, _, pattern = resolved(str(function.trigger["path"])).partition("/")
-    blobs, queues = connect(str(function.trigger["connection"]))
-    container = blobs.get_container_client(container_name)
-    folder = pattern.partition("{")[0]
-    tries = int(app.settings.host("extensions/blobs/poisonBlobThreshold", "5"))
-    at_once = int(app.settings.host("extensions/blobs/maxDegreeOfParallelism", "8"))
-    pool = ThreadPoolExecutor(at_once, thread_name_prefix=function.name)
-    seen: set[tuple[str, str]] = set()
+class InvalidEvent(ValueError):
+    """An event without what makes it one. Those before it are taken."""
 
-    def deliver(name: str, etag: str) -> None:
-        for _ in range(tries):
-            if app.stopping.is_set():
-                return
-            try:
-                app.invoke(function, *reference(function, container_name, name))
-                return
-            except InvocationFailed:
-                app.stopping.wait(0.2)
-        given_up = {
-            "FunctionId": f"Host.Functions.{function.name}",
-            "BlobType": "BlockBlob",
-            "ContainerName": container_name,
-            "BlobName": name,
-            "ETag": etag,
-        }
-        log.error("%s: %s goes to %s", function.name, name, POISON)
-        with contextlib.suppress(AzureError):
-            text = encoded(app.settings, json.dumps(given_up))
-            poison(queues.get_queue_client(POISON), text)
 
-    def poll() -> None:
-        while not app.stopping.wait(POLL):
-            try:
-                there = {
-                    (found.name, str(found.etag))
-                    for found in container.list_blobs(name_starts_with=folder or None)
-                }
-            except AzureError as error:
-                log.warning("%s can't be listed: %s", container_name, line(error))
-                app.stopping.wait(2)
+class BlobTrigger:
+    """All functions that blobs start."""
+
+    def __init__(self, app: App, functions: Sequence[Function]) -> None:
+        """Raises `AppFailed`."""
+        self._app = app
+        self._functions = {f"Host.Functions.{each.name}": each for each in functions}
+        self._queue = self._internal_queue()
+        self._waker = threading.Event()
+
+    def notify(self, function_id: str, events: Sequence[Mapping[str, Any]]) -> None:
+        """Take Event Grid's events for a function. Raises `InvalidEvent`.
+
+        An unknown function and a blob that is gone are dropped without a word, and the container is not
+        compared with the function's path: only the event subscription's filter chooses.
+        """
+        for event in events:
+            url = str((event.get("data") or {}).get("url") or "")
+            if not url:
+                raise InvalidEvent("an event has no data.url")
+            function = self._functions.get(function_id)
+            if function is None:
                 continue
-            new = there - seen
-            seen.intersection_update(there)
-            seen.update(new)
-            if app.deliver_events:
-                for name, etag in sorted(new):
-                    pool.submit(deliver, name, etag)
-        pool.shutdown(cancel_futures=True)
+            container, name = located(url, self._blobs(function).url)
+            etag = self._etag(function, container, name)
+            if etag is None:
+                continue
+            message = {
+                "Type": "BlobTrigger",
+                "FunctionId": function_id,
+                "BlobType": "BlockBlob",
+                "ContainerName": container,
+                "BlobName": name,
+                "ETag": etag,
+            }
+            self._queue.send_message(encoded(self._app.settings, json.dumps(message)))
+            self._waker.set()
 
-    return poll
+    def read(self) -> None:
+        """Work on the internal queue until it is time to stop."""
+        host = self._app.settings.host
+        at_once = int(host("extensions/blobs/maxDegreeOfParallelism", "8"))
+        reading = Reading(
+            queue=self._queue,
+            call=self._call,
+            give_up=self._give_up,
+            batch=at_once - at_once // 2,
+            threshold=at_once // 2,
+            tries=int(host("extensions/blobs/poisonBlobThreshold", "5")),
+            later=0.0,
+            longest=LONGEST_IDLE,
+            waker=self._waker,
+        )
+        read(reading, self._app.stopping)
+
+    def _call(self, text: str, _: Any) -> None:
+        message = json.loads(decoded(self._app.settings, text))
+        function = self._functions.get(message["FunctionId"])
+        container, name = message["ContainerName"], message["BlobName"]
+        # Which version it is is not looked at: by now it may be another one.
+        if function and self._etag(function, container, name):
+            self._app.invoke(function, *reference(function, container, name))
+
+    def _give_up(self, content: str) -> None:
+        message = json.loads(decoded(self._app.settings, content))
+        function = self._functions[message["FunctionId"]]
+        _, queues = connect(str(function.trigger["connection"]))
+        poison(queues.get_queue_client(POISON), content)
+
+    def _internal_queue(self) -> QueueClient:
+        _, queues = connect("AzureWebJobsStorage")
+        queue = queues.get_queue_client(QUEUE)
+        with contextlib.suppress(ResourceExistsError):
+            queue.create_queue()
+        return queue
+
+    @staticmethod
+    def _blobs(function: Function) -> BlobServiceClient:
+        return connect(str(function.trigger["connection"]))[0]
+
+    def _etag(self, function: Function, container: str, name: str) -> str | None:
+        blob = self._blobs(function).get_blob_client(container, name)
+        try:
+            return str(blob.get_blob_properties().etag)
+        except ResourceNotFoundError:
+            return None
+
+
+def located(url: str, account_url: str) -> tuple[str, str]:
+    """Container and blob name of an event's address, by position, unescaped.
+
+    The account is the host, or for an emulator the first part of the path too. What was not escaped is lost:
+    a `?` cuts, a backslash is a slash, a blank at the end goes.
+    """
+    path = urlsplit(url.strip().replace("\\", "/")).path
+    skipped = len([part for part in urlsplit(account_url).path.split("/") if part])
+    container, _, name = path.lstrip("/").split("/", skipped)[-1].partition("/")
+    return unquote(container), unquote(name)
 
 
 def reference(function: Function, container: str, name: str) -> tuple[Typed, dict[str, Typed]]:

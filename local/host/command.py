@@ -7,19 +7,25 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from azure.core.exceptions import AzureError
 
+from local.host.event_grid import Subscription
 from local.host.invoking import App
+from local.host.keys import Keys
 from local.host.settings import Settings
 from local.host.storage import connect, line
 from local.host.triggers import Triggers
 from local.host.web import application
+from local.host.workers import MODULE, Workers
 from local.provisioning import make_missing
 from local.serving import serve
-from local.worker import AppFailed, Worker
+from local.worker import AppFailed
 
 log = logging.getLogger("host")
 
@@ -39,13 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--app", type=Path, default=Path(__file__).resolve().parents[2])
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--no-events", action="store_true", help="lose every blob event")
+    parser.add_argument(
+        "--direct",
+        action="store_true",
+        help="start each worker with its app settings, as Core Tools does; without it a worker gets them by a "
+        "reload, as on Flex Consumption",
+    )
+    parser.add_argument("--worker", default=MODULE, metavar="MODULE", help="the worker's program")
     options = parser.parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO,
         stream=sys.stderr,
         format="[%(asctime)s] [%(threadName)s] %(levelname)s %(message)s",
     )
-    for noisy in ("azure", "azure_functions_runtime", "urllib3", "asyncio"):
+    for noisy in ("azure", "urllib3", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if not options.settings.is_file():
         parser.error(f"{options.settings} is not there; see local.settings.sample.json")
@@ -55,18 +68,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         settings = Settings(settings_file, folder)
-        app = App(Worker(folder), settings)
+        placeholder = not options.direct and hasattr(time, "tzset")  # the reload needs it
+        workers = Workers(folder, settings.before, options.worker, placeholder=placeholder)
+        app = App(workers, settings)
         _provision()
-        app.deliver_events = not options.no_events
         triggers = Triggers(app)
-        triggers.start()
     except AppFailed as error:
         print(f"The app did not start.\n{error}", file=sys.stderr, flush=True)
         return 1
-    with serve(application(app), options.port) as server:
-        found = {"url": server.url, "pid": os.getpid(), "functions": list(app.functions)}
-        print(json.dumps(found), flush=True)
+    keys = Keys()
+    subscriptions: list[Subscription] = []
+    with serve(application(app, keys, triggers.blobs, subscriptions), options.port) as server:
+        for function in app.functions.values():
+            if function.kind == "blobtrigger":
+                subscription = Subscription(server.url, keys.blobs_extension, function)
+                subscription.delivers = not options.no_events
+                subscriptions.append(subscription)
+                triggers.add(
+                    f"events of {function.name}", partial(subscription.deliver, app.stopping)
+                )
+        triggers.start()
+        ready = {"url": server.url, "pid": os.getpid(), "keys": asdict(keys)}
+        print(json.dumps({**ready, "functions": list(app.functions)}), flush=True)
         while not stop.wait(0.5):
             pass
         triggers.stop()
+    workers.end()
     return 0

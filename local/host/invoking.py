@@ -2,40 +2,40 @@
 
 import logging
 import threading
-import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from local.host.settings import Settings, resolved
 from local.host.storage import connect, encoded
-from local.worker import Function, InvocationFailed, Typed, Worker
+from local.host.workers import InvocationFailed, Workers
+from local.protocol import Ended, Function, Typed
 
 log = logging.getLogger("host")
 
 
 class App:
-    """The app in its worker, as its triggers see it."""
+    """The app in its workers, as its triggers see it."""
 
-    def __init__(self, worker: Worker, settings: Settings) -> None:
-        self.functions = worker.functions
+    def __init__(self, workers: Workers, settings: Settings) -> None:
+        self.functions = workers.functions
         self.settings = settings
         self.stopping = threading.Event()
         """Set when nothing new is to be taken."""
-        self.deliver_events = True
         self.running: Counter[str] = Counter()
         """How many invocations of each function run."""
-        self._worker = worker
+        self._workers = workers
         self._ended: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
         self._timeout = settings.seconds("functionTimeout", "00:30:00")
 
     def status(self) -> dict[str, Any]:
-        """Which functions there are, and how their invocations ended."""
+        """Which functions there are, how their invocations ended, and the worker processes."""
         names = list(self.functions)
         return {
             "state": "Running",
             "functions": names,
+            "workers": self._workers.pids(),
             "invocations": {
                 name: {
                     "succeeded": self._ended[name, "succeeded"],
@@ -48,31 +48,39 @@ class App:
 
     def invoke(
         self, function: Function, data: Typed, metadata: Mapping[str, Typed] | None = None
-    ) -> Any:
-        """Call a function and write its outputs. Raises `InvocationFailed`."""
+    ) -> Ended:
+        """Call a function and write its outputs. Raises `InvocationFailed`.
+
+        One that outlasts `functionTimeout` ends its worker process, with all that runs in it.
+        """
         with self._lock:
             self.running[function.name] += 1
         outcome = "failed"
-        started = time.monotonic()
         try:
-            answer = self._worker.invoke(function, data, metadata).result()
-            self._write_outputs(function, answer)
+            worker = self._workers.of(function)
+            try:
+                ended = worker.call(function, data, metadata or {}).result(self._timeout)
+            except TimeoutError:
+                worker.end()
+                why = (
+                    f"functionTimeout ({self._timeout:.0f} s) is over: the worker process was ended"
+                )
+                raise InvocationFailed(why) from None
+            self._write_outputs(function, ended)
             outcome = "succeeded"
-            return answer
+            return ended
         except InvocationFailed as error:
             log.error("%s failed: %s", function.name, error)
             raise
         finally:
-            if time.monotonic() - started > self._timeout:
-                log.error("%s outlasted functionTimeout; the real host would end it", function.name)
             with self._lock:
                 self.running[function.name] -= 1
                 self._ended[function.name, outcome] += 1
 
-    def _write_outputs(self, function: Function, answer: Any) -> None:
-        values = {item.name: item.data for item in answer.output_data}
-        if answer.return_value is not None:
-            values["$return"] = answer.return_value
+    def _write_outputs(self, function: Function, ended: Ended) -> None:
+        values = {item.name: item.data for item in ended.outputs}
+        if ended.return_value is not None:
+            values["$return"] = ended.return_value
         for binding in function.outputs:
             if binding["type"] == "queue" and binding["name"] in values:
                 value = vars(values[binding["name"]])

@@ -1,91 +1,186 @@
-"""The queue trigger: visibility, dequeue count, poison queue."""
+"""Queues as the storage extensions read them, and the queue trigger.
+
+Polling, visibility, dequeue count and poison queue are as the extension was seen to do it (Azure WebJobs
+storage extension 5.3.10); what may be set of it is in Microsoft Learn, "Azure Queue storage bindings",
+section host.json.
+"""
 
 import contextlib
 import json
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from azure.core.exceptions import AzureError, ResourceNotFoundError
-from azure.storage.queue import QueueClient, QueueServiceClient
+from azure.storage.queue import QueueClient
 
 from local.host.invoking import App
 from local.host.settings import resolved
 from local.host.storage import connect, decoded, line, poison
-from local.worker import Function, InvocationFailed, Typed
+from local.host.workers import InvocationFailed
+from local.protocol import Function, Typed
 
 log = logging.getLogger("host")
 
 HIDDEN: Final = 600
-"""Seconds for which a message is hidden while its function runs; the real host renews it."""
+"""Seconds for which a message is taken. While its function runs that is renewed; after the host's death nobody
+sees the message until they are over."""
+SHORTEST: Final = 0.1
+"""Seconds between two looks at a queue that has something."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a queue is read."""
+
+    queue: QueueClient
+    call: Callable[[str, Any], None]
+    """Does what a message's text and the message ask for. Raises `InvocationFailed` to have it again, and
+    `ValueError` where it can't be read at all."""
+    give_up: Callable[[str], None]
+    """Keeps what a message was given up for; it gets the content as it is on the queue."""
+    batch: int
+    threshold: int
+    tries: int
+    later: float
+    """Seconds until a message whose function failed is visible again."""
+    longest: float
+    """Seconds between two looks at a queue that has long had nothing."""
+    waker: threading.Event = field(default_factory=threading.Event)
+    """Set to have an idle queue looked at now."""
 
 
 def messages(app: App, function: Function) -> Callable[[], None]:
     """What runs a function for each message of a queue. Raises `AppFailed`."""
     name = resolved(str(function.trigger["queueName"]))
     _, queues = connect(str(function.trigger["connection"]))
-    queue = queues.get_queue_client(name)
-    batch = int(app.settings.host("extensions/queues/batchSize", "16"))
-    threshold = int(app.settings.host("extensions/queues/newBatchThreshold", str(batch // 2)))
-    longest = min(2.0, app.settings.seconds("extensions/queues/maxPollingInterval", "00:00:02"))
-    pool = ThreadPoolExecutor(batch + threshold, thread_name_prefix=function.name)
+    host = app.settings.host
+    batch = int(host("extensions/queues/batchSize", "16"))
 
-    def poll() -> None:
-        wait = 0.1
-        while not app.stopping.is_set():
-            if app.running[function.name] > threshold:
-                app.stopping.wait(0.05)
+    def call(text: str, message: Any) -> None:
+        app.invoke(function, Typed("string", decoded(app.settings, text)), _metadata(message))
+
+    reading = Reading(
+        queue=queues.get_queue_client(name),
+        call=call,
+        give_up=lambda content: poison(queues.get_queue_client(f"{name}-poison"), content),
+        batch=batch,
+        threshold=int(host("extensions/queues/newBatchThreshold", str(batch // 2))),
+        tries=int(host("extensions/queues/maxDequeueCount", "5")),
+        later=app.settings.seconds("extensions/queues/visibilityTimeout", "00:00:00"),
+        longest=app.settings.seconds("extensions/queues/maxPollingInterval", "00:01:00"),
+    )
+    return lambda: read(reading, app.stopping)
+
+
+def read(reading: Reading, stopping: threading.Event) -> None:
+    """Take a queue's messages until it is time to stop."""
+    running = _Running()
+    idle = 0
+    bound = reading.batch + reading.threshold
+    with ThreadPoolExecutor(bound, thread_name_prefix=reading.queue.queue_name) as pool:
+        while not stopping.is_set():
+            # The next batch is fetched when so few run that it fits.
+            if running.count > reading.threshold:
+                running.changed.wait(0.05)
+                running.changed.clear()
                 continue
             try:
-                found = list(
-                    queue.receive_messages(
-                        visibility_timeout=HIDDEN, messages_per_page=batch, max_messages=batch
+                batch = list(
+                    reading.queue.receive_messages(
+                        visibility_timeout=HIDDEN,
+                        messages_per_page=reading.batch,
+                        max_messages=reading.batch,
                     )
                 )
             except ResourceNotFoundError:
-                log.warning("the queue %s is missing; it is made", name)
+                log.warning("the queue %s is missing; it is made", reading.queue.queue_name)
                 with contextlib.suppress(AzureError):
-                    queue.create_queue()
+                    reading.queue.create_queue()
                 continue
             except AzureError as error:
-                log.warning("%s can't be read: %s", name, line(error))
-                found = []
-                app.stopping.wait(2)
-            for message in found:
-                pool.submit(_take, app, function, queues, queue, message)
-            wait = 0.1 if found else min(longest, wait * 1.5)
-            app.stopping.wait(0.02 if found else wait)
+                log.warning("%s can't be read: %s", reading.queue.queue_name, line(error))
+                batch = []
+                stopping.wait(2)
+            for message in batch:
+                running.add(1)
+                pool.submit(_take, reading, message).add_done_callback(lambda _: running.add(-1))
+            idle = 0 if batch else idle + 1
+            if idle:
+                _wait(reading, stopping, min(reading.longest, SHORTEST * 2 ** min(idle - 1, 20)))
         pool.shutdown(cancel_futures=True)
 
-    return poll
+
+class _Running:
+    """How many messages are being worked on."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.changed = threading.Event()
+        self._lock = threading.Lock()
+
+    def add(self, number: int) -> None:
+        with self._lock:
+            self.count += number
+        self.changed.set()
 
 
-def _take(
-    app: App, function: Function, queues: QueueServiceClient, queue: QueueClient, message: Any
-) -> None:
-    tries = int(app.settings.host("extensions/queues/maxDequeueCount", "5"))
-    later = app.settings.seconds("extensions/queues/visibilityTimeout", "00:00:00")
+def _wait(reading: Reading, stopping: threading.Event, seconds: float) -> None:
+    """Wait so long at most: an event for the queue wakes it, and the host's end."""
+    while seconds > 0 and not stopping.is_set():
+        if reading.waker.wait(min(seconds, 0.5)):
+            reading.waker.clear()
+            return
+        seconds -= 0.5
+
+
+def _take(reading: Reading, message: Any) -> None:
+    queue = reading.queue
     try:
-        failed = False
-        try:
-            text = decoded(app.settings, message.content)
-            app.invoke(function, Typed("string", text), _metadata(message))
-        except ValueError:
-            log.error("%s: a message is not base64: to the poison queue", function.name)
-            failed, message.dequeue_count = True, tries
-        except InvocationFailed:
-            failed = True
-        if failed and message.dequeue_count < tries:
-            queue.update_message(message, visibility_timeout=round(later))
+        with _renewed(queue, message):
+            try:
+                reading.call(message.content, message)
+                failed = False
+            except InvocationFailed:
+                failed = True
+            except ValueError as error:
+                log.error("%s: a message can't be read (%s)", queue.queue_name, error)
+                failed, message.dequeue_count = True, reading.tries
+        if failed and message.dequeue_count < reading.tries:
+            queue.update_message(message, visibility_timeout=round(reading.later))
+            if not reading.later:
+                reading.waker.set()
             return
         if failed:
-            log.error("%s: message %s goes to the poison queue", function.name, message.id)
-            poison(queues.get_queue_client(f"{queue.queue_name}-poison"), message.content)
+            log.error("%s: message %s goes to the poison queue", queue.queue_name, message.id)
+            reading.give_up(message.content)
         queue.delete_message(message)
     except AzureError as error:
         # The message comes again when it is visible again; at-least-once is all that a queue gives.
-        log.warning("%s: message %s: %s", function.name, message.id, line(error))
+        log.warning("%s: message %s: %s", queue.queue_name, message.id, line(error))
+
+
+@contextlib.contextmanager
+def _renewed(queue: QueueClient, message: Any) -> Iterator[None]:
+    """Keep a message taken while its function runs."""
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(HIDDEN / 2):
+            with contextlib.suppress(AzureError):
+                renewed = queue.update_message(message, visibility_timeout=HIDDEN)
+                message.pop_receipt = renewed.pop_receipt
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _metadata(message: Any) -> dict[str, Typed]:

@@ -18,6 +18,8 @@ class Settings:
         values = raw.get("Values", raw) if isinstance(raw, dict) else None
         if not isinstance(values, dict):
             raise SystemExit(f'{file}: must be an object with "Values"')
+        self.before = dict(os.environ)
+        """The environment without the app settings."""
         os.environ.update({name: str(value) for name, value in values.items()})
         try:
             self._host = json.loads((app / "host.json").read_text(encoding="utf-8"))

@@ -13,13 +13,13 @@ from azure.storage.queue import QueueClient, QueueServiceClient
 from local.host.settings import Settings
 from local.worker import AppFailed
 
-USER_AGENT: Final = "trigger-host"
-"""Begins the `User-Agent` of the host's own requests, by which they are told from the app's."""
+HOSTS: Final = "azure-webjobs-hosts"
+"""The container in which the host keeps what is its own."""
 
 
 def connect(connection: str) -> tuple[BlobServiceClient, QueueServiceClient]:
     """The storage of a connection: a connection string, or service URIs with an identity."""
-    options: dict[str, Any] = {"retry_total": 0, "user_agent": USER_AGENT}
+    options: dict[str, Any] = {"retry_total": 0}
     if text := os.environ.get(connection):
         return (
             BlobServiceClient.from_connection_string(text, **options),

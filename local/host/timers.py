@@ -1,38 +1,97 @@
-"""The timer trigger."""
+"""The timer trigger, with its status kept in the host's storage."""
 
 import contextlib
 import json
+import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+
+from azure.core.exceptions import AzureError, ResourceExistsError
+from azure.storage.blob import BlobClient
 
 from local.host.invoking import App
 from local.host.settings import resolved
-from local.worker import AppFailed, Function, InvocationFailed, Typed
+from local.host.storage import HOSTS, connect
+from local.host.workers import InvocationFailed
+from local.protocol import Function, Typed
+from local.worker import AppFailed
 from shared import ncrontab
 
 
 def timer(app: App, function: Function) -> Callable[[], None]:
-    """What runs a function when it is due. Raises `AppFailed`."""
+    """What runs a function when it is due. Raises `AppFailed`.
+
+    What was due while no host ran is made up for by one run, past due, when one runs again (Microsoft Learn,
+    "Timer trigger for Azure Functions", section Timer trigger, `useMonitor`).
+    """
     schedule = resolved(str(function.trigger["schedule"]))
     try:
-        ncrontab.next_run(schedule, datetime.now(UTC))
+        ncrontab.next_run(schedule, _now())
     except ncrontab.InvalidSchedule as error:
         raise AppFailed(f"{function.name}: {error}") from None
+    status = _status_blob(function) if function.trigger.get("useMonitor", True) else None
 
     def run() -> None:
-        last = datetime.now(UTC)
-        while due := ncrontab.next_run(schedule, last):
-            # A run that outlasted later times is followed by one late run, not by one for each.
-            late = due < datetime.now(UTC) - timedelta(seconds=1)
-            if not late:
-                app.stopping.wait(max(0.0, (due - datetime.now(UTC)).total_seconds()))
-            if app.stopping.is_set():
-                return
+        last = _last(status)
+        if last is None:
+            last = _now()
+            _keep(status, last, schedule)
+        due = ncrontab.next_run(schedule, last)
+        while due and _wait_until(due, app.stopping):
+            past_due = (_now() - due).total_seconds() > 1
+            started = max(_now(), due)
             with contextlib.suppress(InvocationFailed):
-                app.invoke(function, _info(past_due=late, last=last))
-            last = datetime.now(UTC)
+                app.invoke(function, _info(past_due=past_due, last=last))
+            last = started
+            _keep(status, last, schedule)
+            due = ncrontab.next_run(
+                schedule, max(_now(), due)
+            )  # what fell into the run is left out
 
     return run
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _wait_until(due: datetime, stopping: threading.Event) -> bool:
+    """False where it is time to stop."""
+    while not stopping.is_set():
+        left = (due - _now()).total_seconds()
+        if left <= 0:
+            return True
+        stopping.wait(min(left, 60.0))
+    return False
+
+
+def _status_blob(function: Function) -> BlobClient:
+    container = connect("AzureWebJobsStorage")[0].get_container_client(HOSTS)
+    with contextlib.suppress(ResourceExistsError):
+        container.create_container()
+    name = f"timers/stand-in/Host.Functions.{function.name}/status"
+    return container.get_blob_client(name)
+
+
+def _last(status: BlobClient | None) -> datetime | None:
+    """When it was last due, or first waited for."""
+    with contextlib.suppress(AzureError):
+        if status:
+            return datetime.fromisoformat(json.loads(status.download_blob().readall())["Last"])
+    return None
+
+
+def _keep(status: BlobClient | None, last: datetime, schedule: str) -> None:
+    if status is None:
+        return
+    due = ncrontab.next_run(schedule, last)
+    kept = {
+        "Last": last.isoformat(),
+        "Next": due.isoformat() if due else None,
+        "LastUpdated": _now().isoformat(),
+    }
+    with contextlib.suppress(AzureError):  # as the host: a run is not lost for its status
+        status.upload_blob(json.dumps(kept), overwrite=True)
 
 
 def _info(*, past_due: bool, last: datetime) -> Typed:

@@ -2,8 +2,10 @@
 
 import threading
 import time
+from collections.abc import Callable
 
-from local.host import blobs, queues, timers
+from local.host import queues, timers
+from local.host.blobs import BlobTrigger
 from local.host.invoking import App
 from local.worker import AppFailed
 
@@ -12,26 +14,31 @@ class Triggers:
     """The triggers of an app."""
 
     def __init__(self, app: App) -> None:
+        """Raises `AppFailed`."""
         self._app = app
         self._threads: list[threading.Thread] = []
+        kinds = {"timertrigger": timers.timer, "queuetrigger": queues.messages}
+        self._runs: dict[str, Callable[[], None]] = {}
+        for function in app.functions.values():
+            if function.kind in kinds:
+                self._runs[function.name] = kinds[function.kind](app, function)
+            elif function.kind not in ("httptrigger", "blobtrigger"):
+                raise AppFailed(f"{function.name}: this host has no {function.trigger['type']}")
+        of_blobs = [each for each in app.functions.values() if each.kind == "blobtrigger"]
+        self.blobs = BlobTrigger(app, of_blobs)
+        if of_blobs:
+            self._runs["blobs"] = self.blobs.read
 
     def start(self) -> None:
-        """Start every trigger. Raises `AppFailed`."""
-        kinds = {
-            "timertrigger": timers.timer,
-            "blobtrigger": blobs.events,
-            "queuetrigger": queues.messages,
-        }
-        for function in self._app.functions.values():
-            kind = str(function.trigger["type"]).lower()
-            if kind == "httptrigger":
-                continue
-            if kind not in kinds:
-                raise AppFailed(f"{function.name}: this host has no {function.trigger['type']}")
-            run = kinds[kind](self._app, function)
-            self._threads.append(threading.Thread(target=run, name=function.name, daemon=True))
-        for thread in self._threads:
-            thread.start()
+        """Start every trigger."""
+        for name, run in self._runs.items():
+            self.add(name, run)
+
+    def add(self, name: str, run: Callable[[], None]) -> None:
+        """Run something until it is time to stop."""
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def stop(self) -> None:
         """Take nothing new, and let what runs end within ten seconds."""

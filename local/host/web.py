@@ -1,9 +1,9 @@
-"""The HTTP trigger (`/api/...`), and the host's own side (`/admin/...`)."""
+"""The HTTP trigger (`/api/…`), the blob trigger's webhook, and the host's own side (`/admin/…`)."""
 
 import json
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import SimpleNamespace
 
 from starlette.applications import Starlette
@@ -12,48 +12,86 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from local.host.blobs import reference
+from local.host.blobs import WEBHOOK, BlobTrigger, InvalidEvent, reference
+from local.host.event_grid import Subscription
 from local.host.invoking import App
-from local.worker import Function, InvocationFailed, Typed
+from local.host.keys import Keys
+from local.host.workers import InvocationFailed
+from local.protocol import Function, Typed
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
+type _Endpoint = Callable[[Request], Awaitable[Response]]
 
-def application(app: App) -> Starlette:
-    """What the host serves (ASGI)."""
+
+def application(
+    app: App, keys: Keys, blobs: BlobTrigger, subscriptions: Sequence[Subscription]
+) -> Starlette:
+    """What the host serves (ASGI). `subscriptions` may grow later."""
+
+    def admin(endpoint: _Endpoint) -> _Endpoint:
+        async def guarded(request: Request) -> Response:
+            if not keys.open_admin(request.query_params, request.headers):
+                return Response(status_code=401)
+            return await endpoint(request)
+
+        return guarded
 
     async def status(_: Request) -> Response:
         return JSONResponse(app.status())
 
-    async def events(request: Request) -> Response:
-        app.deliver_events = bool((await request.json())["deliver"])
+    async def deliver(request: Request) -> Response:
+        for each in subscriptions:
+            each.delivers = bool((await request.json())["deliver"])
         return JSONResponse({})
 
     async def run(request: Request) -> Response:
         function = app.functions.get(request.path_params["name"])
         if function is None:
             return Response(status_code=404)
-        said = json.loads(await request.body() or b"{}")
-        given = (app, function, *_by_hand(function, str(said.get("input", ""))))
+        fields = json.loads(await request.body() or b"{}")
+        call = (app, function, *_by_hand(function, str(fields.get("input", ""))))
         if request.query_params.get("wait") != "true":
-            threading.Thread(target=_failure, args=given, daemon=True).start()
+            threading.Thread(target=_failure, args=call, daemon=True).start()
             return Response(status_code=202)
-        error = await run_in_threadpool(_failure, *given)
+        error = await run_in_threadpool(_failure, *call)
         return JSONResponse(
             {"status": "failure", "error": error} if error else {"status": "success"}
         )
 
+    async def webhook(request: Request) -> Response:
+        if not keys.open_webhook(request.query_params, request.headers):
+            return Response(status_code=401)
+        events = json.loads(await request.body() or b"[]")
+        match request.headers.get("aeg-event-type"):
+            case "SubscriptionValidation":
+                code = events[0]["data"]["validationCode"]
+                return JSONResponse({"validationResponse": code})
+            case "Unsubscribe":
+                return Response(status_code=202)
+            case "Notification":
+                function_id = request.query_params.get("functionName", "")
+                try:
+                    await run_in_threadpool(blobs.notify, function_id, events)
+                except InvalidEvent:
+                    return Response(status_code=500)
+                return Response(status_code=202)
+            case _:
+                return Response(status_code=400)
+
     async def call(request: Request) -> Response:
         for function in app.functions.values():
             trigger = function.trigger
-            if str(trigger["type"]).lower() != "httptrigger":
+            if function.kind != "httptrigger":
                 continue
             route = str(trigger.get("route") or function.name)
             params = _matched(route, request.path_params["path"].strip("/"))
             methods = [str(each).upper() for each in trigger.get("methods") or METHODS]
             if params is None or request.method not in methods:
                 continue
-            asked = SimpleNamespace(
+            if not keys.open_function(function, request.query_params, request.headers):
+                return Response(status_code=401)
+            incoming = SimpleNamespace(
                 method=request.method,
                 url=str(request.url),
                 headers=dict(request.headers.items()),
@@ -62,19 +100,20 @@ def application(app: App) -> Starlette:
                 body=Typed("bytes", await request.body()),
             )
             try:
-                answer = await run_in_threadpool(app.invoke, function, Typed("http", asked))
+                ended = await run_in_threadpool(app.invoke, function, Typed("http", incoming))
             except InvocationFailed:
                 return Response(status_code=500)
-            http = answer.return_value.http
+            http = ended.return_value.http
             content = next(iter(vars(http.body).values())) if http.body else b""
             return Response(content, int(http.status_code), dict(http.headers))
         return Response(status_code=404)
 
     return Starlette(
         routes=[
-            Route("/admin/host/status", status),
-            Route("/admin/host/events", events, methods=["POST"]),
-            Route("/admin/functions/{name}", run, methods=["POST"]),
+            Route("/admin/host/status", admin(status)),
+            Route("/admin/host/events", admin(deliver), methods=["POST"]),
+            Route("/admin/functions/{name}", admin(run), methods=["POST"]),
+            Route(WEBHOOK, webhook, methods=["POST"]),
             Route("/api/{path:path}", call, methods=METHODS),
         ]
     )
@@ -82,10 +121,9 @@ def application(app: App) -> Starlette:
 
 def _by_hand(function: Function, text: str) -> tuple[Typed, Mapping[str, Typed]]:
     """What a function gets that a person runs with this input."""
-    kind = str(function.trigger["type"]).lower()
-    if kind == "timertrigger":
+    if function.kind == "timertrigger":
         return Typed("json", '{"IsPastDue": false}'), {}
-    if kind == "blobtrigger":
+    if function.kind == "blobtrigger":
         container, _, blob = text.partition("/")
         return reference(function, container, blob)
     return Typed("string", text), {}

@@ -381,13 +381,15 @@ def cold_bare(_: str) -> dict[str, Any]:
 
 
 def cold_ours(url: str) -> dict[str, Any]:
-    """The app, imported and indexed by the worker library."""
+    """The app, imported and indexed by the worker library when its settings come, as on Flex Consumption."""
     import azure_functions_runtime  # noqa: F401
 
+    from local.protocol import Start
     from local.worker import Worker
 
-    os.environ.update(DataStorage=storage(url), D365_URL=url)
-    return timed(lambda: len(Worker(Path(__file__).resolve().parents[2]).functions))
+    settings = {**os.environ, "DataStorage": storage(url), "D365_URL": url}
+    start = Start(Path(__file__).resolve().parents[2], settings)
+    return timed(lambda: len(Worker(start).functions))
 
 
 def timed(run: Callable[[], Any]) -> dict[str, Any]:

@@ -2,14 +2,18 @@
 
 import contextlib
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.core.exceptions import ResourceNotFoundError
+from azure.storage.queue import QueueServiceClient
 
 from local.azurite import Azurite
+from local.host.blobs import QUEUE as INTERNAL_QUEUE
 from local.hosting import RunningHost, running_host
 from local.simulator import Simulator, identity_settings
 from shared.blobs import DataAccount
@@ -21,10 +25,25 @@ NEVER = "0 0 0 1 1 *"
 type Start = Callable[..., contextlib.AbstractContextManager[RunningHost]]
 
 
+@pytest.fixture(params=["placeholder", "direct"])
+def command(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The host's command: workers that get their settings by a reload, as on Flex Consumption, or at their
+    start, as elsewhere."""
+    host = (sys.executable, "-m", "local.host")
+    return (*host, "--direct") if request.param == "direct" else host
+
+
 @pytest.fixture
-def start(azurite: Azurite, account: DataAccount, d365: Simulator, tmp_path: Path) -> Start:
+def start(
+    azurite: Azurite,
+    account: DataAccount,
+    d365: Simulator,
+    tmp_path: Path,
+    command: tuple[str, ...],
+) -> Start:
     """Starts the app; keywords replace app settings, `jobs` the jobs file (a value, or its text)."""
     d365.statuses = ("Processed",)
+    forget_events(azurite.connection_string)
 
     @contextlib.contextmanager
     def running(jobs: object = JOBS, **changes: str) -> Iterator[RunningHost]:
@@ -42,10 +61,19 @@ def start(azurite: Azurite, account: DataAccount, d365: Simulator, tmp_path: Pat
             **identity_settings(d365),
             **changes,
         }
-        with running_host(settings) as host:
+        with running_host(settings, command=command) as host:
             yield host
 
     return running
+
+
+def forget_events(connection_string: str) -> None:
+    """Clear the host's internal queue of what another test left there."""
+    with (
+        QueueServiceClient.from_connection_string(connection_string) as queues,
+        contextlib.suppress(ResourceNotFoundError),
+    ):
+        queues.get_queue_client(INTERNAL_QUEUE).clear_messages()
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def test_a_dropped_file_is_sent_tracked_and_filed(
     received = d365.received[0]
     assert (len(d365.received), received.entity, received.company) == (1, "General journal", "USMF")
     assert not contents(account, IMPORTS)
-    assert not contents(account, PROCESSING)
+    until(lambda: not contents(account, PROCESSING), app)
     queue = account.queue(STATUS_QUEUE)
     until(lambda: queue.get_queue_properties().approximate_message_count == 0, app)
     failures = {name: each["failed"] for name, each in app.status()["invocations"].items()}

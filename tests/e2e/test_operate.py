@@ -37,10 +37,15 @@ class Page:
     def __init__(self, host: RunningHost) -> None:
         self.root = f"{host.url}/api/operate"
         self.host = host
+        self.key = {"x-functions-key": host.key}
 
     def get(self, view: str = "", **query: str) -> requests.Response:
         return requests.get(
-            f"{self.root}/{view}".rstrip("/"), query, timeout=60, allow_redirects=False
+            f"{self.root}/{view}".rstrip("/"),
+            query,
+            headers=self.key,
+            timeout=60,
+            allow_redirects=False,
         )
 
     def json(self, view: str, **query: str) -> Any:
@@ -50,7 +55,9 @@ class Page:
 
     def act(self, fields: dict[str, str], headers: dict[str, str] = OWN_PAGE) -> requests.Response:
         url = f"{self.root}/act"
-        return requests.post(url, fields, headers=headers, timeout=60, allow_redirects=False)
+        return requests.post(
+            url, fields, headers={**self.key, **headers}, timeout=60, allow_redirects=False
+        )
 
     def failed(self) -> Any:
         """The one failed file, as soon as there is one."""
@@ -153,7 +160,7 @@ def test_a_form_from_elsewhere_does_nothing(
             assert page.failed()["etag"] == row["etag"]
     # JSON as another site's form can send it: as plain text.
     text, plain = json.dumps(by(row, "resend")), {"Content-Type": "text/plain"}
-    answer = requests.post(f"{page.root}/api/act", text, headers=plain, timeout=60)
+    answer = requests.post(f"{page.root}/api/act", text, headers={**page.key, **plain}, timeout=60)
     assert answer.status_code == 400
     assert len(d365.received) == 1
     assert page.failed()["etag"] == row["etag"]
@@ -397,11 +404,15 @@ def test_a_script_sends_a_file_again_by_json(
     d365.reject_text = b""
     order = {**by(row, "resend"), "confirm": True}
     for lacks in ("by", "why", "name", "etag"):
-        answer = requests.post(f"{page.root}/api/act", json={**order, lacks: None}, timeout=60)
+        answer = requests.post(
+            f"{page.root}/api/act", json={**order, lacks: None}, headers=page.key, timeout=60
+        )
         assert (answer.status_code, lacks in answer.json()["error"]) == (400, True)
-    answer = requests.post(f"{page.root}/api/act", json=order, timeout=60)
+    answer = requests.post(f"{page.root}/api/act", json=order, headers=page.key, timeout=60)
     assert answer.json() == {"did": "resend", "name": "journals/USMF/may.csv"}
-    again = requests.post(f"{page.root}/api/act", json=by(row, "resend"), timeout=60)
+    again = requests.post(
+        f"{page.root}/api/act", json=by(row, "resend"), headers=page.key, timeout=60
+    )
     assert (again.status_code, "error" in again.json()) == (409, True)
     until(lambda: contents(account, SUCCEEDED), page.host)
     assert len(d365.received) == 2
@@ -413,7 +424,10 @@ def test_who_has_signed_in_can_t_say_to_be_another(page: Page, account: DataAcco
     row = page.failed()
     signed_in = {"X-MS-CLIENT-PRINCIPAL-NAME": "ada@contoso.com"}
     shown = requests.get(
-        f"{page.root}/file", {"in": FAILED, "name": row["name"]}, headers=signed_in, timeout=60
+        f"{page.root}/file",
+        {"in": FAILED, "name": row["name"]},
+        headers={**page.key, **signed_in},
+        timeout=60,
     )
     assert 'value="ada@contoso.com" readonly' in shown.text
     form = by(row, "dismiss", by="Somebody else")

@@ -5,6 +5,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -52,6 +53,12 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
+def command() -> tuple[str, ...]:
+    """One way of starting the worker: what a browser shows does not hang on it."""
+    return (sys.executable, "-m", "local.host")
+
+
+@pytest.fixture
 def open_page(browser: Browser, app: RunningHost) -> Iterator[Open]:
     """Opens a view; keywords are of the browser's context. A complaint of the browser fails the test."""
     contexts: list[BrowserContext] = []
@@ -63,7 +70,7 @@ def open_page(browser: Browser, app: RunningHost) -> Iterator[Open]:
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda said: complaints.append(said.text))
-        page.goto(f"{app.url}/api/operate{'/' if view else ''}{view}")
+        page.goto(f"{app.url}/api/operate{'/' if view else ''}{view}?code={app.key}")
         return page
 
     yield opened
@@ -245,16 +252,17 @@ def look_at(page: Page, name: str) -> None:
 def look_at_every_view(open_page: Open, look: str) -> None:
     """But the check."""
     page = open_page(**LOOKS[look], **SCRIPTED)
-    root = page.url
+    root, _, key = page.url.partition("?")
     for view in VIEWS:
-        page.goto(f"{root}/{view}".rstrip("/"))
+        address = f"{root}/{view}".rstrip("/")
+        page.goto(f"{address}{'&' if '?' in view else '?'}{key}")
         look_at(page, f"{look}-{re.sub(r'\W+', '-', view) or 'jobs'}")
-    page.goto(f"{root}/files?state=held")
+    page.goto(f"{root}/files?state=held&{key}")
     page.get_by_role("link", name="a held one").click()
     for summary in page.locator("summary").all():
         summary.click()
     look_at(page, f"{look}-held")
-    page.goto(f"{root}/files")
+    page.goto(f"{root}/files?{key}")
     page.get_by_role("link", name="Ünïcode").click()
     look_at(page, f"{look}-failed")
 

@@ -22,7 +22,7 @@ from local.simulator import Simulator, running_simulator
 from tests.faults import people
 from tests.faults.world import OFTEN, World
 
-WIRE = (sys.executable, "-m", "tests.faults.wire")
+WIRE = (sys.executable, "-m", "local.host", "--worker", "tests.faults.wire")
 SETTLE_SECONDS = 120
 AT_ONCE = 6
 ALWAYS = ("/enqueue/", "/ack/", "(block)")
@@ -103,7 +103,7 @@ def _start(host: RunningHost, name: str) -> None:
 
 
 def _reconcile(host: RunningHost) -> None:
-    time.sleep(1)  # past this the file counts as missed: a sixth of the time-out
+    time.sleep(1.5)  # past this the file counts as missed: a sixth of the time-out
     host.invoke("reconcile", wait=False)
 
 
@@ -176,7 +176,8 @@ class Matrix:
 
     def _crash(self, flow: Flow, d365: Simulator, point: Point) -> Result:
         world = self._world(flow, d365)
-        plan = {"kill": point.request, "nth": point.nth, "when": point.when}
+        record = str(world.folder / "requests")
+        plan = {"record": record, "kill": point.request, "nth": point.nth, "when": point.when}
         with self._host(world, flow, plan) as host:
             with suppress(OSError):  # it may die before it answers
                 flow.drive(host)

@@ -90,7 +90,10 @@ def _post(host: RunningHost, file: File, do: str, **more: str) -> str:
     """Do it by the API that the page is made of: the error, if it was not done."""
     order = {"do": do, "name": file.name, "etag": file.etag, "confirm": True, **more}
     answer = requests.post(
-        f"{host.url}/api/operate/api/act", json={**order, "by": "Ada", "why": "a test"}, timeout=60
+        f"{host.url}/api/operate/api/act",
+        json={**order, "by": "Ada", "why": "a test"},
+        headers={"x-functions-key": host.key},
+        timeout=60,
     )
     return "" if answer.ok else answer.text
 

@@ -26,7 +26,7 @@ from local.simulator import Simulator, running_simulator
 from shared.blobs import STATUS_QUEUE
 from tests.faults.world import OFTEN, World
 
-WIRE = (sys.executable, "-m", "tests.faults.wire")
+WIRE = (sys.executable, "-m", "local.host", "--worker", "tests.faults.wire")
 SETTLE_SECONDS = 420
 STORAGE_FAULTS = 0.02
 """Of so many of the app's requests to storage the connection breaks."""

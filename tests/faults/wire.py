@@ -1,24 +1,24 @@
-"""The trigger host with a hand on the wire: every request of the app is counted, and can be its last.
+"""A worker process with a hand on the wire: every request of the app is counted, and can be its last.
 
-`python -m tests.faults.wire ...` takes the arguments of `local.host`. `BRIDGE_WIRE` says what to do, as JSON:
+`python -m tests.faults.wire` is a worker as `local.worker` is; the trigger host starts it with
+`--worker tests.faults.wire`. `BRIDGE_WIRE` says what to do, as JSON:
 
-- `{"record": FILE}`: write each request as a line of JSON;
-- `{"kill": REQUEST, "nth": N, "when": "before" | "after"}`: end the process by SIGKILL around the Nth request
-  of that description (those made side by side come in any order: a plain number would name another each time);
+- `{"record": FILE}`: write each request as a line of JSON, those of all workers of the host into one file;
+- also `{"kill": REQUEST, "nth": N, "when": "before" | "after"}`: end the host and this process by SIGKILL
+  around the Nth request of that description (those made side by side come in any order: a plain number would
+  name another each time);
 - `{"seed": N, "rate": R}`: of R of all requests to storage, break the connection before or after it.
 
-All clients go through urllib3. The host lives in the same process, and its own requests are left alone: those
-of its own clients, known by their `User-Agent`. All others are the app's, on whatever thread they are made.
+All clients of the app go through urllib3, and no one else in this process uses it.
 """
 
+import fcntl
 import json
 import os
 import random
 import re
 import signal
-import sys
 import threading
-from collections import Counter
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -26,17 +26,11 @@ from urllib.parse import unquote, urlsplit
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import ProtocolError
 
-from local.host import main
-from local.host.storage import USER_AGENT
+from local.worker import main
 
 _GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32}")
 _STAMP = re.compile(r"\.\d{8}T\d{6}Z-[0-9a-f]{8}")
 _HOUR = re.compile(r"\d{4}/\d\d/\d\d/\d\d")
-
-
-def is_hosts(headers: Any) -> bool:
-    """Whether a request with these headers is the host's own, and not the app's."""
-    return str((headers or {}).get("User-Agent", "")).startswith(USER_AGENT)
 
 
 def described(method: str, url: str) -> str:
@@ -54,7 +48,6 @@ class Wire:
 
     def __init__(self, plan: dict[str, Any]) -> None:
         self._plan = plan
-        self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._random = random.Random(plan.get("seed"))
         self._urlopen = HTTPConnectionPool.urlopen
@@ -64,8 +57,6 @@ class Wire:
         wire = self
 
         def urlopen(pool: HTTPConnectionPool, method: str, url: str, *args: Any, **kw: Any) -> Any:
-            if is_hosts(kw.get("headers", args[1] if len(args) > 1 else None)):
-                return wire._urlopen(pool, method, url, *args, **kw)
             return wire._pass(pool, method, url, args, kw)
 
         HTTPConnectionPool.urlopen = urlopen  # type: ignore[method-assign, assignment]
@@ -73,11 +64,7 @@ class Wire:
     def _pass(self, pool: Any, method: str, url: str, args: Any, kw: Any) -> Any:
         request = described(method, url)
         with self._lock:
-            self._counts[request] += 1
-            nth, chance = self._counts[request], self._random.random()
-            if "record" in self._plan:
-                with Path(self._plan["record"]).open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(request) + "\n")
+            nth, chance = self._count(request), self._random.random()
         self._perhaps_die(request, nth, "before")
         rate = float(self._plan.get("rate", 0)) if "/api/" not in url and "/data/" not in url else 0
         if chance < rate / 2:
@@ -89,14 +76,25 @@ class Wire:
         self._perhaps_die(request, nth, "after")
         return answer
 
+    def _count(self, request: str) -> int:
+        """The how manieth of its description it is, over all workers."""
+        if "record" not in self._plan:
+            return 0
+        line = json.dumps(request)
+        with Path(self._plan["record"]).open("a+", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(line + "\n")
+            file.flush()
+            file.seek(0)
+            return file.read().splitlines().count(line)
+
     def _perhaps_die(self, request: str, nth: int, when: str) -> None:
         plan = self._plan
         if (plan.get("kill"), plan.get("nth"), plan.get("when")) == (request, nth, when):
+            os.kill(os.getppid(), signal.SIGKILL)  # the other workers end with their host
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
     Wire(json.loads(os.environ["BRIDGE_WIRE"])).install()
-    code = main()
-    sys.stdout.flush()
-    os._exit(code)
+    main()
