@@ -223,7 +223,6 @@ module endpoints 'modules/endpoints.bicep' = [
     { name: hostAccountName, services: hostServices }
     { name: dataAccountName, services: dataServices }
   ]: if (privateNetwork) {
-    name: 'endpoints-${account.name}'
     params: {
       location: region
       tags: tags

@@ -210,10 +210,25 @@ def json_value(answer: Response, operation: str) -> Any:
 
 def text_value(answer: Response) -> str:
     """The `value` of an OData action's answer, which stands directly or nested ([P] shows both)."""
-    value = json_value(answer, "D365")
-    while isinstance(value, dict) and "value" in value:
-        value = value["value"]
+    value = innermost(json_value(answer, "D365"), "value")
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def innermost(value: Any, *names: str) -> Any:
+    """What stands under the first of these names that an object has, or alone in a list, however deep."""
+    while True:
+        fields = fields_of(value)
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        elif inner := [fields[name] for name in names if name in fields]:
+            value = inner[0]
+        else:
+            return value
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """An object's fields by their names in small letters, since case is D365's to change."""
+    return {key.lower(): each for key, each in value.items()} if isinstance(value, dict) else {}
 
 
 def message_id_of(answer: Response, activity_id: str) -> MessageId:

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from shared.d365.errors import Rejected
-from shared.d365.responses import Response, error_text, is_page, parse
+from shared.d365.responses import (
+    Response,
+    error_text,
+    fields_of,
+    innermost,
+    is_page,
+    parse,
+)
 from shared.telemetry import printable
 
 Meaning = Literal["running", "succeeded", "failed", "unknown"]
@@ -59,34 +66,16 @@ def status_of(answer: Response) -> str:
     literal (`Microsoft.Dynamics.DataEntities.DMFMessageStatus'Processed'`). Raises `Rejected`."""
     text = answer.body.decode(json.detect_encoding(answer.body), "replace")
     try:
-        value = _innermost(parse(answer.body))
+        value = innermost(parse(answer.body), "value", "status", "messagestatus")
     except ValueError as error:
         value = re.sub(r"<[^>]*>", " ", text).strip()
         if is_page(text) or len(value) > _STATUS_LIMIT:
             said = f"D365's answer is not JSON: {error_text(answer.body)}"
             raise Rejected("message status", said) from error
     status = _text(value)
-    literal = re.fullmatch(r"[\w.]*['.](\w+)'?", status)
-    name = literal[1] if literal else status
+    literal = re.fullmatch(r"[A-Za-z_][\w.]*['.](\w+)'?|(\d+)\.0", status)
+    name = (literal[1] or literal[2]) if literal else status
     return _NUMBERS[int(name)] if name.isdecimal() and int(name) < len(_NUMBERS) else name
-
-
-def _innermost(value: Any) -> Any:
-    while True:
-        fields = _fields(value)
-        if isinstance(value, list) and len(value) == 1:
-            value = value[0]
-        elif inner := [
-            fields[key] for key in ("value", "status", "messagestatus") if key in fields
-        ]:
-            value = inner[0]
-        else:
-            return value
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    """An object's fields by their names in small letters, since case is D365's to change."""
-    return {key.lower(): each for key, each in value.items()} if isinstance(value, dict) else {}
 
 
 # -- the execution --------------------------------------------------------------------------------
@@ -145,8 +134,8 @@ def job_status_of(answer: Response) -> JobStatus:
         raise Rejected("job status", said) from error
     if not isinstance(value, dict):
         raise Rejected("job status", "D365 answered with something else than a job status")
-    found = _fields(value)
-    state = _fields(found.get("datajobstatus"))
+    found = fields_of(value)
+    state = fields_of(found.get("datajobstatus"))
     details = found.get("executiondetail")
     return JobStatus(
         state=_text(state.get("datajobstate")),
@@ -156,7 +145,7 @@ def job_status_of(answer: Response) -> JobStatus:
         entities=tuple(
             _counts(fields)
             for each in (details if isinstance(details, list) else [details])
-            if (fields := _fields(each))
+            if (fields := fields_of(each))
         ),
     )
 
@@ -168,7 +157,7 @@ def _unwrapped(value: Any) -> Any:
             value = parse(value)
         elif isinstance(value, list) and len(value) == 1:
             value = value[0]
-        elif "value" in (fields := _fields(value)) and "datajobstatus" not in fields:
+        elif "value" in (fields := fields_of(value)) and "datajobstatus" not in fields:
             value = fields["value"]
         else:
             return value
@@ -220,7 +209,7 @@ def errors_of(answer: Response) -> list[str]:
 
 
 def _errors(value: Any) -> Iterator[str]:
-    fields = _fields(value)
+    fields = fields_of(value)
     if isinstance(value, list):
         for each in value:
             yield from _errors(each)

@@ -5,7 +5,7 @@ Source of the grammar: Microsoft Learn, "Syntax and expressions in ARM templates
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 _TOKEN: Final = re.compile(r"\s*('(?:[^']|'')*'|-?\d+|\w+|[()\[\].,])")
@@ -34,9 +34,15 @@ def read(value: Any) -> Any:
 
 
 def _union(*values: Any) -> Any:
-    if all(isinstance(each, dict) for each in values):
-        return {key: each for value in values for key, each in value.items()}
-    return [each for value in values for each in value]
+    """Of lists, or of objects. What Azure alone knows of an object (`list(…)`: the settings that are there) is
+    left out, as if it were empty: so it is in a first deployment."""
+    if objects := [value for value in values if isinstance(value, dict)]:
+        return {key: each for value in objects for key, each in value.items()}
+    return _flat(values)
+
+
+def _flat(lists: Iterable[list[Any]]) -> list[Any]:
+    return [each for one in lists for each in one]
 
 
 def _format(pattern: str, *values: Any) -> str:
@@ -58,10 +64,10 @@ _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "createObject": lambda *words: dict(zip(words[::2], words[1::2], strict=True)),
     "createArray": lambda *values: list(values),
     "union": _union,
-    "concat": lambda *values: "".join(values) if isinstance(values[0], str) else _union(*values),
+    "concat": lambda *values: "".join(values) if isinstance(values[0], str) else _flat(values),
+    "flatten": _flat,
     "format": _format,
     "join": lambda words, between: between.join(words),
-    "toObject": lambda *_: {},  # of what is there already: nothing, in a first deployment
     "if": lambda condition, yes, no: yes if condition else no,
     "empty": lambda value: not value,
     "not": lambda value: not value,

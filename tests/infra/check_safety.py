@@ -26,8 +26,6 @@ def permissions(infra: Path) -> Iterator[str]:
             (app, variant.the("Microsoft.Insights/components")["id"]): roles.TELEMETRY,
             (topic, f"{data}/blobServices/default/containers/dead-letters"): roles.DEAD_LETTERS,
         }
-        if variant.registration:
-            needs[app, variant.the("Microsoft.KeyVault/vaults")["id"]] = roles.SECRETS
         assigned = _assigned(variant)
         for who, where in needs.keys() | assigned.keys():
             place = f"{variant.name}: {who} on {where}"
@@ -82,9 +80,6 @@ def _open(variant: Variant) -> Iterator[str]:
 
 
 def _unrecoverable(variant: Variant) -> Iterator[str]:
-    for each in variant.made("Microsoft.KeyVault/vaults/secrets"):
-        if not at(each, "properties.value"):
-            yield f"{each['id']}: an empty secret is written over the one that is there"
     flat = not variant.given.get("hierarchicalNamespace")
     for each in variant.made("Microsoft.Storage/storageAccounts"):
         namespace = bool(at(each, "properties.isHnsEnabled"))

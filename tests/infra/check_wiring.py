@@ -52,20 +52,20 @@ def outputs(infra: Path) -> Iterator[str]:
         for each in sorted(names - there.keys()):
             if not each.startswith("AZURE_"):  # azd's own
                 yield f"{name}: reads {each}, which is no output"
-    asked = (ROOT / "shared/identity.py").read_text(encoding="utf-8")
+    audience = "api://AzureADTokenExchange"
+    if f'"{audience}/.default"' not in (ROOT / "shared/identity.py").read_text(encoding="utf-8"):
+        yield f"identity.py: asks for another audience than {audience}"
     for variant in variants(infra):
         identity = variant.the("Microsoft.ManagedIdentity/userAssignedIdentities")["id"]
         outputs = variant.snapshot.outputs
         wanted = {
+            "name": "d365-blob-bridge",
             "issuer": f"https://login.microsoftonline.com/{compiler.TENANT}/v2.0",
             "subject": f"{identity}.properties.principalId",
-            "audience": "api://AzureADTokenExchange",
+            "audiences": [audience],
         }
-        found = outputs["federatedCredential"]
-        if found != (wanted if variant.given.get("d365TenantId") else {}):
+        if (found := outputs["federatedCredential"]) != wanted:
             yield f"{variant.name}: federatedCredential is {found}"
-        if f'"{wanted["audience"]}/.default"' not in asked:
-            yield f"identity.py: asks for another audience than {wanted['audience']}"
         client = variant.given.get("d365ClientId") or f"{identity}.properties.clientId"
         if outputs["identityClientId"] != client:
             yield f"{variant.name}: identityClientId is {outputs['identityClientId']}"

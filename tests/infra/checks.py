@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.infra import check_app, check_files, check_queries, check_safety, check_wiring
+from tests.infra import (
+    check_app,
+    check_deployment,
+    check_files,
+    check_queries,
+    check_safety,
+    check_wiring,
+)
 
 CHECKS: Final[Mapping[str, Callable[[Path], Iterator[str]]]] = {
     check.__name__: check
@@ -26,6 +33,14 @@ CHECKS: Final[Mapping[str, Callable[[Path], Iterator[str]]]] = {
         check_app.containers_and_queues,
         check_app.connections,
         check_app.events,
+        check_deployment.flex,
+        check_deployment.without_a_url,
+        check_deployment.names,
+        check_deployment.region,
+        check_deployment.options,
+        check_deployment.settings_stay,
+        check_deployment.next_steps,
+        check_deployment.packed,
         check_safety.permissions,
         check_safety.safety,
         check_safety.private_network,

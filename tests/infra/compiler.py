@@ -30,11 +30,13 @@ HOW_TO_GET: Final = (
 )
 
 TENANT: Final = "00000000-0000-0000-0000-000000000000"
+LOCATION: Final = "westeurope"
+"""The resource group's."""
 _METADATA: Final = {
     "tenantId": TENANT,
     "subscriptionId": TENANT,
     "resourceGroup": "group",
-    "location": "westeurope",
+    "location": LOCATION,
     "deploymentName": "bridge",
 }
 _PLACE: Final = f"/subscriptions/{TENANT}/resourceGroups/group/providers/"

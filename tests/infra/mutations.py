@@ -34,7 +34,7 @@ def finding(mutation: Mutation, folder: Path) -> str | None:
     """The first thing that the check finds in a copy of infra/, docs/ and the workflows with the change. Raises
     `NotCompiled` where the compiler sees the change before the check does."""
     infra = shutil.copytree(INFRA, folder / "infra")
-    for each in ("azure.yaml", "jobs.json"):
+    for each in ("azure.yaml", "jobs.json", ".funcignore"):
         shutil.copy(ROOT / each, folder)
     for each in ("docs", ".github"):
         shutil.copytree(ROOT / each, folder / each)

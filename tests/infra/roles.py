@@ -37,8 +37,12 @@ CALLS: Final[dict[str, frozenset[str]]] = {
         "append_block": {BLOB_WRITE},
         "stage_block": {BLOB_WRITE},
         "commit_block_list": {BLOB_WRITE},
+        "get_block_list": {BLOB_READ},
         "set_blob_metadata": {BLOB_WRITE},
         "start_copy_from_url": {BLOB_READ, BLOB_WRITE},
+        # They want Owner; where they are refused, a file goes on without its tags.
+        "get_blob_tags": set(),
+        "set_blob_tags": set(),
         "delete_blob": {BLOB_DELETE},
         "create_container": {"containers/write"},
         # queues
@@ -93,7 +97,6 @@ HOST_STORAGE: Final = {
 
 DEAD_LETTERS: Final = {BLOB_WRITE}
 TELEMETRY: Final = {"Insights/Telemetry/Write"}
-SECRETS: Final = {"vaults/secrets/getSecret/action"}
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,6 @@ ROLES: Final = {
         "Storage Table Data Contributor", *_TABLES, *(f"entities/{each}" for each in _ENTITIES)
     ),
     "3913510d-42f4-4e42-8a64-420c390055eb": _role("Monitoring Metrics Publisher", *TELEMETRY),
-    "4633458b-17de-408a-b874-0445c86b69e6": _role("Key Vault Secrets User", *SECRETS),
 }
 """The roles that may be assigned, and the narrower ones that might do in their place."""
 

@@ -89,6 +89,9 @@ def everything(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
     d365.add_package(EXPORT_ID, b"PK\3\4, but no package")
     export_packages(bridge)
     files_end(bridge, d365, account)
+    d365.company_from_message = False
+    importing.import_file(bridge, drop(account, "journals/USMF/elsewhere.csv"))
+    work_queue(bridge)
     stopped = make_bridge(d365, account, ordered=True, onFailure="stop")
     for name, data in (("a.csv", b"REJECT"), ("b.csv", b"1")):
         importing.import_file(stopped, drop(account, f"journals/USMF/{name}", data))
@@ -155,7 +158,10 @@ def test_every_query_answers(
     everything(bridge, d365, account)
     lines = log()
     wanted = {
-        FILES: ("journals/USMF/lost", "file.held", "no-such-job", "nobody/may", "(none)"),
+        FILES: (
+            *("journals/USMF/lost", "file.held", "no-such-job", "nobody/may", "(none)"),
+            *("journals/USMF/elsewhere", "other-company", "into DAT, not into USMF"),
+        ),
         DENIED: ("dequeue", "Microsoft Entra applications"),
         POISON: ("import-status-poison", "journals/may.csv"),
         "Files, by job and outcome": ("journals: succeeded", "journals: held", "(none): failed"),

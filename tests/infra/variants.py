@@ -23,7 +23,6 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
     | {
         "privateNetwork": True,
         "d365ClientId": "11111111-1111-4111-8111-111111111111",
-        "d365ClientSecret": "secret",
         "deleteSucceededAfterDays": 365,
         "alertEmails": ["erp@example.org"],
         "actionGroupId": ON_CALL,
@@ -34,9 +33,6 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "for a D365 in another tenant": {
         "d365ClientId": "11111111-1111-4111-8111-111111111111",
         "d365TenantId": "44444444-4444-4444-8444-444444444444",
-    },
-    "with a client secret that is there": {
-        "d365ClientId": "11111111-1111-4111-8111-111111111111",
     },
     "with a hierarchical namespace": {
         "hierarchicalNamespace": True,
@@ -96,10 +92,10 @@ class Variant:
         }
 
     @property
-    def registration(self) -> str:
-        """The client id of the app registration with a secret, in place of the managed identity, or ""."""
-        given = self.given
-        return "" if given.get("d365TenantId") else given.get("d365ClientId", "")
+    def d365_tenant(self) -> str:
+        """The tenant in which the app registration that trusts the app asks for tokens, or "" without one."""
+        own = compiler.TENANT if self.given.get("d365ClientId") else ""
+        return str(self.given.get("d365TenantId", own))
 
     @property
     def data_account(self) -> str:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from azure.storage.blob import BlobClient
+from azure.storage.blob import BlobBlock, BlobClient
 
 from shared import blobs, transfer
 from shared.blobs import DataAccount, File, Record
@@ -294,3 +294,43 @@ def test_only_what_lies_beside_a_failed_file_is_no_file() -> None:
         assert not blobs.is_file(blobs.FAILED, beside, None)
     theirs = blobs.stamped("j/a.error.keys/may.txt", datetime(2026, 5, 1, tzinfo=UTC), '"0x1"')
     assert blobs.is_file(blobs.FAILED, theirs, None)
+
+
+def test_snapshots_go_with_their_file(account: DataAccount) -> None:
+    """A blob with snapshots can't be deleted alone: it would lie in imports for ever, and never be sent."""
+    dropped = drop(account, "j/a.csv", b"1;2")
+    account.blobs.get_blob_client(blobs.IMPORTS, "j/a.csv").create_snapshot()
+    assert blobs.claim(account, dropped, RECORD)
+    assert names(account, blobs.IMPORTS) == []
+
+
+@pytest.mark.parametrize("size", [4, transfer.PART + 9])
+@pytest.mark.parametrize("same", [True, False])
+def test_without_an_md5_the_bytes_say_whether_it_is_the_same_file(
+    account: DataAccount, monkeypatch: pytest.MonkeyPatch, size: int, same: bool
+) -> None:
+    """Storage computes none for what comes in blocks. The same bytes make one file, others of the same size
+    make two, though they differ in their last byte alone."""
+    data = bytes(size - 1)
+    blob = account.blobs.get_blob_client(blobs.IMPORTS, "j/a.csv")
+
+    def write(end: bytes) -> None:
+        blob.stage_block("AAAA", data + end)
+        blob.commit_block_list([BlobBlock("AAAA")])
+
+    write(b"1")
+    dropped = blobs.find(account, blobs.IMPORTS, "j/a.csv")
+    assert dropped
+    copy = blobs.copy_claim
+
+    def then_written_again(*args: Any) -> File | None:
+        found = copy(*args)
+        write(b"1" if same else b"2")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(blobs, "copy_claim", then_written_again)
+        claimed = blobs.claim(account, dropped, RECORD)
+    assert (claimed is None) == same
+    assert names(account, blobs.IMPORTS) == ["j/a.csv"]
+    assert len(names(account, blobs.PROCESSING)) == (not same)

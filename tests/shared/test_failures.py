@@ -107,6 +107,16 @@ def test_without_a_job_status_the_execution_is_asked_for(
     assert said["errors"] == d365.reject_errors
 
 
+@pytest.mark.parametrize("form", ['{{"Value": "{}"}}', '["{}"]', '{{"value": ["{}"]}}'])
+def test_an_execution_id_is_read_in_every_form(
+    bridge: Bridge, d365: Simulator, account: DataAccount, form: str
+) -> None:
+    """As any other value of an action."""
+    d365.add_fault("job_status", "answer", status=404, times=-1)
+    d365.add_fault("execution_id", "answer", status=200, body=form.format("DMF-7"))
+    assert fail(d365, account)["executionId"] == "DMF-7"
+
+
 def test_the_log_has_the_reason_where_there_are_no_errors(
     bridge: Bridge, d365: Simulator, account: DataAccount
 ) -> None:

@@ -15,10 +15,21 @@ from azure.storage.blob import ContentSettings
 
 from local import samples
 from local.simulator import Simulator
-from shared import blobs, importing, reconciling, templates, tracking
+from shared import blobs, clock, importing, reconciling, templates, tracking
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
-from tests.conftest import PACKAGE_ID, contents, drop, make_bridge, only, report, try_on, work_queue
+from shared.d365 import transport
+from tests.conftest import (
+    EXPORT_ID,
+    PACKAGE_ID,
+    contents,
+    drop,
+    make_bridge,
+    only,
+    report,
+    try_on,
+    work_queue,
+)
 
 type Events = Callable[[str], list[dict[str, Any]]]
 
@@ -514,6 +525,19 @@ def test_a_full_disk_makes_a_file_wait(
     assert d365.received == []
 
 
+def test_a_file_that_is_named_like_a_secret_keeps_its_name(
+    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events
+) -> None:
+    """In report, log and error: whoever looks for it, and for its external identifier, needs them."""
+    d365.add_fault("enqueue", "answer", status=400, body='{"Message": "No code=17.csv"}', times=-1)
+    importing.import_file(bridge, drop(account, "journals/sig=1.csv"))
+    told = report(account)
+    assert told["file"] == "journals/sig=1.csv"
+    assert told["externalIdentifier"].startswith("sig=1.")
+    assert events("file.failed")[0]["file"].startswith("journals/sig=1.")
+    assert "No code=17.csv" in told["error"]
+
+
 def test_a_signature_in_what_d365_says_is_not_kept(
     bridge: Bridge, d365: Simulator, account: DataAccount, events: Events
 ) -> None:
@@ -582,3 +606,103 @@ def test_what_the_dropper_wrote_on_it_stays(
     (found,) = account.blobs.get_container_client(blobs.SUCCEEDED).list_blobs(include=["metadata"])
     assert found.metadata["author"] == "Ann"
     assert found.metadata["messageid"] == d365.received[0].message_id
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_claimed_file_of_a_paused_job_is_not_sent(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    later: Callable[[timedelta], None],
+    ordered: bool,
+) -> None:
+    """It was taken before the job was paused; once it is paused no more, it goes on."""
+    paused = make_bridge(d365, account, ordered=ordered, enabled=False)
+    dropped = blobs.find(account, blobs.IMPORTS, drop(account, "journals/may.csv"))
+    assert dropped
+    assert importing.claim(paused, dropped)
+    for each, sent in ((paused, 0), (make_bridge(d365, account, ordered=ordered), 1)):
+        later(timedelta(minutes=10))
+        file = only(account, blobs.PROCESSING)
+        tracking.check_status(each, {"file": file.name, "etag": file.etag})
+        reconciling.reconcile(each)
+        work_queue(each)
+        assert len(d365.received) == sent
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_whoever_goes_on_with_a_claim_lets_the_dropped_version_go_first(
+    bridge: Bridge, d365: Simulator, account: DataAccount, ordered: bool
+) -> None:
+    """A worker died between copy and delete: what lies in imports was never sent, so it must be gone first."""
+    bridge = make_bridge(d365, account, ordered=ordered)
+    dropped = blobs.find(account, blobs.IMPORTS, drop(account, "journals/may.csv"))
+    assert dropped
+    claimed = blobs.copy_claim(account, dropped, blobs.Record(state="claimed"))
+    assert claimed
+    tracking.check_status(bridge, {"file": claimed.name, "etag": claimed.etag})
+    assert not contents(account, blobs.IMPORTS)
+    assert len(d365.received) == 1
+
+
+class Killed(BaseException):
+    """As SIGKILL: nothing of ours catches it."""
+
+
+@pytest.mark.parametrize("waits_for", ["a token", "D365's leave", "an answer to a question"])
+def test_a_worker_that_is_killed_while_it_only_waits_leaves_no_doubt(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    later: Callable[[timedelta], None],
+    monkeypatch: pytest.MonkeyPatch,
+    waits_for: str,
+) -> None:
+    """The intent is written when D365's first byte is next: until then the file is surely not sent."""
+
+    def die(*_: object, **__: object) -> Any:
+        raise Killed
+
+    if waits_for == "D365's leave":
+        d365.add_fault("dequeue", "answer", status=429, headers={"Retry-After": "20"}, times=1)
+        with monkeypatch.context() as patch:
+            patch.setattr(clock, "sleep", die)
+            with pytest.raises(Killed):
+                bridge.d365.dequeue(EXPORT_ID)
+    elif waits_for == "an answer to a question":
+        d365.add_fault("enqueue", "reset-after")
+        importing.import_file(bridge, drop(account, "journals/april.csv"))
+    name = drop(account, "journals/may.csv")
+    with monkeypatch.context() as patch:
+        if waits_for == "a token":
+            patch.setattr(transport.Transport, "_token", die)
+        elif waits_for == "D365's leave":
+            patch.setattr(clock, "sleep", die)
+        else:
+            patch.setattr(type(bridge.d365), "_ask_first", die)
+        with pytest.raises(Killed):
+            importing.import_file(bridge, name)
+    assert only(account, blobs.PROCESSING).record.state == "claimed"
+    later(timedelta(hours=1))
+    reconciling.reconcile(bridge)
+    work_queue(bridge)
+    ended = {
+        file.record.source: file.record.state for file in blobs.listed(account, blobs.SUCCEEDED)
+    }
+    assert ended == {"journals/may.csv": "succeeded"}
+
+
+def test_waits_grow_and_have_a_longest(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    events: Events,
+    later: Callable[[timedelta], None],
+) -> None:
+    """Seconds at first, a quarter of an hour in the end: what D365 takes again is not left for a day."""
+    d365.registered = False
+    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    try_on(bridge, later, timedelta(hours=3), timedelta(minutes=18))
+    waits = [each["retryInSeconds"] for each in events("file.waiting")]
+    assert waits == sorted(waits)
+    assert (waits[0] < 60, waits[-1]) == (True, 900)

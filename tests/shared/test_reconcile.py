@@ -349,3 +349,45 @@ def test_metadata_of_a_program_stops_no_other_file(
     reconciling.reconcile(bridge)
     work_queue(bridge)
     assert len(d365.received) == 2
+
+
+def test_what_is_not_missed_yet_is_left_alone(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
+) -> None:
+    """Four minutes old: an event may be on its way, and a worker at it. So is what was written just now."""
+    importing.import_file(bridge, drop(account, "journals/sent.csv"))
+    account.queue(blobs.STATUS_QUEUE).clear_messages()
+    drop(account, "journals/may.csv")
+    later(timedelta(minutes=4))
+    reconciling.reconcile(bridge)
+    assert list(contents(account, blobs.IMPORTS)) == ["journals/may.csv"]
+    assert queued(account) == 0
+
+
+def test_an_end_that_a_crash_has_left_in_processing_is_brought_to_its_place(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, monkeypatch: Any
+) -> None:
+    """With its reason, with D365's own account, and with the news of it: it is told after it is so (I7)."""
+    importing.import_file(bridge, drop(account, "journals/may.csv", b"1;REJECT"))
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(blobs, "write_report", die)
+        with pytest.raises(KeyboardInterrupt):
+            work_queue(bridge)
+    assert not list(account.queue(blobs.NOTIFICATIONS_QUEUE).peek_messages())
+    assert not contents(account, blobs.FAILED)
+    account.queue(blobs.STATUS_QUEUE).clear_messages()
+    later(MISSED)
+    reconciling.reconcile(bridge)
+    work_queue(bridge)
+    said = report(account)
+    assert (said["reason"], bool(said["error"]), bool(said["d365"]["errors"])) == (
+        "not-imported",
+        True,
+        True,
+    )
+    assert len(list(account.queue(blobs.NOTIFICATIONS_QUEUE).peek_messages())) == 1
+    assert not contents(account, blobs.PROCESSING)

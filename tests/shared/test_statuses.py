@@ -47,6 +47,12 @@ def test_every_status_has_its_meaning(status: str, kind: str) -> None:
     assert statuses.meaning(statuses.status_of(answer({"value": status}))) == kind
 
 
+@pytest.mark.parametrize("number", [5, 5.0, "5", "5.0"])
+def test_a_number_is_one_however_it_is_written(number: object) -> None:
+    """5 is Processed."""
+    assert statuses.status_of(answer({"value": number})) == "Processed"
+
+
 @given(st.text(max_size=40))
 def test_any_text_has_a_meaning(status: str) -> None:
     """Whatever D365 says."""
