@@ -104,6 +104,8 @@ class Server:
         if path.startswith(("/msi/", "/counts")):
             return path.split("/")[1]
         comp = parse_qs(query).get("comp", [""])[0]
+        if method in ("GET", "HEAD") and "/exports" in path:
+            return f"blob {method} missing"  # each package is a new one
         if method == "POST":
             return "queue put"
         return f"blob {method} {comp}".strip()
@@ -159,6 +161,8 @@ class Server:
             "x-ms-blob-type": "BlockBlob",
             "x-ms-request-server-encrypted": "true",
         }
+        if kind.endswith("missing"):
+            return "404 Not Found", {**found, "x-ms-error-code": "BlobNotFound"}, b"", None
         if kind == "blob HEAD":
             return "200 OK", {**found, "Content-Type": "text/csv"}, b"", (0, self._size)
         if kind == "blob GET":

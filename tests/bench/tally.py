@@ -84,9 +84,8 @@ def count(files: int, packages: int) -> Found:
             write = journal.keep(account, found.jobs)  # as the app does at its start
             # The hour's journal is there from here on: making it is no part of what a package costs.
             report("export.finished", job="none", packages=1, failed=0, seconds=0)
-            data = package("Vendors", [Part(VENDORS, 30)])
-            for _ in range(packages):
-                d365.add_package(EXPORT_ID, data)
+            for number in range(packages):
+                d365.add_package(EXPORT_ID, package(f"Vendors {number}", [Part(VENDORS, 30)]))
             with counted() as exports:
                 export_packages(bridge)
             empty = sum(r.operation == "dequeue" and r.status == 204 for r in d365.requests)
@@ -122,7 +121,10 @@ def _found(
     files: int,
 ) -> Found:
     each = {kind: n / packages for kind, n in exports.items() if kind != "token"}
-    writes = sum(n for kind, n in each.items() if kind.startswith("storage"))
+    writes, reads = (
+        sum(n for kind, n in each.items() if re.match(rf"storage \w+ ({methods})\b", kind))
+        for methods in ("PUT|POST|DELETE", "GET|HEAD")
+    )
     asked = sum(n for kind, n in each.items() if kind.startswith("D365"))
     export = Table(
         "Requests for each exported package",
@@ -145,6 +147,7 @@ def _found(
     figures = {
         "d365_requests_per_package": asked,
         "storage_writes_per_package": writes,
+        "storage_reads_per_package": reads,
         "d365_requests_per_file_without_checks": imports["send"]["D365 enqueue"] / files,
         "storage_transactions_per_file": per["send"] + per["last check"],
     }

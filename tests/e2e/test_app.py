@@ -30,7 +30,7 @@ from tests.e2e.conftest import Start, until
 
 def test_the_worker_finds_every_function(app: RunningHost) -> None:
     """Indexed by the worker library, with the triggers of the design."""
-    functions = {"export_packages", "import_file", "check_status", "reconcile"}
+    functions = {"export_packages", "export_job", "import_file", "check_status", "reconcile"}
     assert set(app.status()["functions"]) >= functions
 
 

@@ -6,11 +6,14 @@ seed gives the same actions again, though not the same instants: what two proces
 
 import json
 import random
+import shutil
 import sys
+import threading
 import time
+import zipfile
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -87,7 +90,16 @@ class Run:
         """D365 exports a package."""
         kind = self.random.choice((1, 2))
         small = package("Vendors", [Part(VENDORS, self.random.randrange(1, 300))])
-        self.world.offer(kind, self.large if self.random.random() < 0.2 and kind == 1 else small)
+        large = self.random.random() < 0.2 and kind == 1
+        self.world.offer(kind, self._another_large() if large else small)
+
+    def _another_large(self) -> Path:
+        """A package of more than one block, of which there is no other."""
+        path = self.large.with_name(f"large-{len(self.world.packages)}.zip")
+        shutil.copy(self.large, path)
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.comment = path.name.encode()
+        return path
 
     def trouble_d365(self) -> None:
         """Something goes wrong in D365, or on the way to it."""
@@ -125,6 +137,7 @@ class Run:
     def crash(self) -> None:
         """A worker dies; another takes its place."""
         index = self.random.randrange(len(self.hosts))
+        self.world.crashes += 1
         if host := self.hosts[index]:
             host.kill()
         self.start(index)
@@ -148,8 +161,8 @@ class Run:
 
     # -- the run ------------------------------------------------------------------------------------
 
-    def run(self) -> list[str]:
-        """The violations; empty when all is well."""
+    def run(self) -> None:
+        """All of it, to its end."""
         choices: dict[Callable[[], None], int] = {
             self.drop: 12,
             self.offer: 6,
@@ -173,11 +186,12 @@ class Run:
             with suppress(AzureError):  # storage may be away for the test too
                 action()
             time.sleep(self.random.expovariate(4.0))
-        return self._settle()
+        self._settle()
 
-    def _settle(self) -> list[str]:
+    def _settle(self) -> None:
         self.d365.faults.clear()
         for index, host in enumerate(self.hosts):
+            self.world.crashes += 1
             if host:
                 host.kill()
             self.start(index, rate=0.0)
@@ -185,7 +199,25 @@ class Run:
         while not self.world.settled() and time.monotonic() < give_up:
             time.sleep(0.5)
         time.sleep(2)  # for what should not come, such as a second copy
-        return self.world.violations()
+
+
+@contextmanager
+def reading(world: World) -> Iterator[None]:
+    """A reader takes what is exported as soon as it sees it."""
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.wait(0.05):
+            with suppress(AzureError):  # storage may be away for the reader too
+                world.take()
+
+    thread = threading.Thread(target=read, name="reader")
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def run(seed: int, seconds: float) -> tuple[str, list[str]]:
@@ -204,9 +236,13 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
         world = World(1, azurite.connection_string, d365, folder / "world", uncertain, ordered)
         one = Run(seed, seconds, azurite, d365, world, stack, large)
         started = time.monotonic()
-        violations = one.run()
+        reader = seed % 3 == 1
+        with reading(world) if reader else nullcontext():
+            one.run()
+        violations = world.violations()
         did = ", ".join(f"{name} {count}" for name, count in sorted(one.actions.items()))
         order = ", ordered" if world.ordered else ""
+        order += ", with a reader" if reader else ""
         text = (
             f"seed {seed} ({uncertain}{order}): {world.outcome()}; "
             f"{time.monotonic() - started:.0f} s; {did}"
