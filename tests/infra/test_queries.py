@@ -15,6 +15,7 @@ from local.simulator import Simulator
 from shared import blobs, importing, reconciling
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
+from shared.exports import run
 from shared.exports.run import export_packages
 from tests.conftest import EXPORT_ID, IMPORT_ID, drop, make_bridge, work_queue
 from tests.infra import compiler, kql
@@ -87,7 +88,11 @@ def everything(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
         export_packages(bridge)
     d365.add_package(EXPORT_ID, samples.package("small", [samples.Part(samples.VENDORS, 5)]))
     d365.add_package(EXPORT_ID, b"PK\3\4, but no package")
+    d365.add_package(EXPORT_ID, b"", file_exists=False)
     export_packages(bridge)
+    late = run._Run(bridge, bridge.settings.jobs.exports)
+    late._take_until = 0.0
+    late.serve()
     files_end(bridge, d365, account)
     d365.company_from_message = False
     importing.import_file(bridge, drop(account, "journals/USMF/elsewhere.csv"))
