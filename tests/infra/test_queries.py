@@ -1,9 +1,12 @@
 """The alerts and the workbook ask for what the app really logs: their queries run over the lines of a run."""
 
+import io
 import json
 import logging
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
@@ -12,7 +15,7 @@ from azure.core.exceptions import ResourceExistsError
 
 from local import samples
 from local.simulator import Simulator
-from shared import blobs, importing, reconciling
+from shared import blobs, importing, jobs, reconciling
 from shared.blobs import DataAccount
 from shared.bridge import Bridge
 from shared.exports import run
@@ -90,6 +93,14 @@ def everything(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
     d365.add_package(EXPORT_ID, b"PK\3\4, but no package")
     d365.add_package(EXPORT_ID, b"", file_exists=False)
     export_packages(bridge)
+    raw = {"exports": [{"name": "vendors", "activityId": EXPORT_ID, "unzip": True}]}
+    unzipping = replace(bridge.settings, jobs=jobs.parse(json.dumps(raw).encode()))
+    unsafe = io.BytesIO()
+    with zipfile.ZipFile(unsafe, "w") as archive:
+        for name in ("Manifest.xml", "folder./vendors.csv"):
+            archive.writestr(name, name)
+    d365.add_package(EXPORT_ID, unsafe.getvalue())
+    export_packages(replace(bridge, settings=unzipping))
     late = run._Run(bridge, bridge.settings.jobs.exports)
     late._take_until = 0.0
     late.serve()
