@@ -161,19 +161,6 @@ THEIR_NETWORK: Final = {
 }
 OPTIONS: Final[tuple[tuple[dict[str, Any], tuple[tuple[str, str, str, list[Any]], ...]], ...]] = (
     (
-        {},
-        (
-            (_PLAN, "", "properties.zoneRedundant", [False]),
-            (_ACCOUNT, "host", "sku.name", ["Standard_LRS"]),
-            (_ACCOUNT, "data", "sku.name", ["Standard_ZRS"]),
-            (_ACCOUNT, "", "properties.isLocalUserEnabled", [False, False]),
-            (_SITE, "", f"{_SCALE}.alwaysReady", [[]]),
-            (_SITE, "", f"{_SCALE}.maximumInstanceCount", [40]),
-            (_SITE, "", "properties.siteConfig.http20Enabled", [True]),
-            (_SITE, "", "properties.virtualNetworkSubnetId", [None]),
-        ),
-    ),
-    (
         TAGGED,
         (
             (_PLAN, "", "properties.zoneRedundant", [True]),
@@ -187,6 +174,19 @@ OPTIONS: Final[tuple[tuple[dict[str, Any], tuple[tuple[str, str, str, list[Any]]
             (_SITE, "", f"{_SCALE}.maximumInstanceCount", [1]),
             (_TOPIC, "", "name", []),
             (_ALERT, "", "properties.scopes", [[f"{_TOPIC}/theirs"]]),
+        ),
+    ),
+    (
+        {},
+        (
+            (_PLAN, "", "properties.zoneRedundant", [False]),
+            (_ACCOUNT, "host", "sku.name", ["Standard_LRS"]),
+            (_ACCOUNT, "data", "sku.name", ["Standard_ZRS"]),
+            (_ACCOUNT, "", "properties.isLocalUserEnabled", [False, False]),
+            (_SITE, "", f"{_SCALE}.alwaysReady", [[]]),
+            (_SITE, "", f"{_SCALE}.maximumInstanceCount", [40]),
+            (_SITE, "", "properties.siteConfig.http20Enabled", [True]),
+            (_SITE, "", "properties.virtualNetworkSubnetId", [None]),
         ),
     ),
     (
@@ -234,13 +234,13 @@ REFUSED: Final[tuple[dict[str, Any], ...]] = (
 def options(infra: Path) -> Iterator[str]:
     """What people expect to be able to say has its effect, each default is what the pages say, and what can't
     be is refused before anything is made."""
+    yield from _with_tags(_variant(infra, TAGGED))
     for given, properties in OPTIONS:
         variant = _variant(infra, given)
         for kind, part, path, wanted in properties:
             found = [at(each, path) for each in variant.made(kind) if part in each["name"]]
             if found != wanted:
                 yield f"{given}: {kind} {part}: {path} is {found}, not {wanted}"
-    yield from _with_tags(_variant(infra, TAGGED))
     for given in REFUSED:
         try:
             made = _variant(infra, given).snapshot.resources
