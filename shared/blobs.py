@@ -415,6 +415,24 @@ def find(account: DataAccount, container: str, name: str) -> File | None:
     return _file(container, name, found)
 
 
+def is_hierarchical(account: DataAccount, file: File) -> bool:
+    """Whether a file lies in a hierarchical namespace, where it is seen while it is still being written: only
+    there storage says of what type it is (Get Blob Properties, `x-ms-resource-type`)."""
+    types = list[str]()
+
+    def note(response: Any) -> None:
+        types.append(response.http_response.headers.get("x-ms-resource-type", ""))
+
+    blob = account.blobs.get_blob_client(file.container, file.name)
+    try:
+        blob.get_blob_properties(raw_response_hook=note)
+    except HttpResponseError as error:
+        if not _is_gone(error):
+            raise
+        return False
+    return types == ["file"]
+
+
 def listed(account: DataAccount, container: str, prefix: str = "") -> Iterator[File]:
     """The blobs of a container in name order, with their records; reports of errors left out."""
     blobs = account.blobs.get_container_client(container).list_blobs(

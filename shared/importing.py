@@ -499,7 +499,7 @@ def _wait(
         outcomes.fail(bridge.account, file, record, reason, str(error))
         return
     asked = error.retry_after if isinstance(error, D365Error) else None
-    own = min(timedelta(seconds=10 * 2 ** min(record.attempts, 10)), LONGEST_DELAY)
+    own = min(timedelta(seconds=2 * 2 ** min(record.attempts, 10)), LONGEST_DELAY)
     delay = own if asked is None else timedelta(seconds=max(1.0, asked))
     tried = clock.text(clock.now())
     _later(bridge, replace(file, record=replace(record, tried=tried)), delay, str(error))

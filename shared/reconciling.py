@@ -11,6 +11,8 @@ from azure.core.exceptions import ResourceNotFoundError
 
 from shared import blobs, clock, importing
 from shared.bridge import Bridge, explained
+from shared.imports.routing import UPLOADED_WITHIN
+from shared.jobs import ImportJob
 from shared.telemetry import report
 
 _AT_ONCE = timedelta(0)
@@ -50,12 +52,20 @@ def _claim(bridge: Bridge, dropped: blobs.File) -> bool:
     job = bridge.settings.jobs.import_job(importing.job_folder(dropped.name))
     if job and job.ordered:  # its files are started below, one by one
         return False
-    if importing.wait_before_claim(bridge, dropped):
+    if importing.wait_before_claim(bridge, dropped) or _may_be_open(bridge, job, dropped):
         return False
     taken = importing.take(bridge, dropped)
     if taken:
         importing.look_again(bridge, taken[1], _AT_ONCE)
     return taken is not None
+
+
+def _may_be_open(bridge: Bridge, job: ImportJob | None, dropped: blobs.File) -> bool:
+    """Whether a file without an event may still be written: in a hierarchical namespace it is seen before it is
+    closed, which is its event. In a job with a pattern it was renamed, which is none."""
+    fresh = clock.now() - dropped.modified < UPLOADED_WITHIN
+    has_pattern = bool(job and job.pattern)
+    return fresh and not has_pattern and blobs.is_hierarchical(bridge.account, dropped)
 
 
 def _overdue(bridge: Bridge) -> int:

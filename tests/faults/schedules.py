@@ -27,12 +27,15 @@ from local.hosting import RunningHost, running_host
 from local.samples import VENDORS, Part, package, write_large_package
 from local.simulator import Simulator, running_simulator
 from shared.blobs import STATUS_QUEUE
-from tests.faults.world import OFTEN, World
+from tests.faults.world import JOBS, OFTEN, OTHER_JOBS, World
 
 WIRE = (sys.executable, "-m", "local.host", "--worker", "tests.faults.wire")
 SETTLE_SECONDS = 420
 STORAGE_FAULTS = 0.02
 """Of so many of the app's requests to storage the connection breaks."""
+
+LONGER_THAN_LIMITS = 4 * 24 * 3600
+"""Seconds: more than a file is tried to be sent, or asked after."""
 
 ORDERED_FILES = 3
 """Files of an ordered job that lie there before any worker starts."""
@@ -74,6 +77,10 @@ class Run:
     large: Path
     hosts: list[RunningHost | None] = field(default_factory=lambda: [None, None])
     actions: Counter[str] = field(default_factory=Counter)
+    other_jobs: bool = False
+    """Whether the second worker has a jobs file without the import job."""
+    ahead: int = 0
+    """Seconds by which the workers' clocks are ahead, from outages."""
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -85,6 +92,35 @@ class Run:
         number, place = len(self.world.dropped), self.random.randrange(100)
         data = f"{self.seed};{number};".encode() * self.random.choice((1, 50, 100_000))
         self.world.drop(f"USMF/file {place} {number}.csv", data)  # in no order, by name or number
+
+    def write_in_steps(self) -> None:
+        """A program writes a file in two steps, and commits it after each."""
+        number = len(self.world.dropped)
+        parts = [f"{self.seed};{number};{step};".encode() * 50 for step in range(2)]
+        pause = self.random.uniform(0.0, 1.0)
+        self.world.write_in_steps(f"USMF/steps {number}.csv", parts, pause)
+
+    def outage(self) -> None:
+        """Nothing runs for longer than any limit."""
+        self.ahead += LONGER_THAN_LIMITS
+        self.restart()
+
+    def pause(self) -> None:
+        """The import job is paused for longer than any limit."""
+        self.world.write_jobs(enabled=False)
+        self.restart()
+        time.sleep(1.0)
+        self.world.write_jobs()
+        self.outage()
+
+    def restart(self) -> None:
+        """Both workers die at once, and come again."""
+        for index, host in enumerate(self.hosts):
+            if host:
+                host.kill()
+            self.hosts[index] = None
+        for index in range(len(self.hosts)):
+            self.start(index)
 
     def offer(self) -> None:
         """D365 exports a package."""
@@ -150,10 +186,11 @@ class Run:
 
     def start(self, index: int, rate: float = STORAGE_FAULTS) -> None:
         """Start a worker."""
-        plan = {"seed": self.random.randrange(1 << 30), "rate": rate}
+        plan = {"seed": self.random.randrange(1 << 30), "rate": rate, "ahead": self.ahead}
+        jobs = OTHER_JOBS if index and self.other_jobs else JOBS
         self.hosts[index] = self.stack.enter_context(
             running_host(
-                self.world.settings(timers=OFTEN),
+                self.world.settings(timers=OFTEN, jobs=jobs),
                 environment={"BRIDGE_WIRE": json.dumps(plan)},
                 command=WIRE,
             )
@@ -175,6 +212,10 @@ class Run:
             self.crash: 2,
             self.storage_away: 1,
         }
+        if self.world.settle_seconds:
+            choices[self.write_in_steps] = 8
+        if not self.world.ordered:  # whose check compares the times of files
+            choices |= {self.outage: 1, self.pause: 1}
         for _ in range(ORDERED_FILES if self.world.ordered else 0):
             self.drop()  # so that there is an order to keep from the first moment on
         for index in range(len(self.hosts)):
@@ -233,8 +274,16 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
         large = folder / "large.zip"
         write_large_package(large, 9 << 20)
         uncertain = "hold" if seed % 2 else "resend"
-        world = World(1, azurite.connection_string, d365, folder / "world", uncertain, ordered)
-        one = Run(seed, seconds, azurite, d365, world, stack, large)
+        world = World(
+            1,
+            azurite.connection_string,
+            d365,
+            folder / "world",
+            uncertain,
+            ordered,
+            settle_seconds=3 if seed % 3 == 1 else 0,
+        )
+        one = Run(seed, seconds, azurite, d365, world, stack, large, other_jobs=seed % 4 == 2)
         started = time.monotonic()
         reader = seed % 3 == 1
         with reading(world) if reader else nullcontext():
@@ -243,6 +292,8 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
         did = ", ".join(f"{name} {count}" for name, count in sorted(one.actions.items()))
         order = ", ordered" if world.ordered else ""
         order += ", with a reader" if reader else ""
+        order += ", settling" if world.settle_seconds else ""
+        order += ", two jobs files" if one.other_jobs else ""
         text = (
             f"seed {seed} ({uncertain}{order}): {world.outcome()}; "
             f"{time.monotonic() - started:.0f} s; {did}"

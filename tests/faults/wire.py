@@ -7,7 +7,8 @@
 - also `{"kill": REQUEST, "nth": N, "when": "before" | "after"}`: end the host and this process by SIGKILL
   around the Nth request of that description (those made side by side come in any order: a plain number would
   name another each time);
-- `{"seed": N, "rate": R}`: of R of all requests to storage, break the connection before or after it.
+- `{"seed": N, "rate": R}`: of R of all requests to storage, break the connection before or after it;
+- `{"ahead": S}`: let the app's clock be S seconds ahead, as after an outage of so long.
 
 All clients of the app go through urllib3, and no one else in this process uses it.
 """
@@ -19,6 +20,7 @@ import random
 import re
 import signal
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -27,6 +29,7 @@ from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import ProtocolError
 
 from local.worker import main
+from shared import clock
 
 _GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32}")
 _STAMP = re.compile(r"\.\d{8}T\d{6}Z-[0-9a-f]{8}")
@@ -60,6 +63,8 @@ class Wire:
             return wire._pass(pool, method, url, args, kw)
 
         HTTPConnectionPool.urlopen = urlopen  # type: ignore[method-assign, assignment]
+        if ahead := timedelta(seconds=self._plan.get("ahead", 0)):
+            clock.now = lambda: datetime.now(UTC) + ahead
 
     def _pass(self, pool: Any, method: str, url: str, args: Any, kw: Any) -> Any:
         request = described(method, url)

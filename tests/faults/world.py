@@ -5,12 +5,17 @@ import io
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 from uuid import UUID
+
+from azure.core import MatchConditions
+from azure.core.exceptions import HttpResponseError
+from azure.storage.blob import BlobBlock
 
 from local import samples
 from local.provisioning import provision
@@ -27,6 +32,8 @@ ENDS = (blobs.SUCCEEDED, blobs.FAILED)
 TEMPLATE = "vendors.zip"
 NEVER = "0 0 0 1 1 *"
 OFTEN = "* * * * * *"
+JOBS, OTHER_JOBS = "jobs.json", "other-jobs.json"
+"""The jobs file, and one that knows no import job, as an instance has it that was deployed before or after."""
 
 
 @dataclass
@@ -41,6 +48,8 @@ class World:
     ordered: bool = False
     template: bool = False
     """Whether the import job sends its files in a package that a template makes."""
+    settle_seconds: int = 0
+    """Of the import job: so long a file must not have changed."""
     account: DataAccount = field(init=False)
     dropped: dict[str, bytes] = field(default_factory=dict)
     there: dict[str, float] = field(default_factory=dict)
@@ -52,12 +61,16 @@ class World:
     """The same of what it deletes just now: it is taken as soon as it is seen to be away."""
     crashes: int = 0
     """Workers that died: each may have cost a package its note, so that it is delivered twice (E7)."""
+    broken_writers: list[str] = field(default_factory=list)
+    """Files that were taken from under the program that was writing them."""
 
     def __post_init__(self) -> None:
         provision(self.connection_string)
         self.account = blobs.connect(Storage(self.connection_string, None, None, None))
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.joinpath("jobs.json").write_text(json.dumps(self._jobs()), encoding="utf-8")
+        self.write_jobs()
+        others = {**self._jobs(), "imports": []}
+        self.folder.joinpath(OTHER_JOBS).write_text(json.dumps(others), encoding="utf-8")
         if self.template:
             place = self.account.blobs.get_blob_client(blobs.TEMPLATES, TEMPLATE)
             place.upload_blob(samples.package("Vendors", [samples.Part(samples.VENDORS, 1)]))
@@ -69,7 +82,12 @@ class World:
         """Of the import job (0), the export job (1), the export job that unzips (2)."""
         return str(UUID(int=(self.number << 64) + (kind << 8) + (4 << 76) + (8 << 60)))
 
-    def _jobs(self) -> object:
+    def write_jobs(self, *, enabled: bool = True) -> None:
+        """Write the jobs file; not `enabled`: the import job is paused."""
+        text = json.dumps(self._jobs(enabled=enabled))
+        self.folder.joinpath(JOBS).write_text(text, encoding="utf-8")
+
+    def _jobs(self, *, enabled: bool = True) -> dict[str, Any]:
         return {
             "exports": [
                 {"name": "ledger", "activityId": self.activity_id(1)},
@@ -82,6 +100,8 @@ class World:
                     "entity": "General journal",
                     "whenUncertain": self.when_uncertain,
                     "ordered": self.ordered,
+                    "settleSeconds": self.settle_seconds,
+                    "enabled": enabled,
                     **(
                         {"entity": samples.VENDORS.name, "template": TEMPLATE}
                         if self.template
@@ -91,14 +111,14 @@ class World:
             ],
         }
 
-    def settings(self, *, timers: str = NEVER) -> dict[str, str]:
-        """The app settings."""
+    def settings(self, *, timers: str = NEVER, jobs: str = JOBS) -> dict[str, str]:
+        """The app settings; `jobs`: the jobs file's name."""
         return {
             "FUNCTIONS_WORKER_RUNTIME": "python",
             "AzureWebJobsStorage": self.connection_string,
             "DataStorage": self.connection_string,
             "D365_URL": self.d365.base_url,
-            "JOBS_FILE": str(self.folder / "jobs.json"),
+            "JOBS_FILE": str(self.folder / jobs),
             "EXPORT_SCHEDULE": timers,
             "RECONCILE_SCHEDULE": timers,
             "AzureFunctionsJobHost__functionTimeout": FUNCTION_TIMEOUT,
@@ -115,6 +135,26 @@ class World:
         self.dropped[f"journals/{name}"] = data
         self.account.blobs.get_blob_client(blobs.IMPORTS, f"journals/{name}").upload_blob(data)
         self.there[f"journals/{name}"] = time.time()
+
+    def write_in_steps(self, name: str, parts: Sequence[bytes], pause: float) -> None:
+        """Drop a file as programs do that commit it after each part, and need it to be there until the last."""
+        path = f"journals/{name}"
+        self.dropped[path] = b"".join(parts)
+        blob = self.account.blobs.get_blob_client(blobs.IMPORTS, path)
+        ids = list[BlobBlock]()
+        etag: str | None = None
+        for number, part in enumerate(parts):
+            ids.append(BlobBlock(f"{number:04}"))
+            try:
+                blob.stage_block(ids[-1].id, part)
+                condition = MatchConditions.IfNotModified if etag else None
+                done = blob.commit_block_list(ids, etag=etag, match_condition=condition)
+                etag = str(done["etag"])
+            except HttpResponseError:
+                self.broken_writers.append(path)
+                return
+            time.sleep(pause)
+        self.there[path] = time.time()
 
     def offer(self, kind: int, content: bytes | Path) -> None:
         """Let D365 offer a package on an export job's queue."""
@@ -174,6 +214,14 @@ class World:
     def violations(self) -> list[str]:
         """What does not hold, in sentences; empty when all is well."""
         wrong = [*self._lost_or_doubled_packages(), *self._lost_or_doubled_files()]
+        wrong += [f"{name} was taken from under its writer" for name in self.broken_writers]
+        if not self.template:
+            whole = {hashlib.sha256(data).hexdigest() for data in self.dropped.values()}
+            wrong += [
+                f"D365 took {r.length} bytes as {r.external_id}, which no file has"
+                for r in self.d365.received
+                if r.activity_id == self.activity_id(0) and r.sha256 not in whole
+            ]
         return [*wrong, *order.violations(self._turns())] if self.ordered else wrong
 
     def _turns(self) -> list[order.Turn]:
@@ -245,6 +293,10 @@ class World:
                 wrong.append(f"{name} is in {lies or 'no container'}; D365 took it {times} times")
                 continue
             container, state = files[0].container, files[0].record.state
+            if files[0].record.reason == "no-such-job":  # of an instance with another jobs file
+                if times:
+                    wrong.append(f"{name} was refused, and D365 took it {times} times")
+                continue
             if self.when_uncertain == "hold" and times > 1:
                 wrong.append(f"{name}: D365 took it {times} times")
             if self.when_uncertain == "resend" and times == 0:

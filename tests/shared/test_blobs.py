@@ -127,6 +127,8 @@ def test_a_version_that_was_overwritten_is_not_claimed(account: DataAccount) -> 
     """The newer one stays where it was dropped, for its own event."""
     old = drop(account, "j/a.csv", b"old")
     drop(account, "j/a.csv", b"new")
+    assert blobs.copy_claim(account, old, RECORD) is None
+    assert names(account, blobs.PROCESSING) == []
     assert blobs.claim(account, old, RECORD) is None
     assert names(account, blobs.PROCESSING) == []
     assert content(account, blobs.IMPORTS, "j/a.csv") == b"new"
