@@ -9,6 +9,7 @@ import http.client
 import logging
 import time
 from io import BufferedReader, RawIOBase
+from math import inf
 from typing import Any, Final, override
 
 import requests
@@ -33,6 +34,12 @@ POOL_SIZE: Final = 256
 """Connections to a host that are kept: more than all threads use at once."""
 
 
+def _in_time(timeout: float | None) -> float | None:
+    """A socket's time-out, None for none, or what is left of the deadline. Raises `Expired`."""
+    seconds = deadline.bounded(inf if timeout is None else timeout)
+    return None if seconds == inf else seconds
+
+
 class _Reads(RawIOBase):
     """What comes on a socket; each read has its time-out, or what is left of the deadline."""
 
@@ -46,7 +53,7 @@ class _Reads(RawIOBase):
 
     @override
     def readinto(self, buffer: Any, /) -> int | None:
-        self._socket.settimeout(deadline.bounded(self._timeout))
+        self._socket.settimeout(_in_time(self._timeout))
         count: int | None = self._raw.readinto(buffer)
         return count
 
@@ -84,9 +91,9 @@ class _Connection(HTTPConnection):
     @override
     def _new_conn(self) -> Any:
         try:
-            self.timeout = deadline.bounded(self.timeout or deadline.left())
+            self.timeout = _in_time(self.timeout)
             socket = super()._new_conn()
-            socket.settimeout(deadline.bounded(self.timeout))  # for the handshake
+            socket.settimeout(_in_time(self.timeout))  # for the handshake
         except deadline.Expired as error:
             raise urllib3.exceptions.ConnectTimeoutError(self, str(error)) from error
         return socket

@@ -145,7 +145,9 @@ def _d365_url(text: str, mistakes: list[str]) -> str:
     elif parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
         mistakes.append("D365_URL: must be the host alone, without a path, query or user")
     netloc = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{netloc}" + (f":{port}" if port else "")
+    # The address is also the token's audience, which has no port of its scheme's own.
+    other_port = port and port != {"https": 443, "http": 80}.get(parts.scheme)
+    return f"{parts.scheme}://{netloc}" + (f":{port}" if other_port else "")
 
 
 def _loopback(host: str) -> bool:

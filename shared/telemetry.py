@@ -92,6 +92,18 @@ def redact(text: str) -> str:
     )
 
 
+TEXT_LIMIT: Final = 4000
+"""Characters. Application Insights keeps 32,768 of a line, and a person reads fewer."""
+
+
+def shortened(text: str) -> str:
+    """Text of some `TEXT_LIMIT` characters at most: of a longer one the beginning and the end."""
+    if len(text) <= TEXT_LIMIT:
+        return text
+    half = TEXT_LIMIT // 2
+    return f"{text[:half]} [… {len(text) - 2 * half} characters …] {text[-half:]}"
+
+
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -106,7 +118,9 @@ def report(event: str, level: int = logging.INFO, **fields: object) -> None:
     if missing:
         raise KeyError(f"event {event} lacks {missing}")
     told = {**_about.get(), **fields}
-    clean = {k: printable(redact(v)) if isinstance(v, str) else v for k, v in told.items()}
+    clean = {
+        k: printable(redact(shortened(v))) if isinstance(v, str) else v for k, v in told.items()
+    }
     log.log(level, "%s %s", event, json.dumps(clean, ensure_ascii=False, default=str))
     for listener in listeners:
         listener(event, clean)

@@ -18,9 +18,10 @@ from uuid import uuid4
 from shared import clock, deadline
 from shared.d365.errors import Rejected, Unavailable, Uncertain
 from shared.d365.responses import (
+    GUID,
     MessageId,
     Response,
-    announced_length,
+    announced_range,
     drain,
     error_text,
     json_value,
@@ -48,16 +49,18 @@ _ODATA: Final = "/data/DataManagementDefinitionGroups/Microsoft.Dynamics.DataEnt
 
 @dataclass(frozen=True)
 class DequeuedMessage:
-    """A package that D365 offers."""
+    """A package that D365 offers, or word that there is none."""
 
     correlation_id: str
     download_location: str
-    """Empty where D365 could make no file; `problem` is then what it says of that."""
+    """Empty where D365 gives none."""
     body: bytes
     """The answer as it came, unknown fields included: it is what the acknowledgement sends back (E5)."""
     problem: str = ""
+    """What D365 says of a file that it could not make."""
     has_file: bool = True
-    """False where the export made no file."""
+    """False for an export without records, where the data project prevents an upload of zero records, and where
+    D365 could make no file: there is nothing to download."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,9 @@ class Download:
 
     read: Callable[[int], bytes]
     length: int | None
-    """Bytes that D365 announced; None where it announced none."""
+    """Bytes of the whole package, as D365 announced; None where it announced none."""
+    start: int = 0
+    """The number of the first byte that comes."""
 
 
 class D365:
@@ -86,62 +91,37 @@ class D365:
 
         Raises `D365Error`.
         """
-        response = self._transport.call(
-            "dequeue", "GET", f"/api/connector/dequeue/{_guid(activity_id)}"
-        )
-        if response.status == 204 or not response.body.strip():
-            return None
-        fields = json_value(response, "dequeue")
-        if not fields:  # null, "", [] or {}: nothing that could be a message
-            return None
-        if not isinstance(fields, dict):
-            raise Rejected(
-                "dequeue", f"D365 answered with something else than a message: {fields!r}"
-            )
-        # Case is D365's to change, so it is not relied on.
-        lower = {key.lower(): value for key, value in fields.items()}
-        location, problem = lower.get("downloadlocation"), lower.get("filedownloaderrormessage")
-        if not location or not isinstance(location, str):
-            if not problem and not lower.get("popreceipt"):
-                return None
-            location = ""
-        correlation_id = lower.get("correlationid")
-        if not isinstance(correlation_id, str) or not correlation_id.strip():
-            # The blob's name must follow from the message, so its location stands in for the id.
-            correlation_id = sha256(_path_and_query(location).encode()).hexdigest()[:32]
-        exists = lower.get("isdownloadfileexist")
-        has_file = exists is not False and not (location == "" and exists is not True)
-        return DequeuedMessage(
-            correlation_id.strip().strip("{}"),
-            location,
-            response.body,
-            str(problem or ""),
-            has_file,
-        )
+        path = f"/api/connector/dequeue/{_guid(activity_id)}"
+        return _message(self._transport.call("dequeue", "GET", path))
 
     @contextmanager
-    def download(self, message: DequeuedMessage) -> Iterator[Download]:
-        """Open a package's download. Raises `D365Error`, also while it is read."""
+    def download(self, message: DequeuedMessage, start: int = 0) -> Iterator[Download]:
+        """Open a package's download, from the byte number `start` on if D365 gives parts of a package; the
+        `Download` says from where it comes. Raises `D365Error`, also while it is read."""
         if not message.download_location:
-            said = message.problem or "and does not say why"
-            raise Rejected("download", f"D365 offers a message without a package: {said}")
-        with self._fetch(message.download_location) as download:
+            words = message.problem or "and does not say why"
+            raise Rejected("download", f"D365 offers a message without a package: {words}")
+        with self._fetch(message.download_location, start) as download:
             yield download
 
     @contextmanager
-    def _fetch(self, location: str) -> Iterator[Download]:
+    def _fetch(self, location: str, start: int = 0) -> Iterator[Download]:
         url, ours = self._download_url(location)
         if ours:
             self._transport.wait_for_throttle("download")
-        with self._transport.open("download", "GET", url, authorize=ours) as response:
-            if response.status != 200:
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        with self._transport.open(
+            "download", "GET", url, headers=headers, authorize=ours
+        ) as response:
+            if response.status not in (200, 206):
                 answer = Response(response.status, drain("download", response))
                 if not ours:
                     raise refusal_elsewhere(url, answer, response.headers)
                 error = refusal("download", answer, response.headers)
                 self._transport.note_throttle(error)
                 raise error
-            yield Download(reader(response), announced_length(response))
+            length, start = announced_range(response)
+            yield Download(reader(response), length, start)
 
     def acknowledge(self, activity_id: str, message: DequeuedMessage) -> None:
         """Tell D365 that the package is stored: it is never offered again. Raises `D365Error`."""
@@ -157,7 +137,9 @@ class D365:
         """Where to fetch from, and whether the token may go there (A1).
 
         Behind a load balancer D365 gives `http://`; the same host is then asked over https, without the
-        port (Microsoft Learn, "Recurring integrations", section Http vs Https).
+        port (Microsoft Learn, "Recurring integrations", section Http vs Https). D365 behind an alias or a
+        gateway names a host of its own: a path of the connector's is asked for at our address, whatever host
+        and port stand in the location, so the token goes nowhere else.
         """
         try:
             absolute = urljoin(self._url + "/", location)
@@ -168,7 +150,8 @@ class D365:
             raise Rejected(
                 "download", f"D365 gave a download location that is no URL: {error}"
             ) from error
-        if host == self._host and (parts.scheme == "http" or same_port):
+        ours = host == self._host and (parts.scheme == "http" or same_port)
+        if ours or parts.path.lower().startswith("/api/connector/download/"):
             return parts._replace(scheme=base.scheme, netloc=base.netloc).geturl(), True
         if parts.scheme != "https":
             where = f"{parts.scheme}://{host}"
@@ -306,6 +289,37 @@ def _path_and_query(location: str) -> str:
     except ValueError:  # no URL, which the download will say
         return location
     return f"{parts.path}?{parts.query}"
+
+
+def _message(response: Response) -> DequeuedMessage | None:
+    """The message of a dequeue's answer; None for an empty queue. Raises `Rejected`."""
+    if response.status == 204 or not response.body.strip():
+        return None
+    fields = json_value(response, "dequeue")
+    if not fields:  # null, "", [] or {}: nothing that could be a message
+        return None
+    if not isinstance(fields, dict):
+        raise Rejected("dequeue", f"D365 answered with something else than a message: {fields!r}")
+    # Case is D365's to change, so it is not relied on.
+    lower = {key.lower(): value for key, value in fields.items()}
+    location, problem = lower.get("downloadlocation"), str(lower.get(_PROBLEM) or "")
+    if not isinstance(location, str):
+        location = ""
+    if not location and not problem and not lower.get("popreceipt"):
+        return None
+    flag = str(lower.get("isdownloadfileexist")).lower()
+    has_file = flag == "true" or (flag != "false" and bool(location))
+    id_ = str(lower.get("correlationid") or "").strip().strip("{}")
+    if not id_:
+        # The blob's name must follow from the message. Its location stands in for the id; in the query of that
+        # is the package's own id.
+        id_ = sha256(_path_and_query(location).encode()).hexdigest()[:32]
+    elif GUID.fullmatch(id_):
+        id_ = id_.lower()
+    return DequeuedMessage(id_, location, response.body, problem, has_file)
+
+
+_PROBLEM: Final = "filedownloaderrormessage"
 
 
 def _guid(activity_id: str) -> str:

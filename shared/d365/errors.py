@@ -10,7 +10,7 @@
 `docs/reliability.md` has the same table with the reason for each row.
 """
 
-from shared.telemetry import printable, redact
+from shared.telemetry import printable, redact, shortened
 
 
 class D365Error(Exception):
@@ -25,7 +25,7 @@ class D365Error(Exception):
         self.operation = operation
         self.status = status
         # A3: what D365 said may hold a signed URL, and this text goes into logs, reports and terminals.
-        super().__init__(printable(redact(f"{operation}: {message}")))
+        super().__init__(printable(redact(f"{operation}: {shortened(message)}")))
 
 
 class Refused(D365Error):

@@ -43,6 +43,32 @@ def drain(operation: str, response: urllib3.BaseHTTPResponse) -> bytes:
     return body
 
 
+def require_success(operation: str, answer: Response) -> None:
+    """See that an answer of 2xx is one: a sign-in page comes as 200, and so may an error.
+
+    Raises `Rejected` for a page, since that is not D365's, and `Uncertain` for an error.
+    """
+    text = error_text(answer.body)
+    if is_page(answer.body.decode("utf-8", "replace")):
+        raise Rejected(operation, f"D365's answer is not JSON: {text}")
+    try:
+        fields = parse(answer.body)
+    except ValueError:
+        return
+    filled = (
+        {key.lower() for key, value in fields.items() if value}
+        if isinstance(fields, dict)
+        else set()
+    )
+    if filled & _ERROR_KEYS and not filled & _RESULT_KEYS:
+        raise Uncertain(operation, f"D365 answered {answer.status} with an error: {text}")
+
+
+_ERROR_KEYS: Final = frozenset(("error", "message", "exceptionmessage", "odata.error"))
+_RESULT_KEYS: Final = frozenset(("value", "popreceipt", "downloadlocation", "datajobstatus"))
+"""In small letters: what D365's answers have that are none of its errors."""
+
+
 def reader(response: urllib3.BaseHTTPResponse) -> Callable[[int], bytes]:
     def read(size: int) -> bytes:
         try:
@@ -53,11 +79,23 @@ def reader(response: urllib3.BaseHTTPResponse) -> Callable[[int], bytes]:
     return read
 
 
-def announced_length(response: urllib3.BaseHTTPResponse) -> int | None:
-    """The package's length, as far as the answer says: an encoded answer's length is another one."""
+def announced_range(response: urllib3.BaseHTTPResponse) -> tuple[int | None, int]:
+    """The package's length, as far as the answer says, and the number of the byte with which it begins.
+
+    An encoded answer's length is another one. Raises `Unavailable` for a part that does not say which it is.
+    """
     text = response.headers.get("Content-Length", "")
-    encoded = response.headers.get("Content-Encoding", "identity").lower() not in ("", "identity")
-    return int(text) if text.isdecimal() and not encoded else None
+    if response.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
+        text = ""
+    if response.status != 206:
+        return int(text) if text.isdecimal() else None, 0
+    # RFC 9110, section 14.4
+    part = re.fullmatch(
+        r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip()
+    )
+    if not part:
+        raise Unavailable("download", "D365 gave a part of the package and did not say which")
+    return int(part[2]) if part[2] != "*" else None, int(part[1])
 
 
 def refusal(operation: str, answer: Response, headers: Mapping[str, str]) -> D365Error:
@@ -163,9 +201,7 @@ def said_by_d365(body: bytes) -> bool:
         return False
     keys = {key.lower() for key in found} if isinstance(found, dict) else set()
     # With a status code beside the message it is an API gateway's.
-    return "statuscode" not in keys and bool(
-        keys & {"error", "message", "exceptionmessage", "odata.error"}
-    )
+    return "statuscode" not in keys and bool(keys & _ERROR_KEYS)
 
 
 def error_text(body: bytes) -> str:
@@ -252,11 +288,11 @@ _MESSAGE_ID: Final = re.compile(r"(?i)\bmessage_?id\W{1,8}([0-9a-f-]+)")
 
 def _guids(text: str) -> set[str]:
     """The GUIDs in a text, with hyphens; that of zeros, which stands for none, left out."""
-    hyphened = (re.sub(_BARE_GUID, r"\1-\2-\3-\4-\5", guid) for guid in _GUID.findall(text))
+    hyphened = (re.sub(_BARE_GUID, r"\1-\2-\3-\4-\5", guid) for guid in GUID.findall(text))
     return {guid for guid in hyphened if guid.strip("0-")}
 
 
-_GUID: Final = re.compile(
+GUID: Final = re.compile(
     r"(?i)(?<![0-9a-f-])(?:[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32})(?![0-9a-f-])"
 )
 _BARE_GUID: Final = re.compile(r"(?i)^(.{8})(.{4})(.{4})(.{4})(.{12})$")

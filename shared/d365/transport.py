@@ -16,7 +16,7 @@ from azure.core.exceptions import AzureError
 
 from shared import clock, connections, deadline, telemetry
 from shared.d365.errors import D365Error, Denied, Unavailable, Uncertain
-from shared.d365.responses import Response, drain, refusal
+from shared.d365.responses import Response, drain, refusal, require_success
 from shared.identity import why_no_token
 
 HEADERS: Final = {
@@ -110,6 +110,8 @@ class Transport:
                     answer = Response(response.status, drain(operation, response))
                 if not 200 <= answer.status < 300:
                     raise refusal(operation, answer, response.headers)
+                if not isinstance(body, Body):
+                    require_success(operation, answer)
                 return answer
             except D365Error as error:
                 self.note_throttle(error)
@@ -189,7 +191,7 @@ class Transport:
             response = self._session.request(
                 method,
                 url,
-                data=started or body,  # type: ignore[arg-type]  # any sized iterable of bytes is taken
+                data=b"" if isinstance(body, Body) and not body.length else started or body,  # type: ignore[arg-type]  # any sized iterable of bytes is taken
                 headers={**HEADERS, **(headers or {})},
                 auth=_Bearer(token),
                 timeout=(CONNECT_TIMEOUT, read_timeout),

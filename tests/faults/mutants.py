@@ -444,7 +444,7 @@ MUTANTS: Final = (
     Mutant(
         "A6 a read has its time-out, whatever is left",
         "shared/connections.py",
-        "        self._socket.settimeout(deadline.bounded(self._timeout))\n",
+        "        self._socket.settimeout(_in_time(self._timeout))\n",
         "        self._socket.settimeout(self._timeout)\n",
         "test_deadline.py -k dripping_dequeue",
     ),
@@ -458,7 +458,7 @@ MUTANTS: Final = (
     Mutant(
         "A6 a connect has its time-out, whatever is left",
         "shared/connections.py",
-        "            self.timeout = deadline.bounded(self.timeout or deadline.left())\n",
+        "            self.timeout = _in_time(self.timeout)\n",
         "",
         "test_deadline.py -k not_made",
     ),

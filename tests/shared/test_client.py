@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -16,11 +17,12 @@ from azure.core.exceptions import ServiceRequestError
 from local import samples
 from local.serving import serve
 from local.simulator import GATEWAY_ERRORS, Simulator, identity_settings
-from shared import clock, telemetry
+from shared import clock, connections, telemetry
 from shared.bridge import Bridge
-from shared.d365 import D365, DequeuedMessage, MessageId, transport
+from shared.d365 import D365, DequeuedMessage, MessageId, responses, transport
 from shared.d365.errors import D365Error, Denied, Rejected, Unavailable, Uncertain
 from shared.identity import new_credential
+from shared.threads import Pool
 from tests.conftest import EXPORT_ID, IMPORT_ID
 from tests.faults import sending
 
@@ -362,15 +364,284 @@ def test_half_a_surrogate_pair_does_no_harm(bridge: Bridge, d365: Simulator) -> 
     assert b"No ?" in str(failed.value).encode()
 
 
+def dequeued(bridge: Bridge) -> DequeuedMessage:
+    """The message that D365 offers."""
+    message = bridge.d365.dequeue(EXPORT_ID)
+    assert message
+    return message
+
+
+def test_without_a_correlation_id_the_location_says_which_message_it_is(
+    bridge: Bridge, d365: Simulator
+) -> None:
+    """With its query, in which D365 has the package's id; and a second time alike."""
+    d365.reoffer_seconds = 0
+    package = d365.add_package(EXPORT_ID, PACKAGE, correlation_id="")
+    first, again = dequeued(bridge), dequeued(bridge)
+    package.acknowledged = 1
+    d365.add_package(EXPORT_ID, PACKAGE, correlation_id="")
+    assert first.correlation_id == again.correlation_id != dequeued(bridge).correlation_id
+
+
+@pytest.mark.parametrize("form", ["{}", "{{{}}}", " {} "])
+def test_a_correlation_id_is_the_same_however_it_is_written(
+    bridge: Bridge, d365: Simulator, form: str
+) -> None:
+    """In capitals or in braces: its blob is the same."""
+    id_ = "0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d"
+    d365.add_package(EXPORT_ID, PACKAGE, correlation_id=form.format(id_.upper()))
+    assert dequeued(bridge).correlation_id == id_
+    d365.packages.clear()
+    d365.add_package(EXPORT_ID, PACKAGE, correlation_id="Of-Another-Form")
+    assert dequeued(bridge).correlation_id == "Of-Another-Form"
+
+
+@pytest.mark.parametrize("location", [None, "{base}/nothing"])
+@pytest.mark.parametrize("problem", ["", "No records were found."])
+def test_a_message_without_a_file_is_one(
+    bridge: Bridge, d365: Simulator, location: str | None, problem: str
+) -> None:
+    """It carries D365's words, and can be acknowledged."""
+    package = d365.add_package(
+        EXPORT_ID, b"", file_exists=False, location=location, problem=problem
+    )
+    message = dequeued(bridge)
+    assert (message.has_file, message.problem) == (False, problem)
+    bridge.d365.acknowledge(EXPORT_ID, message)
+    assert package.acknowledged == 1
+
+
+@pytest.mark.parametrize("body", [*GATEWAY_ERRORS.values(), BUSY])
+@pytest.mark.parametrize("operation", ["dequeue", "acknowledge", "message_status"])
+def test_an_error_is_one_whatever_its_status(
+    bridge: Bridge, d365: Simulator, operation: str, body: str
+) -> None:
+    """An error in a 200 is no empty queue, no acknowledgement and no status."""
+    d365.add_package(EXPORT_ID, PACKAGE)
+    message = dequeued(bridge)
+    calls: dict[str, Callable[[], object]] = {
+        "dequeue": lambda: bridge.d365.dequeue(EXPORT_ID),
+        "acknowledge": lambda: bridge.d365.acknowledge(EXPORT_ID, message),
+        "message_status": lambda: bridge.d365.message_status(MessageId("1")),
+    }
+    d365.add_fault(operation, "answer", status=200, body=body, times=-1)
+    with pytest.raises(D365Error):
+        calls[operation]()
+
+
+@pytest.mark.parametrize("status", [102, 103])
+def test_an_interim_answer_is_not_the_answer(bridge: Bridge, d365: Simulator, status: int) -> None:
+    """The one that follows it is."""
+    d365.add_package(EXPORT_ID, PACKAGE)
+    d365.add_fault("*", "interim", status=status, times=-1)
+    message = dequeued(bridge)
+    with bridge.d365.download(message) as download:
+        assert download.read(1 << 20) == PACKAGE
+    bridge.d365.acknowledge(EXPORT_ID, message)
+    assert send(bridge) == d365.received[0].message_id
+    assert d365.packages[0].acknowledged == 1
+    assert d365.count("enqueue") == d365.count("acknowledge") == 1
+
+
+@pytest.mark.parametrize(
+    "fault", [{"do": "reset-after"}, {"do": "answer-after", "status": 502, "body": "<html>"}]
+)
+def test_an_acknowledgement_that_was_lost_is_done_when_d365_knows_the_message_no_more(
+    bridge: Bridge, d365: Simulator, fault: dict[str, Any]
+) -> None:
+    """The repeated one gets 404; without a lost one before it that is an error."""
+    package = d365.add_package(EXPORT_ID, PACKAGE)
+    message = dequeued(bridge)
+    d365.add_fault("acknowledge", **fault)
+    bridge.d365.acknowledge(EXPORT_ID, message)
+    assert (package.acknowledged, d365.count("acknowledge")) == (1, 2)
+    with pytest.raises(Rejected):
+        bridge.d365.acknowledge(EXPORT_ID, message)
+
+
+def test_of_several_waits_the_longest_is_kept(
+    bridge: Bridge, d365: Simulator, slept: list[float]
+) -> None:
+    """Also where the shorter one is asked for later, by an answer that was under way."""
+    d365.latency["message_status"] = 1.0
+    for operation, wait in (("message_status", "1"), ("dequeue", "20")):
+        d365.add_fault(operation, "answer", status=429, headers={"Retry-After": wait})
+    with Pool(2) as pool:
+        slow = pool.submit(bridge.d365.message_status, MessageId("1"))
+        while not d365.count("message_status"):
+            time.sleep(0.01)
+        assert bridge.d365.dequeue(EXPORT_ID) is None
+        with pytest.raises(D365Error):  # it knows no such message
+            slow.result()
+    slept.clear()
+    bridge.d365.dequeue(EXPORT_ID)
+    assert [wait > 10 for wait in slept] == [True]
+
+
+def test_those_who_wait_come_back_one_after_the_other(
+    bridge: Bridge, d365: Simulator, slept: list[float]
+) -> None:
+    """Never sooner than D365 asks."""
+    waits = []
+    for _ in range(8):
+        d365.add_fault("dequeue", "answer", status=429, headers={"Retry-After": "20"})
+        bridge.d365.dequeue(EXPORT_ID)
+        waits.append(slept[0])
+        slept.clear()
+    assert min(waits) >= 20
+    assert len(set(waits)) > 1
+
+
+@pytest.mark.parametrize(("headers", "least"), [({}, 0.5), ({"Retry-After": "20"}, 10)])
+@pytest.mark.parametrize("status", [429, 503])
+def test_all_wait_after_a_refusal_for_now(
+    bridge: Bridge,
+    d365: Simulator,
+    slept: list[float],
+    status: int,
+    headers: dict[str, str],
+    least: float,
+) -> None:
+    """A second where D365 does not say how long; a 503 must say it."""
+    d365.add_fault("job_status", "answer", status=status, headers=headers, times=-1)
+    with pytest.raises(D365Error):
+        bridge.d365.job_status(IMPORT_ID, MessageId("1"))
+    slept.clear()
+    bridge.d365.dequeue(EXPORT_ID)
+    expected = [True] * (status == 429 or bool(headers))
+    assert [wait > least for wait in slept] == expected
+
+
+def test_a_token_that_d365_will_not_have_does_not_double_the_requests(
+    bridge: Bridge, d365: Simulator
+) -> None:
+    """An identity endpoint that keeps its tokens has no other."""
+    d365.keeps_tokens = True
+    bridge.d365.dequeue(EXPORT_ID)
+    d365.revoke_tokens()
+
+    def ask(_: int) -> bool:
+        with pytest.raises(Denied):
+            bridge.d365.dequeue(EXPORT_ID)
+        return True
+
+    with Pool(8) as pool:
+        assert all(pool.map(ask, range(50)))
+    assert (d365.count("dequeue"), d365.count("token")) == (1 + 50, 2)
+
+
+def test_an_application_that_d365_will_not_have_does_not_double_the_requests(
+    bridge: Bridge, d365: Simulator
+) -> None:
+    """A new token is tried once, and by those whose requests were under way."""
+    d365.add_fault("dequeue", "answer", status=401, times=-1)
+    for _ in range(50):
+        with pytest.raises(Denied):
+            bridge.d365.dequeue(EXPORT_ID)
+    assert (d365.count("dequeue"), d365.count("token")) == (50 + 1, 2)
+
+
+def test_threads_that_need_a_token_at_once_ask_for_one(bridge: Bridge, d365: Simulator) -> None:
+    """The others wait for it."""
+    d365.latency["token"] = 0.3
+    with Pool(8) as pool:
+        list(pool.map(lambda _: bridge.d365.dequeue(EXPORT_ID), range(8)))
+    assert (d365.count("token"), d365.count("dequeue")) == (1, 8)
+
+
+def test_texts_of_errors_have_bounds(bridge: Bridge, d365: Simulator, events: Events) -> None:
+    """Whatever D365 says, and however much of it."""
+    long = "x" * 5_000_000
+    d365.add_fault("dequeue", "answer", status=200, body=json.dumps([long]), times=-1)
+    with pytest.raises(D365Error) as failed:
+        bridge.d365.dequeue(EXPORT_ID)
+    assert len(str(failed.value)) < 5000
+    telemetry.report("export.failed", job="vendors", error=long)
+    assert len(events("export.failed")[0]["error"]) < 5000
+
+
+def test_an_answer_that_is_too_large_is_none(
+    bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more of it is read than the limit."""
+    monkeypatch.setattr(responses, "_ANSWER_LIMIT", 1000)
+    d365.add_fault("dequeue", "answer", status=200, body="x" * 1001, times=-1)
+    with pytest.raises(Uncertain, match="larger"):
+        bridge.d365.dequeue(EXPORT_ID)
+
+
+def test_what_is_left_of_an_answer_is_no_answer(
+    bridge: Bridge, d365: Simulator, events: Events
+) -> None:
+    """A connection with half a package on it is not used again."""
+    d365.add_package(EXPORT_ID, bytes(100_000))
+    message = dequeued(bridge)
+    with bridge.d365.download(message) as download:
+        assert download.read(10)
+    assert bridge.d365.dequeue(EXPORT_ID) is None
+    assert not events("d365.retry")
+
+
+@pytest.mark.parametrize(("limit", "connections_"), [(0.0, 2), (60.0, 1)])
+def test_a_connection_that_was_idle_for_long_is_not_used_again(
+    elsewhere: tuple[str, "Elsewhere"],
+    monkeypatch: pytest.MonkeyPatch,
+    limit: float,
+    connections_: int,
+) -> None:
+    """What stands between may have dropped it without a word."""
+    monkeypatch.setattr(connections, "IDLE_LIMIT", limit)
+    url, server = elsewhere
+    session = connections.session()
+    for _ in range(2):
+        assert session.get(url).content == PACKAGE
+    assert len(set(server.ports)) == connections_
+
+
+@pytest.mark.parametrize("parts", [[b"12", b"345"], [b"12"], []])
+def test_a_file_that_is_not_as_long_as_announced_is_not_sent(
+    bridge: Bridge, d365: Simulator, parts: list[bytes]
+) -> None:
+    """D365 would take what is too much for the next request, or wait for what is missing."""
+    with pytest.raises(Unavailable, match="announced"):
+        bridge.d365.enqueue(
+            IMPORT_ID, lambda: iter(parts), 3, entity="x", company=None, external_id="x"
+        )
+    assert d365.received == []
+    assert d365.count("unknown") == 0
+
+
+def test_a_file_without_a_byte_can_be_sent(bridge: Bridge, d365: Simulator) -> None:
+    """With the length 0."""
+    bridge.d365.enqueue(IMPORT_ID, lambda: iter([]), 0, entity="x", company=None, external_id="x")
+    assert d365.received[0].length == 0
+    assert d365.requests[-1].headers["Content-Length"] == "0"
+
+
+@pytest.mark.parametrize("gives", [True, False])
+def test_a_download_goes_on_where_it_broke_off(
+    bridge: Bridge, d365: Simulator, gives: bool
+) -> None:
+    """If D365 gives parts; else it begins anew, and says so."""
+    d365.gives_ranges = gives
+    d365.add_package(EXPORT_ID, PACKAGE)
+    message = dequeued(bridge)
+    with bridge.d365.download(message, start=7) as download:
+        assert (download.start, download.length) == (7 * gives, len(PACKAGE))
+        assert download.read(1 << 20) == PACKAGE[7 * gives :]
+
+
 class Elsewhere:
     """Another server, which notes what it is sent."""
 
     def __init__(self) -> None:
         self.headers: list[dict[str, str]] = []
+        self.ports: list[int] = []
         self.status = 200
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.headers.append({k.decode().lower(): v.decode() for k, v in scope["headers"]})
+        self.ports.append(scope["client"][1])
         await send({"type": "http.response.start", "status": self.status, "headers": []})
         await send({"type": "http.response.body", "body": PACKAGE})
 
@@ -414,6 +685,30 @@ def test_d365s_own_host_is_known_however_it_is_written(
     """Else the package would be asked for without the token."""
     contoso = D365("https://contoso.operations.example", new_credential)
     assert contoso._download_url(location) == (fetched, True)
+
+
+@pytest.mark.parametrize("base", ["https://alias.example:8443", "http://10.1.2.3", "//gateway"])
+def test_a_package_of_d365s_is_asked_for_at_d365(
+    bridge: Bridge, d365: Simulator, base: str
+) -> None:
+    """Whatever name, scheme and port stand in its location: D365 may have an alias, or a gateway before it."""
+    path = "/api/connector/download/{activity}?correlation-id={correlation}&blob={blob}"
+    d365.add_package(EXPORT_ID, PACKAGE, location=base + path)
+    with bridge.d365.download(dequeued(bridge)) as download:
+        assert download.read(1 << 20) == PACKAGE
+
+
+def test_a_package_elsewhere_that_needs_a_token_says_why_it_got_none(
+    bridge: Bridge, elsewhere: tuple[str, Elsewhere]
+) -> None:
+    """It is not D365's host."""
+    url, server = elsewhere
+    server.status = 401
+    with (
+        pytest.raises(Unavailable, match=r"(?s)localhost answered 401.*without a token"),
+        bridge.d365.download(DequeuedMessage("1", f"{url}/package", b"{}")),
+    ):
+        pass
 
 
 def test_another_port_is_another_server(elsewhere: tuple[str, Elsewhere], d365: Simulator) -> None:
@@ -486,10 +781,16 @@ def test_what_a_failed_send_proves(d365: Simulator, bridge: Bridge, case: sendin
 
 
 def test_no_secret_is_logged(
-    bridge: Bridge, d365: Simulator, caplog: pytest.LogCaptureFixture
+    bridge: Bridge,
+    d365: Simulator,
+    elsewhere: tuple[str, Elsewhere],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A3: at the most talkative level, whatever goes wrong."""
     caplog.set_level(logging.DEBUG)
+    url, _ = elsewhere
+    with bridge.d365.download(DequeuedMessage("1", f"{url}/x?sv=1&sig=abcDEF123%3D", b"{}")):
+        assert "/x?sv=1" in caplog.text
     said = json.dumps({"Message": "see https://x.blob/y?sv=1&sig=abcDEF123%3D&x=1"})
     d365.add_fault("dequeue", "answer", status=400, body=said)
     with pytest.raises(D365Error) as failed:

@@ -22,6 +22,14 @@ def app(tmp_path: Path) -> Path:
 def test_the_url_loses_its_slash_and_keeps_its_port(app: Path) -> None:
     """So that `{url}/.default` is the right scope."""
     assert settings.load(GOOD, app).d365_url == "https://contoso.operations.dynamics.com"
+    for url in (
+        "https://contoso.operations.dynamics.com:443",
+        "https://Contoso.Operations.Dynamics.com",
+    ):
+        assert (
+            settings.load({**GOOD, "D365_URL": url}, app).d365_url
+            == settings.load(GOOD, app).d365_url
+        )
     local = settings.load({**GOOD, "D365_URL": "http://127.0.0.1:8080/"}, app)
     assert local.d365_url == "http://127.0.0.1:8080"
 
