@@ -196,7 +196,7 @@ def test_a_package_of_another_length_than_announced_is_never_acknowledged(
 ) -> None:
     """E1, even if the HTTP library let it pass: a whole zip, and yet not what D365 said."""
     offered = d365.add_package(EXPORT_ID, SMALL)
-    monkeypatch.setattr("shared.d365.client.announced_length", lambda _: len(SMALL) + 1)
+    monkeypatch.setattr("shared.d365.client.announced_range", lambda _: (len(SMALL) + 1, 0))
     assert export_packages(bridge) == Totals(0, 1)
     assert (exported(bridge.account), offered.acknowledged) == ({}, 0)
 
