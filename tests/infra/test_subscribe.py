@@ -19,6 +19,8 @@ from types import ModuleType
 import pytest
 import trustme
 
+from tests.test_commands import POWERSHELL
+
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("rg", "bridge-app", "bridgedata", "bridge-files")
 
@@ -193,11 +195,11 @@ def test_azd_s_subscription_goes_before_the_one_that_az_has_chosen(
     assert all("--subscription 11111111-1111" in call for call in azure.calls)
 
 
-def hook(name: str) -> str:
-    """The commands of a hook of azure.yaml for sh."""
-    text = (ROOT / "azure.yaml").read_text(encoding="utf-8")
-    posix = text.split(f"\n  {name}:\n")[1].split("    posix:\n")[1].split("    windows:\n")[0]
-    return re.split(r"      run: \|?", posix)[1].replace("\n        ", "\n")
+def hook(name: str, system: str = "posix") -> str:
+    """The commands of a hook of azure.yaml."""
+    text = (ROOT / "azure.yaml").read_text(encoding="utf-8").split(f"\n  {name}:\n")[1]
+    run = re.split(r"      run: \|?", text.split(f"    {system}:\n")[1])[1]
+    return re.split(r"\n {,4}\S", run)[0].replace("\n        ", "\n")
 
 
 def run_hook(name: str, **outputs: str) -> "subprocess.CompletedProcess[str]":
@@ -245,3 +247,13 @@ def test_without_the_azure_cli_it_says_where_to_get_it(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(script.Failed, match=r"https://aka\.ms/azure-cli"):
         script.check()
+
+
+@pytest.mark.parametrize("name", ["preprovision", "postdeploy"])
+def test_the_hooks_for_windows_are_powershell_and_fail_where_python_does(name: str) -> None:
+    """They run the same as those for sh; PowerShell goes on after a program that fails."""
+    commands = hook(name, "windows")
+    assert not POWERSHELL.parse(commands.encode()).root_node.has_error
+    (script,) = re.findall(r"python(?:3)? (infra/subscribe.py \S+)", hook(name))
+    assert f"python {script.replace('"$', '$env:').rstrip('"')}" in commands
+    assert re.search(r"exit \$LASTEXITCODE|if \(\$LASTEXITCODE\) \{ exit 1 \}", commands)
