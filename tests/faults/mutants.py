@@ -365,6 +365,13 @@ MUTANTS: Final = (
         "test_notifying.py -k another_worker_has_decided",
     ),
     Mutant(
+        "I5 nobody looks again once the intent is written",
+        "shared/importing.py",
+        "            if job.ordered and (_others_under_way(bridge, job, file) or _stopped(bridge, job)):\n",
+        "            if False:\n",
+        "test_ordering.py -k keeps_its_place",
+    ),
+    Mutant(
         "S1 an unknown status counts as an end",
         "shared/d365/statuses.py",
         '.lower(), "unknown")\n',

@@ -116,6 +116,7 @@ class Run:
     def restart(self) -> None:
         """Both workers die at once, and come again."""
         for index, host in enumerate(self.hosts):
+            self.world.crashes += 1
             if host:
                 host.kill()
             self.hosts[index] = None
