@@ -6,6 +6,7 @@ import azurefunctions.extensions.bindings.blob as sdk
 from shared import importing
 from shared.blobs import IMPORTS
 from shared.bridge import run
+from shared.telemetry import report
 
 blueprint = func.Blueprint()
 
@@ -19,4 +20,10 @@ blueprint = func.Blueprint()
 )
 def import_file(blob: sdk.BlobClient) -> None:
     """Import a file. An SDK-type binding, so that the worker never holds the file in memory."""
+    if blob.container_name != IMPORTS:  # the host compares no event with the path above
+        why = (
+            f"it is an event of the container {blob.container_name}: mend the subscription's filter"
+        )
+        report("message.ignored", file=blob.blob_name, reason=why)
+        return
     run(importing.import_file, blob.blob_name)

@@ -1,5 +1,6 @@
 """Real servers for the tests: Azurite, started once; each test finds its containers and queues empty."""
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -158,9 +159,13 @@ def drop(account: DataAccount, name: str, data: bytes = b"1;2;3") -> str:
 
 
 def contents(account: DataAccount, container: str) -> dict[str, bytes]:
-    """Every blob of a container with its bytes."""
+    """Every blob of a container with its bytes; not what goes away meanwhile."""
     client = account.blobs.get_container_client(container)
-    return {found.name: client.download_blob(found.name).readall() for found in client.list_blobs()}
+    blobs_by_name = {}
+    for name in client.list_blob_names():
+        with contextlib.suppress(ResourceNotFoundError):
+            blobs_by_name[name] = client.download_blob(name).readall()
+    return blobs_by_name
 
 
 def work_queue(bridge: Bridge, rounds: int = 20) -> None:

@@ -187,12 +187,8 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
       AzureWebJobsStorage__clientId: identity.properties.clientId
       APPLICATIONINSIGHTS_CONNECTION_STRING: insights.properties.ConnectionString
       APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identity.properties.clientId};Authorization=AAD'
-      // One thread for each of the six invocations that host.json lets an instance have of one function
-      PYTHON_THREADPOOL_THREAD_COUNT: '8'
-      // Blocks of 8 MiB come and go: kept by the allocator they cost no page faults, in one arena the least memory
-      MALLOC_ARENA_MAX: '1'
-      MALLOC_MMAP_THRESHOLD_: '67108864'
-      MALLOC_TRIM_THRESHOLD_: '134217728'
+      // Nothing that is read at process start: a worker is older than its settings here, so that threads
+      // (PYTHON_THREADPOOL_THREAD_COUNT) and allocator (MALLOC_...) are what host.json and shared/allocator.py say
     },
     extraSettings
   )

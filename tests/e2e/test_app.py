@@ -4,6 +4,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import requests
 from azure.storage.blob import (
     AccountSasPermissions,
     BlobServiceClient,
@@ -106,6 +107,29 @@ def test_a_repeated_event_sends_a_file_once(
     until(lambda: contents(account, SUCCEEDED), app)
     assert app.invoke("import_file", "imports/journals/USMF/may.csv")["status"] == "success"
     assert len(d365.received) == 1
+
+
+def test_an_event_of_another_container_ends_quietly(
+    app: RunningHost, d365: Simulator, account: DataAccount
+) -> None:
+    """The host calls the function with whatever an event names; a file of the same name in `imports` is not
+    meant."""
+    app.deliver_events(False)
+    name = drop(account, "journals/USMF/may.csv")
+    other = account.blobs.get_blob_client(EXPORTS, name)
+    other.upload_blob(b"4;5;6")
+    response = requests.post(
+        f"{app.url}/runtime/webhooks/blobs",
+        params={"functionName": "Host.Functions.import_file", "code": app.webhook_key},
+        json=[{"eventType": "Microsoft.Storage.BlobCreated", "data": {"url": other.url}}],
+        headers={"aeg-event-type": "Notification"},
+        timeout=60,
+    )
+    assert response.status_code == 202
+    until(lambda: app.status()["invocations"]["import_file"]["succeeded"], app)
+    assert not d365.received
+    assert list(contents(account, IMPORTS)) == [name]
+    assert "an event of the container exports" in app.output()
 
 
 def test_a_rejected_file_ends_with_the_errors_of_d365(

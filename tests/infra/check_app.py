@@ -55,10 +55,6 @@ READ_BY_OTHERS: Final = {
     "AzureWebJobsStorage__clientId": "the host",
     "APPLICATIONINSIGHTS_CONNECTION_STRING": "the host",
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": "the host",
-    "PYTHON_THREADPOOL_THREAD_COUNT": "the Python worker",
-    "MALLOC_ARENA_MAX": "glibc, see docs/performance.md",
-    "MALLOC_MMAP_THRESHOLD_": "glibc",
-    "MALLOC_TRIM_THRESHOLD_": "glibc",
     "AZURE_CLIENT_ID": "azure-identity: which managed identity",
 }
 """Settings that Azure sets and our code does not read, each with who reads it."""
@@ -153,14 +149,22 @@ def identity_settings(infra: Path) -> Iterator[str]:
             yield f"{variant.name}: the app does not run as {identity}"
 
 
+TOO_LATE: Final = ("PYTHON_THREADPOOL_", "MALLOC_")
+"""What is read when a worker starts: on Flex Consumption that is before it gets its app settings."""
+THREADS: Final = 5
+"""Of a worker's pool on one core, as it is there then (Python's `ThreadPoolExecutor`: cores + 4)."""
+
+
 def threads(infra: Path) -> Iterator[str]:
-    """The worker has a thread for each invocation that host.json lets run at a time."""
+    """The worker has a thread for each invocation that host.json lets run at a time, by itself."""
     extensions = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))["extensions"]
     queues = extensions["queues"]["batchSize"] + extensions["queues"]["newBatchThreshold"]
-    wanted = max(queues, extensions["blobs"]["maxDegreeOfParallelism"])
-    has = whole(infra).app_settings.get("PYTHON_THREADPOOL_THREAD_COUNT", 0)
-    if int(has) < wanted:
-        yield f"PYTHON_THREADPOOL_THREAD_COUNT is {has}; host.json wants {wanted}"
+    most = max(queues, extensions["blobs"]["maxDegreeOfParallelism"])
+    if most > THREADS:
+        yield f"host.json lets {most} run at a time; a worker has {THREADS} threads"
+    for name in whole(infra).app_settings:
+        if name.startswith(TOO_LATE):
+            yield f"the app setting {name} comes too late: the worker process is older"
 
 
 # -- containers, queues, triggers, events ---------------------------------------------------------
