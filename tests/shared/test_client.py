@@ -227,6 +227,17 @@ def test_a_long_wait_is_not_spent_inside_a_run(
     assert (d365.count("enqueue"), d365.count("dequeue"), slept) == (1, 0, [])
 
 
+def test_nobody_waits_for_longer_than_a_day(
+    bridge: Bridge, d365: Simulator, slept: list[float]
+) -> None:
+    """Whatever is asked for: then it is asked again."""
+    headers = {"Retry-After": "99999999"}
+    d365.add_fault("enqueue", "answer", status=429, headers=headers)
+    with pytest.raises(Unavailable) as failed:
+        send(bridge)
+    assert (failed.value.retry_after, slept) == (24 * 3600, [])
+
+
 def test_tries_are_bounded_jittered_and_told(
     bridge: Bridge, d365: Simulator, slept: list[float], events: Events
 ) -> None:

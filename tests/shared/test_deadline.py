@@ -3,9 +3,10 @@
 Each test lets something hang for longer than the tests may take, and has it end by the deadline alone.
 """
 
+import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -192,12 +193,13 @@ class Storehouse:
     """Storage that answers as a test wants it: `drip` bytes without end, or a status."""
 
     def __init__(self) -> None:
-        self.status, self.requests = 200, 0
+        self.status, self.requests, self.seconds = 200, 0, 0.0
+        self.ports: set[int] = set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        import asyncio
-
         self.requests += 1
+        self.ports.add(scope["client"][1])
+        await asyncio.sleep(self.seconds)
         headers = [(b"content-length", b"100000"), (b"etag", b'"1"')]
         headers += [(b"content-range", b"bytes 0-99999/100000"), (b"x-ms-blob-type", b"BlockBlob")]
         if self.status != 206:
@@ -233,13 +235,17 @@ def test_storage_that_does_not_answer_ends() -> None:
 
 
 @pytest.mark.usefixtures("in_time")
-def test_storage_that_is_busy_is_not_asked_beyond_the_deadline() -> None:
+def test_storage_that_is_busy_is_not_asked_beyond_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A wait that outlasts it is not begun."""
+    slept: list[float] = []
+    monkeypatch.setattr(clock, "sleep", slept.append)
     storage = Storehouse()
     storage.status = 503
     with serve(storage) as server, pytest.raises(AzureError):
         connect(server.url).get_blob_client("exports", "x").get_blob_properties()
-    assert storage.requests == 1
+    assert (storage.requests, slept) == (1, [])
 
 
 @pytest.mark.usefixtures("in_time")
@@ -249,3 +255,22 @@ def test_storage_that_drips_ends() -> None:
     storage.status = 206
     with serve(storage) as server, pytest.raises(Exception, match=r"timed out|time is up"):
         connect(server.url).get_blob_client("exports", "x").download_blob().readall()
+
+
+def test_as_many_connections_to_storage_as_threads_are_kept(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Thirty-two uploads at once make no connection anew for each block."""
+    storage = Storehouse()
+    storage.status, storage.seconds = 404, 0.3
+    with serve(storage) as server, Pool(64) as pool:
+        client = connect(server.url)
+
+        def ask(number: int) -> None:
+            with suppress(AzureError):
+                client.get_blob_client("exports", str(number)).get_blob_properties()
+
+        list(pool.map(ask, range(128)))
+    assert storage.requests == 128
+    assert "pool is full" not in caplog.text
+    assert len(storage.ports) <= 64
