@@ -85,8 +85,7 @@ def test_a_package_offered_again_after_a_lost_acknowledgement_stays_one_blob(
     """The first run can't acknowledge; the second finds the blob and does."""
     d365.reoffer_seconds = 0
     offered = d365.add_package(EXPORT_ID, package("Vendors", [Part(VENDORS, 20)]))
-    busy = {"Retry-After": "120"}
-    d365.add_fault("acknowledge", "answer", status=503, headers=busy)
+    d365.add_fault("acknowledge", "answer", status=400)
     app.invoke("export_packages")
     assert (offered.acknowledged, len(contents(account, EXPORTS))) == (0, 1)
     assert "was not acknowledged: D365 offers it again" in app.output()

@@ -150,6 +150,13 @@ CASES: Final = (
         {**_answer(500, GATEWAY), "do": "answer-after"},
         taken=1,
     ),
+    Case(
+        "500 before all of the body was handed over",
+        "unavailable",
+        "a body that is shorter than announced is none",
+        place="early",
+        lines=LARGE,
+    ),
     Case("500 with a page", "uncertain", "who says so is not known", _answer(500, PAGE)),
     Case(
         "502",
@@ -316,10 +323,10 @@ def place(kind: str, simulator: Simulator) -> Iterator[str]:
                 one.setblocking(False)
                 one.connect_ex(("127.0.0.1", port))
                 waiting.append(one)
-        elif kind == "tls":
+        elif kind in ("tls", "early"):
             listener.listen()
-            threading.Thread(target=_answer_in_plain, args=(listener,), daemon=True).start()
-            scheme = "https"
+            threading.Thread(target=_answer_early, args=(listener,), daemon=True).start()
+            scheme = "https" if kind == "tls" else "http"
         try:
             yield f"{scheme}://127.0.0.1:{port}"
         finally:
@@ -327,7 +334,8 @@ def place(kind: str, simulator: Simulator) -> Iterator[str]:
                 one.close()
 
 
-def _answer_in_plain(listener: socket.socket) -> None:
+def _answer_early(listener: socket.socket) -> None:
+    """Answer each connection in plain HTTP with an error, whatever more would come."""
     while True:
         try:
             connection, _ = listener.accept()
@@ -335,7 +343,7 @@ def _answer_in_plain(listener: socket.socket) -> None:
             return
         with connection:
             connection.recv(4096)
-            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            connection.sendall(b"HTTP/1.1 500 Internal Server Error\r\n\r\n")
 
 
 def markdown() -> str:
