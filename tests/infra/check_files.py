@@ -19,8 +19,8 @@ def compiles(infra: Path) -> Iterator[str]:
     for before, line in pairwise(rules):
         if '"off"' in line and not before.strip().startswith("//"):
             yield f"bicepconfig.json: no reason for {line.strip()}"
-    for path in sorted(infra.glob("*.bicep")):  # with the modules that they use
-        yield from compiler.diagnostics(path)
+    for path in sorted(infra.glob("*.bicep"), key=lambda path: path.stem != "main"):
+        yield from compiler.diagnostics(path)  # with the modules that it uses
     for path in sorted(infra.rglob("*.bicep*")):
         if path.suffix == ".bicep":
             for name in compiler.parameters_without_description(path):

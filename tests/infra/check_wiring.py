@@ -8,28 +8,27 @@ from typing import Final
 from tests.infra import compiler
 from tests.infra.variants import ROOT, variants, whole
 
-WAITS: Final = (
-    (
-        "main.bicep",
-        "app",
-        {"roles", "endpoints"},
-    ),  # or the host fails with 403, and starts again only later
-    ("main.bicep", "endpoints", {"storage"}),
-    ("main.bicep", "topic", {"storage"}),
-    ("main.bicep", "roles", {"identity", "topic", "storage", "monitoring"}),
-    ("main.bicep", "code", {"app"}),
-    ("main.bicep", "alerts", {"topic"}),
-    ("modules/storage.bicep", "lifecycle", {"dataBlobs"}),  # versioning, of which its rules speak
-)
-"""What a declaration must wait for, though it does not refer to it."""
+WAITS: Final = {
+    "main.bicep": {
+        "app": {"roles", "endpoints"},  # or the host fails with 403, and starts again only later
+        "endpoints": {"storage"},
+        "topic": {"storage"},
+        "roles": {"identity", "topic", "storage", "monitoring"},
+        "code": {"app"},
+        "alerts": {"topic"},
+    },
+    "modules/storage.bicep": {"lifecycle": {"dataBlobs"}},  # versioning, of which its rules speak
+}
+"""File -> declaration -> what it must wait for, though it need not refer to it."""
 
 
 def order(infra: Path) -> Iterator[str]:
     """Modules and resources wait for each other where no reference makes them."""
-    for file, symbol, wanted in WAITS:
-        waits = compiler.waits_for(infra / file).get(symbol, set())
-        for each in sorted(wanted - waits):
-            yield f"{file}: {symbol} does not wait for {each}"
+    for file, declarations in WAITS.items():
+        waits = compiler.waits_for(infra / file)
+        for symbol, wanted in declarations.items():
+            for each in sorted(wanted - waits.get(symbol, set())):
+                yield f"{file}: {symbol} does not wait for {each}"
 
 
 def outputs(infra: Path) -> Iterator[str]:
