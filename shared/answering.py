@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from azure.core.exceptions import AzureError, HttpResponseError
 
-from shared import blobs, checking, operating, pages, replaying
+from shared import blobs, checking, deadline, operating, pages, replaying
 from shared.bridge import Bridge, bridge
 from shared.d365.errors import D365Error
 from shared.operating import Filter
@@ -53,6 +53,10 @@ class NotThere(ValueError):
     """The file that is asked for is not there (any more)."""
 
 
+IN_TIME: Final = 200.0
+"""Seconds. After 230 nobody waits for the answer any more (Microsoft Learn, "Azure Functions HTTP trigger",
+section Limits)."""
+
 _JSON: Final[Mapping[str, str]] = {
     **pages.HEADERS,
     "Content-Type": "application/json; charset=utf-8",
@@ -62,6 +66,7 @@ _JSON: Final[Mapping[str, str]] = {
 # -- HTML -----------------------------------------------------------------------------------------
 
 
+@deadline.within(IN_TIME)
 def page(asked: Asked) -> Answer:
     """A view as HTML, or what came of a form."""
     refresh = asked.query.get("refresh", "")
@@ -151,6 +156,7 @@ def _summary_url(at: Bridge, query: Mapping[str, str]) -> str:
 # -- JSON -----------------------------------------------------------------------------------------
 
 
+@deadline.within(IN_TIME)
 def api(asked: Asked) -> Answer:
     """The same views as JSON; an error is `{"error": text}` with its status."""
     try:

@@ -16,7 +16,7 @@ from azure.storage.blob import BlobServiceClient
 
 from local.serving import serve
 from local.simulator import Simulator
-from shared import blobs, clock, deadline
+from shared import answering, blobs, clock, deadline
 from shared import bridge as bridges
 from shared.bridge import Bridge
 from shared.d365 import D365, MessageId
@@ -81,6 +81,20 @@ def test_an_invocation_has_somewhat_less_than_its_time_out(
     bridges.run(lambda _: left.append(deadline.left()))
     limit = bridge.settings.function_timeout
     assert limit / 2 < timedelta(seconds=left[0]) < limit
+
+
+@pytest.mark.parametrize(("answer", "part"), [("page", "_view"), ("api", "_api")])
+def test_a_request_to_the_page_has_less_time_than_azure_waits_for_it(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch, answer: str, part: str
+) -> None:
+    """230 seconds, each time anew."""
+    left: list[float] = []
+    monkeypatch.setattr(answering, "bridge", lambda: bridge)
+    monkeypatch.setattr(answering, part, lambda *_: left.append(deadline.left()))
+    asked = answering.Asked("GET", "https://x/api/operate", "jobs", {}, {}, b"")
+    for _ in range(2):
+        getattr(answering, answer)(asked)
+    assert [100 < seconds < 230 for seconds in left] == [True, True]
 
 
 @pytest.mark.usefixtures("in_time")
