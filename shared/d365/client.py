@@ -275,8 +275,10 @@ class D365:
                 with self._fetch(url) as download:
                     yield download
                 return
+            if wait >= deadline.left():
+                break
             clock.sleep(wait)
-        raise Unavailable("error keys", f"D365 has not made the file in {sum(KEYS_WAITS)} seconds")
+        raise Unavailable("error keys", "D365 has not made the file in time")
 
     def _action(self, name: str, arguments: Mapping[str, str]) -> Response:
         return self._transport.call(name, "POST", _ODATA + name, json.dumps(arguments).encode())

@@ -134,7 +134,7 @@ class Transport:
             early.retry_after = seconds
             raise early
         if seconds > 0:
-            clock.sleep(_jittered(seconds))
+            clock.sleep(min(_jittered(seconds), deadline.left()))
 
     def note_throttle(self, error: D365Error) -> None:
         """Keep what D365 asks all to wait, if this error says so: of several waits, the longest."""

@@ -25,7 +25,7 @@ from azure.storage.queue import QueueServiceClient
 from local.azurite import Azurite, running_azurite
 from local.hosting import RunningHost, running_host
 from local.samples import VENDORS, Part, package, write_large_package
-from local.simulator import Simulator, running_simulator
+from local.simulator import GATEWAY_ERRORS, Simulator, running_simulator
 from shared.blobs import STATUS_QUEUE
 from tests.faults.world import JOBS, OFTEN, OTHER_JOBS, World
 
@@ -50,8 +50,17 @@ FAULTS: tuple[tuple[str, dict[str, object]], ...] = (
     ("enqueue", {"do": "reset-during", "bytes": 1}),
     ("enqueue", {"do": "reset-after"}),
     ("enqueue", {"do": "answer-after", "status": 504}),
+    *(
+        (operation, {"do": "answer-after", "status": 500, "body": body})
+        for operation in ("enqueue", "acknowledge")
+        for body in GATEWAY_ERRORS.values()
+    ),
+    ("*", {"do": "interim", "status": 103}),
     ("acknowledge", {"do": "reset-after"}),
     ("acknowledge", {"do": "answer", "status": 500}),
+    ("acknowledge", {"do": "answer", "status": 200, "body": GATEWAY_ERRORS["ASP.NET"]}),
+    ("dequeue", {"do": "answer", "status": 200, "body": GATEWAY_ERRORS["Envoy"]}),
+    ("download", {"do": "drip", "bytes": 1000, "seconds": 0.05}),
     ("download", {"do": "truncate", "bytes": 900}),
     ("download", {"do": "truncate-silently", "bytes": 900}),
     (

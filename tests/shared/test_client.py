@@ -227,6 +227,16 @@ def test_a_long_wait_is_not_spent_inside_a_run(
     assert (d365.count("enqueue"), d365.count("dequeue"), slept) == (1, 0, [])
 
 
+def test_a_long_wait_at_a_question_is_not_spent_inside_a_run_either(
+    bridge: Bridge, d365: Simulator, slept: list[float]
+) -> None:
+    """It is not asked again, however often that may be done."""
+    d365.add_fault("job_status", "answer", status=429, headers={"Retry-After": "300"}, times=-1)
+    with pytest.raises(Unavailable) as failed:
+        bridge.d365.job_status(IMPORT_ID, MessageId("1"))
+    assert (failed.value.retry_after, d365.count("job_status"), slept) == (300, 1, [])
+
+
 def test_nobody_waits_for_longer_than_a_day(
     bridge: Bridge, d365: Simulator, slept: list[float]
 ) -> None:

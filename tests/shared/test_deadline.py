@@ -194,6 +194,26 @@ def test_no_wait_goes_beyond_the_deadline(
     assert (slept, d365.count("dequeue")) == ([], 1)
 
 
+def test_a_file_of_error_keys_is_not_waited_for_beyond_the_deadline(
+    bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D365 makes it in its own time."""
+    slept: list[float] = []
+    monkeypatch.setattr(clock, "sleep", slept.append)
+    message_id = bridge.d365.enqueue(
+        IMPORT_ID, lambda: iter([b"REJECT"]), 6, entity="x", company=None, external_id="x"
+    )
+    assert message_id
+    d365.keys_polls = 1000
+    with (
+        deadline.within(3.9),
+        pytest.raises(Unavailable, match="has not made the file"),
+        bridge.d365.error_keys(d365.received[0].execution_id, "x"),
+    ):
+        pass
+    assert slept == [1, 2]
+
+
 def test_nothing_is_asked_after_the_deadline(bridge: Bridge, d365: Simulator) -> None:
     """Of D365, nor of storage."""
     with deadline.within(0), pytest.raises(Unavailable, match="time is up"):
