@@ -27,13 +27,6 @@ from tests.bench.runs import BLOCK
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
-DEPLOYED = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(64 * MIB),
-    "MALLOC_TRIM_THRESHOLD_": str(128 * MIB),
-}
-"""The allocator's settings in Azure (infra/modules/app.bicep); all that is compared has them."""
-
 LATENCY = 0.1
 """Seconds added to each request to D365, where many small ones are measured."""
 
@@ -66,7 +59,6 @@ def run(name: str, url: str, *arguments: object, azurite: Azurite | None = None)
         cwd=ROOT,
         env={
             **_WITH_BYTECODE,
-            **DEPLOYED,
             **({"BENCH_AZURITE": azurite.connection_string} if azurite else {}),
         },
         stdout=subprocess.PIPE,

@@ -476,7 +476,7 @@ def test_each_group_of_functions_has_its_own_process(queue_host: RunningHost, st
 
 def test_a_function_that_outlasts_its_time_ends_its_process_with_all_in_it(stage: Stage) -> None:
     """Whatever else runs there is lost too; the next call finds a new process."""
-    settings = {**stage.settings, "AzureFunctionsJobHost__functionTimeout": "00:00:04"}
+    settings = {**stage.settings, "AzureFunctionsJobHost__functionTimeout": "00:00:15"}
     first, second, after = new("hang"), new("hang"), new("after")
     with running_host(settings, APP) as running:
         stage.send(first)
