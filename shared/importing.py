@@ -24,7 +24,7 @@ from uuid import uuid4
 
 from azure.core.exceptions import ResourceModifiedError
 
-from shared import blobs, clock, outcomes, templates, transfer
+from shared import blobs, clock, deadline, outcomes, templates, transfer
 from shared.blobs import File, Record
 from shared.bridge import Bridge
 from shared.d365.errors import D365Error, Rejected, Uncertain
@@ -37,6 +37,9 @@ from shared.tracing import new_parent, span, trace_of
 
 GIVE_UP: Final = timedelta(days=1)
 """For so long a file that D365 does not take (busy, not reached, not accepting the app) is sent again."""
+
+KEPT_BACK: Final = 60.0
+"""Seconds at the end of an invocation in which what came of a file is written down, and nothing waited for."""
 
 LONGEST_DELAY: Final = timedelta(minutes=15)
 """Between two tries, unless D365 asks for longer."""
@@ -281,14 +284,15 @@ def _send(
 
     length = package.seek(0, SEEK_END) if package else file.size
     try:
-        message_id = bridge.d365.enqueue(
-            job.activity_id,
-            body,
-            length,
-            entity=None if package or is_package(file.name) else job.entity,
-            company=file.record.company or None,
-            external_id=file.record.externalid,
-        )
+        with deadline.within(deadline.left() - min(KEPT_BACK, deadline.left() / 2)):
+            message_id = bridge.d365.enqueue(
+                job.activity_id,
+                body,
+                length,
+                entity=None if package or is_package(file.name) else job.entity,
+                company=file.record.company or None,
+                external_id=file.record.externalid,
+            )
     except NotItsTurn as error:
         _later(bridge, file, timedelta(seconds=random.uniform(2, 4)), str(error))
         return

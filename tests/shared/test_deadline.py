@@ -16,7 +16,7 @@ from azure.storage.blob import BlobServiceClient
 
 from local.serving import serve
 from local.simulator import Simulator
-from shared import answering, blobs, clock, deadline
+from shared import answering, blobs, clock, deadline, importing
 from shared import bridge as bridges
 from shared.bridge import Bridge
 from shared.d365 import D365, MessageId
@@ -24,7 +24,7 @@ from shared.d365.errors import D365Error, Denied, Unavailable, Uncertain
 from shared.identity import new_credential
 from shared.settings import Storage
 from shared.threads import Pool
-from tests.conftest import EXPORT_ID, IMPORT_ID
+from tests.conftest import EXPORT_ID, IMPORT_ID, drop, report
 from tests.faults import sending
 
 pytestmark = pytest.mark.timeout(60)
@@ -165,6 +165,17 @@ def test_a_file_that_d365_does_not_read_is_given_up(bridge: Bridge, d365: Simula
             company=None,
             external_id="x",
         )
+
+
+def test_what_came_of_a_file_is_written_down_before_the_deadline(
+    bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D365's answer is waited for as long as there is time, but for what must be done after it."""
+    monkeypatch.setattr(importing, "KEPT_BACK", 10.0)
+    d365.add_fault("enqueue", "hang", seconds=LONG)
+    with deadline.within(14):
+        importing.import_file(bridge, drop(bridge.account, "journals/may.csv"))
+    assert report(bridge.account)["reason"] == "uncertain"
 
 
 @pytest.mark.usefixtures("in_time")
