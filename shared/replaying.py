@@ -238,10 +238,11 @@ def refetch(bridge: Bridge, order: Order) -> str:
     From our own blob: D365 gives a package that was acknowledged no second time.
     """
     file = _looked_at(bridge, blobs.EXPORTS, order)
-    if file.name.count("/") != 1 or not file.name.endswith(".zip"):
+    if file.name.count("/") != 1:
         raise NotDone(f"{file.name} is no package")
     now = clock.now()
-    fresh = f"{file.name.removesuffix('.zip')}.again-{now:%Y%m%dT%H%M%SZ}.zip"
+    stem, _, extension = file.name.rpartition(".")
+    fresh = f"{stem}.again-{now:%Y%m%dT%H%M%SZ}.{extension}"
     told = {
         **file.theirs,
         "copyof": _header(file.name),
@@ -252,12 +253,13 @@ def refetch(bridge: Bridge, order: Order) -> str:
     if not blobs.copy_fresh(bridge.account, file, fresh, told):
         raise NotDone(f"{fresh} is there already, or {file.name} has just changed: look again")
     folder = file.name.partition("/")[0]
-    if any(job.unzip for job in bridge.settings.jobs.exports if job.name == folder):
+    unzips = any(job.unzip for job in bridge.settings.jobs.exports if job.name == folder)
+    if unzips and extension == "zip":
         _unzip(bridge, fresh)
     report(
         "package.copied",
         job=file.record.job,
-        correlationId=file.name.rpartition("/")[2].removesuffix(".zip"),
+        correlationId=stem.rpartition("/")[2],
         blob=fresh,
         source=file.name,
         by=redact(order.by),
@@ -290,7 +292,7 @@ ACTIONS: Final[Mapping[str, Callable[[Bridge, Order], str | None]]] = {
 def possible(file: File) -> list[str]:
     """Which of `ACTIONS` can be done to a file."""
     if file.container == blobs.EXPORTS:
-        return ["refetch"] if file.name.count("/") == 1 and file.name.endswith(".zip") else []
+        return ["refetch"] if file.name.count("/") == 1 else []
     if file.container != blobs.FAILED:
         return []
     resend = [] if _received(file) else ["resend"]

@@ -78,6 +78,13 @@ MUTANTS: Final = (
         "shared/exports/run.py",
         "                if newest is not offer:\n",
         "                if False:\n",
+        "exports -k offered_again_is_waited_for",
+    ),
+    Mutant(
+        "E2 a newer pop receipt does not replace the one before",
+        "shared/exports/run.py",
+        "queue.serving[key], queue.reoffers = message, True",
+        "queue.reoffers = True",
         "exports -k newest_is_good",
     ),
     Mutant(
@@ -346,8 +353,8 @@ MUTANTS: Final = (
     Mutant(
         "I4 a file is decoded on its way",
         "shared/transfer.py",
-        "            decompress=False,",
-        "            decompress=True,",
+        "            decompress=False,  # I4",
+        "            decompress=True,  # I4",
         "test_import.py -k content_encoding",
     ),
     Mutant(
