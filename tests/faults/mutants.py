@@ -120,7 +120,7 @@ MUTANTS: Final = (
         "shared/exports/run.py",
         "            late = clock.monotonic() > self._take_until\n",
         "            late = False\n",
-        "exports -k time_is_up",
+        "exports -k no_time_for",
     ),
     Mutant(
         "E6 blocks are read faster than they are written",

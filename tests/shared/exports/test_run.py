@@ -289,17 +289,6 @@ def test_two_runs_at_once_give_one_blob_each(bridge: Bridge, d365: Simulator, la
     assert package.acknowledged >= 1
 
 
-def test_no_message_is_taken_when_the_time_is_up(
-    bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """E6: what is left waits for the next run, unhidden."""
-    packages = [d365.add_package(EXPORT_ID, SMALL) for _ in range(3)]
-    elapsed = iter(range(0, 100_000, 400))
-    monkeypatch.setattr(clock, "monotonic", lambda: float(next(elapsed)))
-    export_packages(bridge)
-    assert sum(package.offered for package in packages) < 3
-
-
 def test_a_download_that_outlasts_the_run_is_given_up(
     bridge: Bridge, d365: Simulator, large: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
