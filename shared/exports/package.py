@@ -1,9 +1,9 @@
 """One message of an export queue: download its package, check it, store it, unzip it, acknowledge it."""
 
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from io import BytesIO
 from typing import Any, Final, Literal
@@ -198,14 +198,7 @@ def _fetch(serving: Serving, served: Delivery | None, second: str = "") -> Packa
             too_long = wait > LONGEST_WAIT or wait > deadline.left()
             if attempt == DOWNLOADS or too_long:
                 raise
-            report(
-                "d365.retry",
-                logging.WARNING,
-                operation="download",
-                error=str(error),
-                attempt=attempt,
-                waitSeconds=wait,
-            )
+            _tell_retry(str(error), attempt, wait)
             clock.sleep(wait)
             attempt += 1
 
@@ -217,7 +210,7 @@ def _download(serving: Serving, served: Delivery | None, second: str) -> Package
     `formats.NotAFile`, `OtherContent`, `Unproven`, `_Changing` and `_DeliveredBefore`.
     """
     job, message = serving.job, serving.message
-    with serving.bridge.d365.download(message) as download:
+    with _going_on(serving) as (download, parts):
         read = _in_time(download.read)
         head = transfer.fill(read)
         if not head:
@@ -232,7 +225,7 @@ def _download(serving: Serving, served: Delivery | None, second: str) -> Package
                 raise _Changing("the package has other bytes at each download")
             _raise_if_delivered(serving, content, format_)
             whole = head if content.length == len(head) else b""
-            why = _doubt(format_, download, check, whole)
+            why = _doubt(format_, download, check, whole, parts)
             if not why:
                 return {}
             # Two downloads with the announced length and the same bytes are what D365 has.
@@ -265,6 +258,47 @@ def _download(serving: Serving, served: Delivery | None, second: str) -> Package
     return _noted(serving, blob, stored, head if stored.digest.length == len(head) else b"")
 
 
+@contextmanager
+def _going_on(serving: Serving) -> Iterator[tuple[Download, list[int]]]:
+    """A download that goes on where it breaks off, if D365 gives parts of a package and each brings some; and
+    where its later parts began."""
+    d365, message = serving.bridge.d365, serving.message
+    with ExitStack() as stack:
+        whole = part = stack.enter_context(d365.download(message))
+        came, parts = 0, list[int]()
+
+        def read(size: int) -> bytes:
+            nonlocal part, came
+            while True:
+                try:
+                    data = part.read(size)
+                except Unavailable as error:
+                    if whole.length is None or came == (parts or [0])[-1] or not deadline.left():
+                        raise
+                    stack.close()
+                    part = stack.enter_context(d365.download(message, came))
+                    if (part.start, part.length) != (came, whole.length):
+                        raise  # all of it again, or of another package
+                    parts.append(came)
+                    _tell_retry(str(error), len(parts), 0)
+                else:
+                    came += len(data)
+                    return data
+
+        yield replace(whole, read=read), parts
+
+
+def _tell_retry(error: str, attempt: int, seconds: float) -> None:
+    report(
+        "d365.retry",
+        logging.WARNING,
+        operation="download",
+        error=error,
+        attempt=attempt,
+        waitSeconds=seconds,
+    )
+
+
 def _compared(
     serving: Serving, blob: BlobClient, served: Delivery | None, content: Digest, format_: Format
 ) -> Package:
@@ -293,11 +327,13 @@ def _doubt(
     download: Download,
     check: PackageCheck,
     whole: bytes,
+    parts: list[int],
 ) -> str:
     """Why it is not certain that a file is whole; "" where it is. `whole`: its bytes, if they are at hand."""
     if not format_.zipped:
-        known = download.length is not None
-        return "" if known else "D365 announced no length, and the file does not say where it ends"
+        if download.length is None:
+            return "D365 announced no length, and the file does not say where it ends"
+        return "it came in several parts, and does not say whether they fit" if parts else ""
     why = ""
     try:
         if unchecked := check.finish().unchecked:
