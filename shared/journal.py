@@ -22,7 +22,7 @@ from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
 from azure.storage.blob import BlobType
 
-from shared import clock, telemetry
+from shared import clock, deadline, telemetry
 from shared.blobs import DataAccount
 from shared.jobs import Jobs
 from shared.threads import Pool
@@ -55,6 +55,9 @@ QUIET: Final = timedelta(minutes=15)
 EVERY: Final = 5.0
 """Seconds. What is noted within so long of a write goes with the next one: a write for each of many files would
 cost as much again as a package."""
+
+WRITE_TIMEOUT: Final = 10.0
+"""Seconds for a write. It is made by whoever reports an event, and keeps nobody waiting for long."""
 
 TAIL: Final = 512 * 1024
 """Bytes read of an hour; a busy hour's first lines are left out of what the page shows."""
@@ -152,7 +155,8 @@ class _Notes:
         if not lines:
             return
         try:
-            _append(self._account, clock.now(), b"".join(lines))
+            with deadline.within(WRITE_TIMEOUT):
+                _append(self._account, clock.now(), b"".join(lines))
         except AzureError as error:
             said = str(error).split("\n", 1)[0]
             log.warning("lines that the journal lacks: %d (%s)", len(lines), said)

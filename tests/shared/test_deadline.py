@@ -16,12 +16,13 @@ from azure.storage.blob import BlobServiceClient
 
 from local.serving import serve
 from local.simulator import Simulator
-from shared import answering, blobs, clock, deadline, importing
+from shared import answering, blobs, clock, deadline, importing, journal, telemetry
 from shared import bridge as bridges
 from shared.bridge import Bridge
 from shared.d365 import D365, MessageId
 from shared.d365.errors import D365Error, Denied, Unavailable, Uncertain
 from shared.identity import new_credential
+from shared.jobs import Jobs
 from shared.settings import Storage
 from shared.threads import Pool
 from tests.conftest import EXPORT_ID, IMPORT_ID, drop, report
@@ -258,11 +259,16 @@ class Storehouse:
         await send({"type": "http.response.body", "body": b""})
 
 
-def connect(url: str) -> BlobServiceClient:
-    """The product's client of such a storage."""
+def new_account(url: str) -> blobs.DataAccount:
+    """The product's clients of such a storage."""
     key = "a2V5"
     text = f"AccountName=x;AccountKey={key};BlobEndpoint={url}/x;QueueEndpoint={url}/x"
-    return blobs.connect(Storage(text, None, None, None)).blobs
+    return blobs.connect(Storage(text, None, None, None))
+
+
+def connect(url: str) -> BlobServiceClient:
+    """The one for blobs."""
+    return new_account(url).blobs
 
 
 @contextmanager
@@ -277,6 +283,18 @@ def test_storage_that_does_not_answer_ends() -> None:
     """With all the tries of the SDK."""
     with silent() as url, pytest.raises(AzureError):
         connect(url).get_blob_client("exports", "x").get_blob_properties()
+
+
+def test_the_journal_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever reports an event may be the one that writes it."""
+    monkeypatch.setattr(journal, "WRITE_TIMEOUT", SOON)
+    with silent() as url:
+        journal.keep(new_account(url), Jobs((), ()))
+        telemetry.report("export.failed", job="vendors", error="x")
+    telemetry.listeners.clear()
+    assert "lines that the journal lacks: 1" in caplog.text
 
 
 @pytest.mark.usefixtures("in_time")
