@@ -9,12 +9,12 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 from urllib.parse import unquote
 
 from azure.storage.blob import BlobServiceClient
 
-from shared.blobs import CONTAINERS, EXPORTS, FAILED, IMPORTS, PROCESSING, SUCCEEDED
+from shared.blobs import CONTAINERS, DELIVERED, EXPORTS, FAILED, IMPORTS, PROCESSING, SUCCEEDED
 
 REPORT = ".error.json"
 
@@ -87,11 +87,15 @@ class Findings:
     twice: int
 
 
+AUDITED: Final = tuple(name for name in CONTAINERS if name != DELIVERED)
+"""The containers that hold files; notes on what was delivered are none."""
+
+
 def read_blobs(connection_string: str) -> list[Blob]:
     """Every blob of every container, each read to its end and hashed in pieces."""
     found = []
     with BlobServiceClient.from_connection_string(connection_string) as service:
-        for container in CONTAINERS:
+        for container in AUDITED:
             client = service.get_container_client(container)
             for item in client.list_blobs(include=["metadata"]):
                 digest = hashlib.sha256()

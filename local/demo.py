@@ -25,14 +25,13 @@ from azure.storage.blob import BlobServiceClient
 from azure.storage.queue import QueueServiceClient
 
 from local import story
-from local.audit import REPORT, Findings, Package, Received, audit
+from local.audit import AUDITED, REPORT, Findings, Package, Received, audit
 from local.azurite import AzuriteFailed, running_azurite
 from local.narration import Narrator, size
 from local.provisioning import provision
 from local.running import noted
 from local.simulator import Simulator, identity_settings, running_simulator
 from shared.blobs import (
-    CONTAINERS,
     FAILED,
     IMPORTS,
     POISON_QUEUES,
@@ -87,7 +86,7 @@ def _settled(storage: Storage, files: int, unacknowledged: int) -> bool:
 def print_tables(findings: Findings, storage: Storage, requests: dict[str, int]) -> None:
     """What went where."""
     print()
-    for container in CONTAINERS:
+    for container in AUDITED:
         blobs = [blob for blob in findings.blobs if blob.container == container]
         total = size(sum(blob.size for blob in blobs))
         print(f"{container}: {f'{len(blobs)} blobs, {total}' if blobs else 'empty'}")
