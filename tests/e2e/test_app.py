@@ -17,6 +17,7 @@ from local.hosting import HostFailed, RunningHost
 from local.samples import VENDORS, Part, package
 from local.simulator import Simulator
 from shared.blobs import (
+    EXPORT_JOBS_QUEUE,
     EXPORTS,
     FAILED,
     IMPORTS,
@@ -45,6 +46,18 @@ def test_the_timer_brings_a_package(
         f"vendors/{offered.correlation_id}.zip": b"".join(offered.chunks())
     }
     assert [said["asItCame"] for said in offered.acknowledgements] == [True]
+
+
+def test_a_job_that_was_handed_on_is_gone_on_with(
+    app: RunningHost, d365: Simulator, account: DataAccount
+) -> None:
+    """A queue message, as a run leaves it that has no time for a job."""
+    offered = d365.add_package(EXPORT_ID, package("Vendors", [Part(VENDORS, 20)]))
+    queue = account.queue(EXPORT_JOBS_QUEUE)
+    queue.send_message(json.dumps({"job": "vendors"}))
+    until(lambda: offered.acknowledged, app)
+    assert list(contents(account, EXPORTS).values()) == [b"".join(offered.chunks())]
+    until(lambda: queue.get_queue_properties().approximate_message_count == 0, app)
 
 
 def test_a_dropped_file_is_sent_tracked_and_filed(
