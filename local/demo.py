@@ -131,9 +131,9 @@ class Host:
         self.page = ""
         """The address of the operating page, with its key, once the host is up."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "local.host", "--settings", str(settings)],
+            [sys.executable, "-m", "local.host", "--settings", str(settings), "--with-parent"],
             cwd=ROOT,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

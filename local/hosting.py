@@ -105,7 +105,8 @@ def running_host(
         file = Path(folder) / "local.settings.json"
         file.write_text(json.dumps({"IsEncrypted": False, "Values": dict(settings)}))
         process = subprocess.Popen(
-            [*command, "--settings", str(file), "--app", str(app)],
+            [*command, "--settings", str(file), "--app", str(app), "--with-parent"],
+            stdin=subprocess.PIPE,
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
             stdout=subprocess.PIPE,

@@ -38,6 +38,11 @@ def _provision() -> None:
         log.warning("containers and queues that are missing could not be made: %s", line(error))
 
 
+def _end_with_parent(stop: threading.Event) -> None:
+    sys.stdin.buffer.read()
+    stop.set()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the app until interrupted; the first line on stdout says where it is, the log goes to stderr."""
     parser = argparse.ArgumentParser(prog="dev.py host", description="Run the app on this machine.")
@@ -50,6 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="start each worker with its app settings, as Core Tools does; without it a worker gets them by a "
         "reload, as on Flex Consumption",
+    )
+    parser.add_argument(
+        "--with-parent",
+        action="store_true",
+        help="end when stdin is closed, as by the parent's end",
     )
     parser.add_argument("--worker", default=MODULE, metavar="MODULE", help="the worker's program")
     options = parser.parse_args(arguments)
@@ -66,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    if options.with_parent:
+        threading.Thread(target=_end_with_parent, args=(stop,), daemon=True).start()
     try:
         settings = Settings(settings_file, folder)
         placeholder = not options.direct and hasattr(time, "tzset")  # the reload needs it

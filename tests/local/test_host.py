@@ -7,6 +7,7 @@ Each line of what was seen that can be shown here has its test; the app in `host
 import base64
 import contextlib
 import json
+import subprocess
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
+import psutil
 import pytest
 import requests
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
@@ -28,7 +30,7 @@ from local.host import blobs, queues
 from local.host.queues import Reading
 from local.host.storage import HOSTS
 from local.host.workers import InvocationFailed
-from local.hosting import RunningHost, running_host
+from local.hosting import ROOT, RunningHost, running_host
 from local.protocol import UNSEEN
 
 APP = Path(__file__).with_name("host_app")
@@ -510,6 +512,39 @@ def test_a_log_line_without_an_invocation_is_marked(queue_host: RunningHost) -> 
     assert "a line of a thread without invocation" not in queue_host.output()
     unseen = [line for line in queue_host.everything() if line.startswith(UNSEEN)]
     assert any("a line of a thread without invocation" in line for line in unseen)
+
+
+def test_host_and_workers_end_when_their_parent_has_gone(stage: Stage, tmp_path: Path) -> None:
+    """However it ended: nothing of a test run that was killed goes on."""
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps(stage.settings))
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(settings), str(APP)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout
+    pids = json.loads(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    assert len(pids) == 2
+    until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+PARENT = """
+import json, os, sys, time
+from pathlib import Path
+import psutil
+from local.hosting import running_host
+
+settings = json.loads(Path(sys.argv[1]).read_text())
+with running_host(settings, Path(sys.argv[2])) as host:
+    host.invoke("on_time")
+    workers = [each.pid for each in psutil.Process(host.pid).children()]
+    print(json.dumps([host.pid, *workers]), flush=True)
+    time.sleep(600)
+"""
 
 
 # -- keys and timers ------------------------------------------------------------------------------
