@@ -142,14 +142,13 @@ class World:
         self.dropped[path] = b"".join(parts)
         blob = self.account.blobs.get_blob_client(blobs.IMPORTS, path)
         ids = list[BlobBlock]()
-        etag: str | None = None
+        unchanged: dict[str, Any] = {}
         for number, part in enumerate(parts):
             ids.append(BlobBlock(f"{number:04}"))
             try:
                 blob.stage_block(ids[-1].id, part)
-                condition = MatchConditions.IfNotModified if etag else None
-                done = blob.commit_block_list(ids, etag=etag, match_condition=condition)
-                etag = str(done["etag"])
+                etag = blob.commit_block_list(ids, **unchanged)["etag"]
+                unchanged = {"etag": etag, "match_condition": MatchConditions.IfNotModified}
             except HttpResponseError:
                 self.broken_writers.append(path)
                 return
