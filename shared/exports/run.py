@@ -20,9 +20,9 @@ from shared.settings import EXPORT_SCHEDULE, schedule
 from shared.telemetry import about, report
 from shared.threads import Pool
 
-WAITS: Final = 5.0
-"""Seconds after which a job whose every turn waits gets a place of its own beside the others: no job waits for
-another job's package (E8)."""
+LONG: Final = 5.0
+"""Seconds. A turn that lasts longer leaves its place to jobs that have none: no job waits for another job's
+package (E8)."""
 
 GONE: Final = (404, 410)
 """Answers to an acknowledgement of a message that D365 does not have any more: it was acknowledged before."""
@@ -53,7 +53,7 @@ type _Key = tuple[str, str]
 """What makes two offers the same message: correlation id and download location."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Queue:
     """One job's queue, as a run finds it. The run's lock guards it."""
 
@@ -100,8 +100,8 @@ class _Run:
         self._places = bridge.settings.export_parallelism
         self._queues = [_Queue(job) for job in sorted(jobs, key=_last_asked)]
         self._lock = Condition()
-        self._waiting: deque[tuple[_Queue, float]] = deque()  # with the time since when
-        self._busy = 0
+        self._waiting: deque[_Queue] = deque()
+        self._began: dict[object, float] = {}  # of each turn that is under way
         self._totals = Totals()
         self._errors: list[Exception] = []
 
@@ -113,7 +113,7 @@ class _Run:
         with deadline.within(self._over - clock.monotonic()), self._lock:
             for queue in self._queues:
                 self._open(queue)
-            while (self._waiting or self._busy) and (now := clock.monotonic()) < self._over:
+            while (self._waiting or self._began) and (now := clock.monotonic()) < self._over:
                 if now >= ask_again:
                     ask_again = self._next_start()
                     self._ask_again()
@@ -147,31 +147,27 @@ class _Run:
 
     def _another_turn(self, queue: _Queue) -> None:
         queue.turns += 1
-        self._waiting.append((queue, clock.monotonic()))
+        self._waiting.append(queue)
 
     def _start_turns(self, pool: Pool) -> None:
         while self._waiting:
-            if self._busy < self._places:
-                index = 0
-            else:
-                long_ago = clock.monotonic() - WAITS
-                found = (
-                    place
-                    for place, (queue, since) in enumerate(self._waiting)
-                    if queue.running == 0 and since < long_ago
-                )
-                if (index := next(found, -1)) < 0:
+            now, queue = clock.monotonic(), self._waiting[0]
+            if len(self._began) >= self._places:
+                without = [queue for queue in self._waiting if not queue.running]
+                short = sum(began > now - LONG for began in self._began.values())
+                if not without or short >= self._places:
                     return
-            queue, _ = self._waiting[index]
-            del self._waiting[index]
-            self._busy += 1
+                queue = without[0]
+            self._waiting.remove(queue)
             queue.running += 1
-            pool.submit(self._turn, queue)
+            turn = object()
+            self._began[turn] = now
+            pool.submit(self._turn, queue, turn)
 
     def _wait(self, now: float) -> float:
-        """Seconds until a waiting turn may get a place of its own, or the run is over."""
-        due = [since + WAITS for queue, since in self._waiting if queue.running == 0]
-        return min([self._over, *due]) - now
+        """Seconds until a turn that is under way may leave its place to a waiting one, or the run is over."""
+        ends = [began + LONG for began in self._began.values() if self._waiting]
+        return min([self._over, *(end for end in ends if end > now)]) - now
 
     def _next_start(self) -> float:
         """When the schedule would start the next run."""
@@ -181,7 +177,7 @@ class _Run:
 
     # -- a turn: on a thread of the pool --------------------------------------------------------------
 
-    def _turn(self, queue: _Queue) -> None:
+    def _turn(self, queue: _Queue, turn: object) -> None:
         goes_on = False
         try:
             if taken := self._take(queue):
@@ -201,7 +197,7 @@ class _Run:
             self._errors.append(error)
         finally:
             with self._lock:
-                self._busy -= 1
+                del self._began[turn]
                 queue.running -= 1
                 self._lock.notify_all()
 

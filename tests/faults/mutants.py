@@ -167,8 +167,8 @@ MUTANTS: Final = (
     Mutant(
         "E8 a job waits for another job's packages",
         "shared/exports/run.py",
-        "if queue.running == 0 and since < long_ago",
-        "if False",
+        "                if not without or short >= self._places:\n",
+        "                if True:\n",
         "exports -k holds_up_no_other_job",
     ),
     Mutant(

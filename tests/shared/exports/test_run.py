@@ -527,7 +527,7 @@ def test_a_slow_package_holds_up_no_other_job(
 ) -> None:
     """While a run lasts, each queue is asked again at the schedule's pace, whoever has all the places."""
     monkeypatch.setenv("EXPORT_SCHEDULE", "* * * * * *")
-    monkeypatch.setattr(run, "WAITS", 0.1)
+    monkeypatch.setattr(run, "LONG", 0.1)
     two = with_jobs(bridge, d365, 2, export_parallelism=at_once)
     waiting, go_on = held_up(two, monkeypatch)
     slow = [d365.add_package(activity_id(0), with_number(n)) for n in range(at_once)]
