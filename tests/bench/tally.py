@@ -62,7 +62,7 @@ def _kind(method: str, url: str) -> str:
     if "/data/" in url:
         return "D365 GetMessageStatus"
     comp = re.search(r"comp=(\w+)", url)
-    place = "queue" if "/messages" in url else "blob"
+    place = "queue" if "/messages" in url and f"/{blobs.DELIVERED}/" not in url else "blob"
     return f"storage {place} {method}" + (f" {comp[1]}" if comp else "")
 
 
