@@ -103,7 +103,7 @@ def _start(host: RunningHost, name: str) -> None:
 
 
 def _reconcile(host: RunningHost) -> None:
-    time.sleep(1.5)  # past this the file counts as missed: a sixth of the time-out
+    time.sleep(2)  # past this the file counts as missed: a sixth of the time-out
     host.invoke("reconcile", wait=False)
 
 

@@ -25,7 +25,7 @@ from shared.blobs import DataAccount, File
 from shared.settings import Storage
 from tests.faults import order
 
-FUNCTION_TIMEOUT = "00:00:06"
+FUNCTION_TIMEOUT = "00:00:10"
 """Short, so that what was left is soon overdue; the host ends what lasts longer."""
 
 ENDS = (blobs.SUCCEEDED, blobs.FAILED)
