@@ -104,7 +104,7 @@ class Server:
         if path.startswith(("/msi/", "/counts")):
             return path.split("/")[1]
         comp = parse_qs(query).get("comp", [""])[0]
-        if method in ("GET", "HEAD") and "/exports" in path:
+        if method in ("GET", "HEAD") and re.search("/exports(-delivered)?/job-", path):
             return f"blob {method} missing"  # each package is a new one
         if method == "POST":
             return "queue put"
