@@ -2,10 +2,12 @@
 use it."""
 
 import json
+import random
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -38,7 +40,7 @@ def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, s
 def test_a_package_is_fetched_over_tls(
     certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The token, the message and the package; and a fault breaks that connection too."""
+    """Message and package one way, a file the other; and a fault breaks that connection too."""
     cert, key = certificate
     with running_simulator(cert=cert, key=key) as d365:
         for name, value in identity_settings(d365).items():
@@ -50,6 +52,11 @@ def test_a_package_is_fetched_over_tls(
         assert message.download_location.startswith("https://")
         with client.download(message) as download:
             assert download.read(1 << 20) == b"PK of an export job"
+        d365.add_import_job(IMPORT_ID)
+        part = random.Random(1).randbytes(3_000_000)
+        names: dict[str, Any] = {"entity": None, "company": None, "external_id": "x"}
+        client.enqueue(IMPORT_ID, lambda: iter([part, part]), 2 * len(part), **names)
+        assert d365.received[0].sha256 == sha256(2 * part).hexdigest()
         d365.add_fault("*", "reset")
         with pytest.raises(requests.ConnectionError):
             requests.get(f"{d365.base_url}/anything", timeout=10)
