@@ -78,7 +78,7 @@ def about(**ids: str) -> Iterator[None]:
 _SECRETS: Final = re.compile(
     # A signature or a function key: in a URL, or long enough to be one. What is followed by a suffix is a file
     # (`sig=1.csv`). In JSON an ampersand may be written as \u0026.
-    r"(?i)(?:(?<=[?&;])|(?<=u0026)|(?<=%26)|(?<=%3f)|(?<![a-z])(?=\w+(?:=|%3d)[\w%+/~-]{20}))"
+    r"(?i)(?:(?<=[?&;])|(?<=u0026)|(?<=%26)|(?<=%3f)|(?<![a-z])(?=(?:sig|code)(?:=|%3d)[\w%+/~-]{20}))"
     r"(sig|code)(?:=|%3d)[\w%+/~=-]++(?!\.\w)"
     r"|(?<![a-z])(access_token|client_secret|accountkey)(?:=|%3d)[^&\s\"'\\]+"
     r"|\b(bearer)\s+(?:[\w.~+/-]{20,}|[\w-]+\.[\w-]+\.[\w-]+)=*"
