@@ -271,8 +271,15 @@ def test(arguments: list[str]) -> int:
     if arguments:
         return run_steps([["pytest", *arguments]])
     make_browser()
-    # Most of a test is waiting, so more run side by side than there are cores.
-    return run_steps([*checks(), ["pytest", "-n", "4", "--dist", "worksteal"]])
+    return run_steps(
+        [
+            *checks(),
+            # Most of a test is waiting, so more run side by side than there are cores.
+            ["pytest", "-n", "4", "--dist", "worksteal", "--ignore=tests/infra"],
+            # These compute, and each worker starts a Bicep compiler of its own.
+            ["pytest", "-n", "2", "tests/infra"],
+        ]
+    )
 
 
 def lint(arguments: list[str]) -> int:

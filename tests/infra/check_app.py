@@ -72,6 +72,7 @@ class _Recorder(dict[str, str]):
         return super().get(key, default)
 
 
+@cache
 def _schedules_read() -> set[str]:
     """The names given to `settings.schedule` in functions/."""
     return {

@@ -49,10 +49,10 @@ _ONE_AT_A_TIME = Lock()
 
 def bind(query: str) -> Bound:
     """A query bound against `TABLES`, by Microsoft's parser. Raises `NodeMissing`."""
-    parser = _parser()
-    assert parser.stdin
-    assert parser.stdout
     with _ONE_AT_A_TIME:
+        parser = _parser()
+        assert parser.stdin
+        assert parser.stdout
         parser.stdin.write(json.dumps({"query": query, "tables": TABLES}) + "\n")
         parser.stdin.flush()
         line = parser.stdout.readline()

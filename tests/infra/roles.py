@@ -9,6 +9,7 @@ hosts", "Connecting to host storage with an identity", and in the extensions' ow
 import ast
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -142,7 +143,8 @@ ROLES: Final = {
 """The roles that may be assigned, and the narrower ones that might do in their place."""
 
 
-def needs_of(files: Iterable[Path]) -> tuple[set[str], list[str]]:
+@cache
+def needs_of(files: tuple[Path, ...]) -> tuple[set[str], list[str]]:
     """What the storage calls in these files need, and the calls of which nothing is known here."""
     clients = (BlobClient, ContainerClient, BlobServiceClient, QueueClient, QueueServiceClient)
     methods = {name for client in clients for name in dir(client) if not name.startswith("_")}

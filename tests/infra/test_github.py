@@ -20,11 +20,6 @@ def assignments(template: str, parameters: dict[str, str]) -> dict[str, dict[str
 
 
 @compiler.needed
-def test_the_compiler_has_nothing_against_it() -> None:
-    assert compiler.diagnostics(INFRA / "github.bicep") == []
-
-
-@compiler.needed
 def test_it_may_assign_the_roles_that_the_deployment_assigns_and_no_others() -> None:
     """To applications alone."""
     condition = assignments("github.bicep", {"repository": "owner/name"})[ACCESS_ADMINISTRATOR][
