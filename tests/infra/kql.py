@@ -47,6 +47,7 @@ class Bound(NamedTuple):
 _ONE_AT_A_TIME = Lock()
 
 
+@cache
 def bind(query: str) -> Bound:
     """A query bound against `TABLES`, by Microsoft's parser. Raises `NodeMissing`."""
     with _ONE_AT_A_TIME:
