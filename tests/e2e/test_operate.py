@@ -60,8 +60,9 @@ class Page:
         )
 
     def failed(self) -> Any:
-        """The one failed file, as soon as there is one."""
+        """The one failed file, as soon as there is one that is on its way no more."""
         found = until(lambda: self.json("files", state="failed")["files"], self.host)
+        until(lambda: not self.json("files", state="processing")["files"], self.host)
         assert len(found) == 1
         return found[0]
 

@@ -18,7 +18,7 @@ from local.hosting import ROOT, RunningHost
 from local.samples import VENDORS, package
 from local.samples import Part as Entity
 from local.simulator import Simulator
-from shared.blobs import FAILED, SUCCEEDED, DataAccount
+from shared.blobs import FAILED, PROCESSING, SUCCEEDED, DataAccount
 from tests.conftest import EXPORT_ID, contents, drop
 from tests.e2e.conftest import until
 
@@ -70,7 +70,9 @@ def open_page(browser: Browser, app: RunningHost) -> Iterator[Open]:
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda said: complaints.append(said.text))
-        page.goto(f"{app.url}/api/operate{'/' if view else ''}{view}?code={app.key}")
+        page.goto(
+            f"{app.url}/api/operate{'/' if view else ''}{view}{'&' if '?' in view else '?'}code={app.key}"
+        )
         return page
 
     yield opened
@@ -87,8 +89,9 @@ def keep(page: Page, name: str) -> None:
 
 
 def failed(account: DataAccount, host: RunningHost, files: int = 1) -> None:
-    """Wait until so many files have failed."""
+    """Wait until so many files have failed, and none of them is on its way any more."""
     until(lambda: len(contents(account, FAILED)) == 2 * files, host)
+    until(lambda: not contents(account, PROCESSING), host)
 
 
 def test_a_person_sees_a_file_fail_mends_it_and_sees_it_succeed(
