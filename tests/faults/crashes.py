@@ -20,7 +20,7 @@ from local.hosting import RunningHost, running_host
 from local.samples import VENDORS, Part, package, write_large_package
 from local.simulator import Simulator, running_simulator
 from tests.faults import people
-from tests.faults.world import OFTEN, World
+from tests.faults.world import FUNCTION_TIMEOUT, OFTEN, World
 
 WIRE = (sys.executable, "-m", "local.host", "--worker", "tests.faults.wire")
 SETTLE_SECONDS = 120
@@ -56,6 +56,7 @@ class Flow:
     """Points before the first request that holds this are those of another flow."""
     also: Callable[[World], list[str]] = lambda _: []
     """What must hold at the end besides `World.violations`."""
+    function_timeout: str = FUNCTION_TIMEOUT
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,13 @@ def _reconcile(host: RunningHost) -> None:
     host.invoke("reconcile", wait=False)
 
 
-EXPORT = Flow("export", _packages, lambda host: _start(host, "export_packages"))
+EXPORT = Flow(
+    "export",
+    _packages,
+    lambda host: _start(host, "export_packages"),
+    # Six worlds move 9 MiB each at once, beside other tests: nothing here waits for a time-out.
+    function_timeout="00:01:00",
+)
 FLOWS = (
     EXPORT,
     Flow("import, hold", _file),
@@ -161,6 +168,7 @@ class Matrix:
         connection = self._azurite.connection_string_of(account)
         uncertain, ordered = flow.when_uncertain, flow.ordered
         world = World(number, connection, d365, place, uncertain, ordered, flow.template)
+        world.function_timeout = flow.function_timeout
         flow.begin(world)
         return world
 

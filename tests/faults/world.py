@@ -50,6 +50,7 @@ class World:
     """Whether the import job sends its files in a package that a template makes."""
     settle_seconds: int = 0
     """Of the import job: so long a file must not have changed."""
+    function_timeout: str = FUNCTION_TIMEOUT
     account: DataAccount = field(init=False)
     dropped: dict[str, bytes] = field(default_factory=dict)
     there: dict[str, float] = field(default_factory=dict)
@@ -121,7 +122,7 @@ class World:
             "JOBS_FILE": str(self.folder / jobs),
             "EXPORT_SCHEDULE": timers,
             "RECONCILE_SCHEDULE": timers,
-            "AzureFunctionsJobHost__functionTimeout": FUNCTION_TIMEOUT,
+            "AzureFunctionsJobHost__functionTimeout": self.function_timeout,
             # Nothing of what must hold hangs on how long an idle queue rests, but the test's time does.
             "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:01",
             "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:05",
