@@ -5,8 +5,10 @@ import logging
 import azure.functions as func
 
 from functions import check_status, export_job, export_packages, import_file, operate, reconcile
-from shared import allocator, journal, telemetry, tracing
+from shared import allocator
 from shared.bridge import bridge
+from shared.observability import telemetry, tracing
+from shared.operations import journal
 
 allocator.keep_freed_blocks()
 

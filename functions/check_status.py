@@ -2,9 +2,9 @@
 
 import azure.functions as func
 
-from shared import tracking
-from shared.blobs import STATUS_QUEUE
 from shared.bridge import run
+from shared.imports import advance
+from shared.storage.blobs import STATUS_QUEUE
 
 blueprint = func.Blueprint()
 
@@ -13,4 +13,4 @@ blueprint = func.Blueprint()
 @blueprint.queue_trigger(arg_name="message", queue_name=STATUS_QUEUE, connection="DataStorage")
 def check_status(message: func.QueueMessage) -> None:
     """Look at the file in processing that the message names."""
-    run(tracking.check_status, message.get_json())
+    run(advance.check_status, message.get_json())

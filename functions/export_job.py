@@ -2,9 +2,9 @@
 
 import azure.functions as func
 
-from shared.blobs import EXPORT_JOBS_QUEUE
 from shared.bridge import run
 from shared.exports import run as exports
+from shared.storage.blobs import EXPORT_JOBS_QUEUE
 
 blueprint = func.Blueprint()
 

@@ -2,8 +2,8 @@
 
 import azure.functions as func
 
-from shared import settings
 from shared.bridge import run
+from shared.config import settings
 from shared.exports import run as exports
 
 blueprint = func.Blueprint()

@@ -3,10 +3,10 @@
 import azure.functions as func
 import azurefunctions.extensions.bindings.blob as sdk
 
-from shared import importing
-from shared.blobs import IMPORTS
 from shared.bridge import run
-from shared.telemetry import report
+from shared.imports import importing
+from shared.observability.telemetry import report
+from shared.storage.blobs import IMPORTS
 
 blueprint = func.Blueprint()
 

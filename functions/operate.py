@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import azure.functions as func
 
 if TYPE_CHECKING:
-    from shared.answering import Answer, Asked
+    from shared.operations.web import Answer, Asked
 
 blueprint = func.Blueprint()
 
@@ -16,9 +16,9 @@ blueprint = func.Blueprint()
 )
 def operate(req: func.HttpRequest) -> func.HttpResponse:
     """Jobs, files, one file, the check; and by POST what a person does about a file."""
-    from shared import answering
+    from shared.operations import web
 
-    return _response(answering.page(_asked(req)))
+    return _response(web.page(_asked(req)))
 
 
 @blueprint.function_name("operate_api")
@@ -27,13 +27,13 @@ def operate(req: func.HttpRequest) -> func.HttpResponse:
 )
 def operate_api(req: func.HttpRequest) -> func.HttpResponse:
     """The same as JSON."""
-    from shared import answering
+    from shared.operations import web
 
-    return _response(answering.api(_asked(req)))
+    return _response(web.api(_asked(req)))
 
 
 def _asked(req: func.HttpRequest) -> "Asked":
-    from shared.answering import Asked
+    from shared.operations.web import Asked
 
     return Asked(
         method=req.method,

@@ -2,8 +2,9 @@
 
 import azure.functions as func
 
-from shared import reconciling, settings
 from shared.bridge import run
+from shared.config import settings
+from shared.imports import reconciliation
 
 blueprint = func.Blueprint()
 
@@ -16,4 +17,4 @@ blueprint = func.Blueprint()
 )
 def reconcile(timer: func.TimerRequest) -> None:
     """Take up what was left."""
-    run(reconciling.reconcile)
+    run(reconciliation.reconcile)

@@ -14,7 +14,15 @@ from urllib.parse import unquote
 
 from azure.storage.blob import BlobServiceClient
 
-from shared.blobs import CONTAINERS, DELIVERED, EXPORTS, FAILED, IMPORTS, PROCESSING, SUCCEEDED
+from shared.storage.blobs import (
+    CONTAINERS,
+    DELIVERED,
+    EXPORTS,
+    FAILED,
+    IMPORTS,
+    PROCESSING,
+    SUCCEEDED,
+)
 
 REPORT = ".error.json"
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from shared import jobs
+from shared.config import jobs
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -24,13 +24,16 @@ from typing import Any
 from azure.core.exceptions import AzureError
 
 from local.running import running_demos
-from shared import blobs, checking, clock, journal, operating, plots, replaying, telemetry
+from shared import clock
 from shared.bridge import Bridge, bridge
+from shared.config.jobs import InvalidJobs
+from shared.config.settings import InvalidSettings
 from shared.d365.errors import D365Error
-from shared.jobs import InvalidJobs
-from shared.operating import Detail, Filter, Row
-from shared.replaying import NotDone, Order
-from shared.settings import InvalidSettings
+from shared.observability import telemetry
+from shared.operations import actions, health, journal, plots, views
+from shared.operations.actions import NotDone, Order
+from shared.operations.views import Detail, Filter, Row
+from shared.storage import blobs
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     lately.add_argument("--json", action="store_true", help="one JSON object a line")
 
     listing = commands.add_parser("list", help="files by state, job, name and day")
-    listing.add_argument("state", nargs="?", default="failed", choices=list(operating.STATES))
+    listing.add_argument("state", nargs="?", default="failed", choices=list(views.STATES))
     listing.add_argument("--job", default="")
     listing.add_argument(
         "--name", default="", help="a part of the path; with a slash, the beginning of it"
@@ -71,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
     show = commands.add_parser("show", help="one file with its error report")
     show.add_argument("name", help="its path, or a part of it that no other has")
-    show.add_argument("--state", default="failed", choices=list(operating.STATES))
+    show.add_argument("--state", default="failed", choices=list(views.STATES))
 
     for name, text in (
         ("replay", "send a failed or held file again, as it is"),
@@ -116,7 +119,7 @@ def _load(file: Path | None) -> None:
 
 def _check(at: Bridge, arguments: argparse.Namespace) -> int:
     wrong = 0
-    for line in checking.check(at, arguments.wait):
+    for line in health.check(at, arguments.wait):
         wrong += line.verdict == "wrong"
         if arguments.json:
             _print(json.dumps(asdict(line), ensure_ascii=False))
@@ -126,7 +129,7 @@ def _check(at: Bridge, arguments: argparse.Namespace) -> int:
 
 
 def _lately(at: Bridge, arguments: argparse.Namespace) -> int:
-    for each in operating.lately(at, arguments.job):
+    for each in views.lately(at, arguments.job):
         if arguments.json:
             _print(json.dumps(asdict(each), default=_plain, ensure_ascii=False))
         else:
@@ -142,7 +145,7 @@ def _list(at: Bridge, arguments: argparse.Namespace) -> int:
     given = (arguments.job, arguments.name, arguments.since, arguments.until)
     token, looked_at = "", 0
     while True:
-        found = operating.files(at, Filter(arguments.state, *given, token))
+        found = views.files(at, Filter(arguments.state, *given, token))
         looked_at += found.looked_at
         for row in found.rows:
             _print(json.dumps(asdict(row), default=_plain) if arguments.json else _line(row))
@@ -168,23 +171,23 @@ def _line(row: Row) -> str:
 
 def _find(at: Bridge, state: str, name: str) -> Row:
     """The one file that a name, or a part of one, means."""
-    found = operating.detail(at, operating.STATES[state], name)
+    found = views.detail(at, views.STATES[state], name)
     if found:
         return found.row
     rows: list[Row] = []
     token, searching = "", True
     while searching:
-        page = operating.files(at, Filter(state, name=name, token=token))
+        page = views.files(at, Filter(state, name=name, token=token))
         rows, token = rows + page.rows, page.next_token
         # Two are one too many, but the one that is named so exactly may come until "." is past.
-        passed = len(rows) > 1 and rows[-1].name > f"{operating.stem(name)}/"
+        passed = len(rows) > 1 and rows[-1].name > f"{views.stem(name)}/"
         searching = bool(token) and not passed
     exact = [row for row in rows if row.path == name]
     rows = exact or rows
     if len(rows) == 1:
         return rows[0]
     if not rows:
-        sys.exit(f"No file in {operating.STATES[state]} is named so: {name}")
+        sys.exit(f"No file in {views.STATES[state]} is named so: {name}")
     names = "\n  ".join(row.name for row in rows[:20])
     number = f"{len(rows)} files or more" if token else f"{len(rows)} files"
     sys.exit(telemetry.printable(f"{number} have that in their names; say which:\n  {names}"))
@@ -193,7 +196,7 @@ def _find(at: Bridge, state: str, name: str) -> Row:
 def _look_at(at: Bridge, state: str, name: str) -> Detail:
     """The same, whole."""
     row = _find(at, state, name)
-    found = operating.detail(at, row.container, row.name)
+    found = views.detail(at, row.container, row.name)
     if found is None:
         sys.exit(f"{row.name} has just gone on")
     return found
@@ -222,7 +225,7 @@ def _act(at: Bridge, arguments: argparse.Namespace) -> int:
         _print(_line(row))
         if found.todo:
             _print(f"What to do: {found.todo}")
-        if action == "resend" and (risk := replaying.risk(found.file)):
+        if action == "resend" and (risk := actions.risk(found.file)):
             _print(f"Mind: {risk}")
         try:
             said = input(f"{command} this file? Type yes: ")
@@ -231,7 +234,7 @@ def _act(at: Bridge, arguments: argparse.Namespace) -> int:
         if said.strip() != "yes":
             sys.exit("Nothing was done.")
     order = Order(row.name, arguments.etag or row.etag, arguments.by, arguments.why, received or "")
-    became = replaying.ACTIONS[action](at, order)
+    became = actions.ACTIONS[action](at, order)
     where = f"{blobs.EXPORTS if command == 'refetch' else blobs.IMPORTS}/{became}"
     _print(f"Done: {where}" if became else f"Done: {row.name}")
     return 0

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
-from shared import jobs, plain_xml
+from shared import plain_xml
+from shared.config import jobs
 from shared.plain_xml import tag, text
 
 MAX_FILE: Final = 4 * 1024 * 1024

@@ -8,10 +8,12 @@ from typing import Concatenate, Final
 
 from azure.core.exceptions import HttpResponseError
 
-from shared import blobs, deadline, settings
+from shared import deadline
+from shared.config import settings
 from shared.d365 import D365
 from shared.identity import new_d365_credential
-from shared.telemetry import report
+from shared.observability.telemetry import report
+from shared.storage import blobs
 
 IN_TIME: Final = 0.95
 """So much of its time-out an invocation has: the host kills one that takes all of it, and then nothing says

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
     from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
 
-    from shared.settings import Registration
+    from shared.config.settings import Registration
 
 
 def new_credential(

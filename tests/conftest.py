@@ -13,12 +13,17 @@ from azure.core.exceptions import ResourceNotFoundError
 from local.azurite import Azurite, running_azurite
 from local.provisioning import provision
 from local.simulator import Simulator, identity_settings, running_simulator
-from shared import blobs, clock, importing, jobs, journal, settings, telemetry, tracking
-from shared.blobs import DataAccount
+from shared import clock
 from shared.bridge import Bridge
+from shared.config import jobs, settings
+from shared.config.settings import Settings, Storage
 from shared.d365 import D365
 from shared.identity import new_credential
-from shared.settings import Settings, Storage
+from shared.imports import advance, importing
+from shared.observability import telemetry
+from shared.operations import journal
+from shared.storage import blobs
+from shared.storage.blobs import DataAccount
 
 
 @pytest.fixture(scope="session")
@@ -174,7 +179,7 @@ def work_queue(bridge: Bridge, rounds: int = 20) -> None:
         queue = bridge.account.queue(blobs.STATUS_QUEUE)
         messages = list(queue.receive_messages(visibility_timeout=30))
         for message in messages:
-            tracking.check_status(bridge, json.loads(message.content))
+            advance.check_status(bridge, json.loads(message.content))
             queue.delete_message(message)
         if not messages and not queue.get_queue_properties().approximate_message_count:
             return
@@ -190,7 +195,7 @@ def try_on(
     for _ in range(int(time / step)):
         later(step)
         for file in list(blobs.listed(bridge.account, blobs.PROCESSING)):
-            tracking.check_status(bridge, {"file": file.name, "etag": file.etag})
+            advance.check_status(bridge, {"file": file.name, "etag": file.etag})
 
 
 def only(account: DataAccount, container: str) -> blobs.File:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import dev
-from shared.outcomes import TODO
-from shared.telemetry import EVENTS
+from shared.imports.outcome import TODO
+from shared.observability.telemetry import EVENTS
 
 ROOT = Path(__file__).resolve().parents[1]
 OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
@@ -67,7 +67,7 @@ def test_every_error_text_is_explained() -> None:
     modules = (ROOT / "shared/d365").glob("*.py")
     texts = [text for module in modules for text in error_texts(module)]
     assert len(texts) > 15
-    checking = (ROOT / "shared/checking.py").read_text(encoding="utf-8")
+    checking = (ROOT / "shared/operations/health.py").read_text(encoding="utf-8")
     codes = [
         code
         for line in re.findall(r"^ *case (.*):$", checking, re.MULTILINE)

@@ -159,7 +159,7 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
   properties: union(
     otherSettings,
     {
-      // The product's own: shared/settings.py
+      // The product's own: shared/config/settings.py
       D365_URL: d365Url
       JOBS_FILE: jobsFile
       EXPORT_SCHEDULE: exportSchedule

@@ -45,7 +45,7 @@ param keepJournalDays int
 @description('Reachable by private endpoints only.')
 param private bool
 
-// shared/blobs.py: CONTAINERS
+// shared/storage/blobs.py: CONTAINERS
 var exportsContainer = 'exports'
 var deliveredContainer = 'exports-delivered'
 var containers = [
@@ -58,9 +58,9 @@ var containers = [
   'templates'
 ]
 var succeededContainer = 'imports-succeeded'
-// shared/journal.py: JOURNAL
+// shared/operations/journal.py: JOURNAL
 var journalContainer = 'journal'
-// shared/blobs.py: QUEUES. The host makes the poison queues when it first needs them.
+// shared/storage/blobs.py: QUEUES. The host makes the poison queues when it first needs them.
 var queues = ['import-status', 'notifications', 'export-jobs']
 
 var secure = {

@@ -15,7 +15,7 @@ from local.host.storage import HOSTS, connect
 from local.host.workers import InvocationFailed
 from local.protocol import Function, Typed
 from local.worker import AppFailed
-from shared import ncrontab
+from shared.config import ncrontab
 
 
 def timer(app: App, function: Function) -> Callable[[], None]:

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from shared import telemetry
 from shared.d365.errors import D365Error, Denied, Rejected, Unavailable, Uncertain
+from shared.observability import telemetry
 
 MessageId = NewType("MessageId", str)
 

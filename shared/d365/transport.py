@@ -14,10 +14,11 @@ import requests
 import urllib3
 from azure.core.exceptions import AzureError
 
-from shared import clock, connections, deadline, telemetry
+from shared import clock, connections, deadline
 from shared.d365.errors import D365Error, Denied, Unavailable, Uncertain
 from shared.d365.responses import Response, drain, refusal, require_success
 from shared.identity import why_no_token
+from shared.observability import telemetry
 
 HEADERS: Final = {
     "OData-Version": "4.0",

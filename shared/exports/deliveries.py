@@ -18,9 +18,9 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob import BlobClient
 
-from shared import blobs
-from shared.blobs import DataAccount
 from shared.d365 import DequeuedMessage
+from shared.storage import blobs
+from shared.storage.blobs import DataAccount
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,20 @@ from urllib.parse import quote, unquote
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
 from azure.storage.blob import BlobClient, BlobProperties
 
-from shared import blobs, clock, deadline, packages, transfer
+from shared import clock, deadline, packages
 from shared.bridge import Bridge, explained
+from shared.config.jobs import ExportJob
 from shared.d365 import LONGEST_WAIT, DequeuedMessage, Download
 from shared.d365.errors import D365Error, Rejected, Unavailable, Uncertain
 from shared.exports import deliveries, formats
 from shared.exports.deliveries import Delivery
 from shared.exports.formats import Format
 from shared.exports.unzip import unzip
-from shared.jobs import ExportJob
+from shared.observability.telemetry import report
+from shared.observability.tracing import new_parent, span
 from shared.packages import InvalidPackage, PackageCheck
-from shared.telemetry import report
-from shared.tracing import new_parent, span
-from shared.transfer import Digest, OtherContent, Stored
+from shared.storage import blobs, transfer
+from shared.storage.transfer import Digest, OtherContent, Stored
 
 DOWNLOADS: Final = 3
 """Tries for one package: D365 has been seen to answer 500 to the first and then to give it."""

@@ -9,15 +9,16 @@ from functools import partial
 from threading import Condition
 from typing import Final
 
-from shared import clock, deadline, ncrontab
-from shared.blobs import EXPORT_JOBS_QUEUE
+from shared import clock, deadline
 from shared.bridge import IN_TIME, Bridge, explained
+from shared.config import ncrontab
+from shared.config.jobs import ExportJob
+from shared.config.settings import EXPORT_SCHEDULE, schedule
 from shared.d365 import DequeuedMessage
 from shared.d365.errors import D365Error, Rejected
 from shared.exports import package
-from shared.jobs import ExportJob
-from shared.settings import EXPORT_SCHEDULE, schedule
-from shared.telemetry import about, report
+from shared.observability.telemetry import about, report
+from shared.storage.blobs import EXPORT_JOBS_QUEUE
 from shared.threads import Pool
 
 LONG: Final = 5.0

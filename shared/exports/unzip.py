@@ -11,9 +11,10 @@ from urllib.parse import quote
 
 from azure.storage.blob import BlobClient, BlobProperties
 
-from shared import blobs, deadline, transfer
+from shared import deadline
 from shared.exports.formats import MANIFEST
 from shared.packages import Entry, entries
+from shared.storage import blobs, transfer
 from shared.threads import Pool
 
 WRITERS: Final = 8

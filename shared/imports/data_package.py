@@ -6,8 +6,8 @@ Only what D365 can't but turn down is turned down here; of what is merely odd, D
 from io import SEEK_END
 from typing import IO, Final
 
-from shared.unzipping import MAX_DIRECTORY
-from shared.zip_records import LONGEST_END, InvalidPackage, find_end
+from shared.packages.records import LONGEST_END, InvalidPackage, find_end
+from shared.packages.unpack import MAX_DIRECTORY
 
 _MANIFEST: Final = "manifest.xml"
 _ZIP: Final = b"PK"

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Final
 
-from shared import templates
-from shared.blobs import File
-from shared.jobs import ImportJob, Jobs
+from shared.config.jobs import ImportJob, Jobs
+from shared.imports import templates
+from shared.storage.blobs import File
 
 UPLOADED_WITHIN: Final = timedelta(hours=1)
 """So long a file may have a name that does not match its job's pattern: programs upload under a name of their

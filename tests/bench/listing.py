@@ -13,12 +13,15 @@ from tempfile import TemporaryDirectory
 
 from local.azurite import running_azurite
 from local.provisioning import provision
-from shared import blobs, clock, operating, settings
-from shared.blobs import SUCCEEDED, Record
+from shared import clock
 from shared.bridge import Bridge
+from shared.config import settings
 from shared.d365 import D365
 from shared.identity import new_credential
-from shared.operating import Filter
+from shared.operations import views
+from shared.operations.views import Filter
+from shared.storage import blobs
+from shared.storage.blobs import SUCCEEDED, Record
 
 JOBS = b'{"imports": [{"name": "journals", "activityId": "11111111-1111-4111-8111-111111111111"}]}'
 
@@ -40,15 +43,15 @@ def _fill(bridge: Bridge, files: int) -> None:
 
 
 def _views(bridge: Bridge) -> Iterator[tuple[str, Callable[[], object]]]:
-    def listed(**wanted: str) -> operating.Listing:
-        return operating.files(bridge, Filter("succeeded", **wanted))  # type: ignore[arg-type]
+    def listed(**wanted: str) -> views.Listing:
+        return views.files(bridge, Filter("succeeded", **wanted))  # type: ignore[arg-type]
 
     yield "first page", listed
     yield "second page", lambda: listed(token=listed().next_token)
     yield "by the beginning of the path", lambda: listed(name="journals/USMF/file 09")
     yield "a part of the name, not there", lambda: listed(name="nowhere")
-    yield "one file", lambda: operating.detail(bridge, SUCCEEDED, listed().rows[0].name)
-    yield "the first page of all (jobs)", lambda: operating.overview(bridge)
+    yield "one file", lambda: views.detail(bridge, SUCCEEDED, listed().rows[0].name)
+    yield "the first page of all (jobs)", lambda: views.overview(bridge)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ BLOCK = 8 << 20
 PARALLEL = 4
 PART = 16 << 20
 PARTS_AHEAD = 2
-"""The same of reads: as `shared.transfer` has them, which a bare run does not import."""
+"""The same of reads: as `shared.storage.transfer` has them, which a bare run does not import."""
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 EXPORT_ID = "11111111-1111-4111-8111-111111111111"
 IMPORT_ID = "22222222-2222-4222-8222-222222222222"
@@ -44,10 +44,11 @@ def storage(url: str) -> str:
 
 def ours(url: str, exports: int = 1, at_once: int = 8) -> Any:
     """The product between D365 and storage at a URL."""
-    from shared import blobs, jobs, settings
     from shared.bridge import Bridge
+    from shared.config import jobs, settings
     from shared.d365 import D365
     from shared.identity import new_credential
+    from shared.storage import blobs
 
     os.environ.update(IDENTITY_ENDPOINT=f"{url}/msi/token", IDENTITY_HEADER="x")
     os.environ.update(DataStorage=storage(url), D365_URL=url, EXPORT_PARALLELISM=str(at_once))
@@ -84,7 +85,7 @@ def jobs_ours(url: str, count: str) -> dict[str, Any]:
 
 def import_ours(url: str) -> dict[str, Any]:
     """One file, claimed, sent and noted."""
-    from shared import importing
+    from shared.imports import importing
 
     bridge = ours(url)
     return timed(lambda: importing.import_file(bridge, "journals/large.csv"))

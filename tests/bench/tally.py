@@ -16,12 +16,15 @@ from local.azurite import running_azurite
 from local.provisioning import provision
 from local.samples import VENDORS, Part, package
 from local.simulator import identity_settings, running_simulator
-from shared import blobs, importing, jobs, journal, settings, tracking
 from shared.bridge import Bridge
+from shared.config import jobs, settings
 from shared.d365 import D365
 from shared.exports.run import export_packages
 from shared.identity import new_credential
-from shared.telemetry import report
+from shared.imports import advance, importing
+from shared.observability.telemetry import report
+from shared.operations import journal
+from shared.storage import blobs
 from tests.bench.pages import Table
 
 EXPORT_ID = "11111111-1111-4111-8111-111111111111"
@@ -108,7 +111,7 @@ def _import(bridge: Bridge, files: int) -> dict[str, Counter[str]]:
         assert len(waiting) == files
         with counted() as found[column]:
             for file in waiting:
-                tracking.check_status(bridge, {"file": file.name, "etag": file.etag})
+                advance.check_status(bridge, {"file": file.name, "etag": file.etag})
     assert sum(1 for _ in blobs.listed(bridge.account, blobs.SUCCEEDED)) == files
     return found
 

@@ -10,9 +10,9 @@ from local.azurite import Certificate, running_azurite
 from local.hosting import running_host
 from local.samples import VENDORS, Part, package
 from local.simulator import Simulator, identity_settings
-from shared import blobs
-from shared.blobs import EXPORTS, SUCCEEDED
-from shared.settings import Storage
+from shared.config.settings import Storage
+from shared.storage import blobs
+from shared.storage.blobs import EXPORTS, SUCCEEDED
 from tests.conftest import EXPORT_ID, JOBS, contents, drop
 from tests.e2e.conftest import NEVER, until
 

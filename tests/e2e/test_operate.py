@@ -13,7 +13,8 @@ from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from local.hosting import RunningHost
 from local.samples import VENDORS, Part, package
 from local.simulator import Simulator
-from shared.blobs import (
+from shared.operations.journal import JOURNAL
+from shared.storage.blobs import (
     CONTAINERS,
     EXPORTS,
     FAILED,
@@ -23,7 +24,6 @@ from shared.blobs import (
     SUCCEEDED,
     DataAccount,
 )
-from shared.journal import JOURNAL
 from tests.conftest import EXPORT_ID, contents, drop
 from tests.e2e.conftest import Start, until
 

@@ -9,8 +9,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from local.samples import VENDORS, Part, package
 from local.serving import serve
 from local.simulator import Simulator
-from shared import blobs
-from shared.blobs import FAILED, DataAccount
+from shared.storage import blobs
+from shared.storage.blobs import FAILED, DataAccount
 from tests.conftest import EXPORT_ID, contents, drop
 from tests.e2e.conftest import Start, until
 

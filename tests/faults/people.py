@@ -9,11 +9,13 @@ import requests
 
 from local.hosting import RunningHost
 from local.simulator import identity_settings
-from shared import blobs, importing, jobs, settings, tracking
-from shared.blobs import File
 from shared.bridge import Bridge
+from shared.config import jobs, settings
 from shared.d365 import D365
 from shared.identity import new_credential
+from shared.imports import advance, importing
+from shared.storage import blobs
+from shared.storage.blobs import File
 from tests.faults.world import World
 
 REFUSED, REJECTED, HELD, HELD_AND_REJECTED = (
@@ -38,7 +40,7 @@ def trouble(world: World) -> None:
         _send(bridge, world, REFUSED, f"1;{world.number}")
         _send(bridge, world, REJECTED, f"2;REJECT;{world.number}")
         (sent,) = blobs.listed(world.account, blobs.PROCESSING)
-        tracking.check_status(bridge, {"file": sent.name, "etag": sent.etag})
+        advance.check_status(bridge, {"file": sent.name, "etag": sent.etag})
         for name, data in ((HELD, "3;"), (HELD_AND_REJECTED, "4;REJECT;")):
             world.d365.add_fault("enqueue", "reset-after", activity_id=job)
             _send(bridge, world, name, f"{data}{world.number}")

@@ -20,9 +20,11 @@ from azure.storage.blob import BlobBlock
 from local import samples
 from local.provisioning import provision
 from local.simulator import Package, Received, Simulator, identity_settings
-from shared import blobs, clock, templates
-from shared.blobs import DataAccount, File
-from shared.settings import Storage
+from shared import clock
+from shared.config.settings import Storage
+from shared.imports import templates
+from shared.storage import blobs
+from shared.storage.blobs import DataAccount, File
 from tests.faults import order
 
 FUNCTION_TIMEOUT = "00:00:10"

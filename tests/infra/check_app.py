@@ -13,8 +13,10 @@ from typing import Any, Final
 import azure.functions as func
 
 import functions
-from shared import blobs, journal, settings
-from shared.blobs import SUCCEEDED
+from shared.config import settings
+from shared.operations import journal
+from shared.storage import blobs
+from shared.storage.blobs import SUCCEEDED
 from tests.infra.variants import ROOT, account, at, variants, whole
 
 CODE: Final = (
@@ -95,7 +97,7 @@ def app_settings(infra: Path) -> Iterator[str]:
         if path.name not in ("settings.py", "identity.py") and re.search(
             r"os\.(environ|getenv)", text
         ):
-            yield f"{path.name}: reads the environment past shared/settings.py"
+            yield f"{path.name}: reads the environment past shared/config/settings.py"
     known: set[str] = set()
     for variant in variants(infra):
         found = variant.app_settings

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from shared import telemetry
+from shared.observability import telemetry
 from tests.infra import kql
 from tests.infra.variants import Variant, at, variants, whole
 
@@ -23,7 +23,7 @@ def queries_in(variant: Variant) -> Iterator[tuple[str, str]]:
 
 def queries(infra: Path) -> Iterator[str]:
     """Kusto takes each query, as deployed and in the pages; its events and fields are those of
-    shared/telemetry.py."""
+    shared/observability/telemetry.py."""
     for name, query in queries_in(whole(infra)):
         used = kql.events_in(query)
         if not used:

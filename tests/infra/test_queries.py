@@ -15,11 +15,13 @@ from azure.core.exceptions import ResourceExistsError
 
 from local import samples
 from local.simulator import Simulator
-from shared import blobs, importing, jobs, reconciling
-from shared.blobs import DataAccount
 from shared.bridge import Bridge
+from shared.config import jobs
 from shared.exports import run
 from shared.exports.run import export_packages
+from shared.imports import importing, reconciliation
+from shared.storage import blobs
+from shared.storage.blobs import DataAccount
 from tests.conftest import EXPORT_ID, IMPORT_ID, drop, make_bridge, work_queue
 from tests.infra import compiler, kql
 from tests.infra.check_queries import longest, queries_in
@@ -114,9 +116,9 @@ def everything(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
         work_queue(stopped)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(importing, "wake", fail)
-        reconciling.reconcile(stopped)
+        reconciliation.reconcile(stopped)
     poison(account)
-    reconciling.reconcile(bridge)
+    reconciliation.reconcile(bridge)
 
 
 def bad_package(bridge: Bridge, d365: Simulator) -> str:
@@ -202,7 +204,7 @@ def test_every_query_answers(
 def test_a_silent_job_is_told(bridge: Bridge, log: Log) -> None:
     """And the app itself, when it does not run at all; while both run, nothing."""
     export_packages(bridge)
-    reconciling.reconcile(bridge)
+    reconciliation.reconcile(bridge)
     lines = log()
     query = queries()[SILENT]
     assert kql.answer(query, lines) == []

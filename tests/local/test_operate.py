@@ -14,9 +14,11 @@ from local import operate
 from local.azurite import Azurite
 from local.hosting import ROOT
 from local.simulator import Simulator, identity_settings
-from shared import blobs, importing, operating
-from shared.blobs import FAILED, IMPORTS, DataAccount
 from shared.bridge import Bridge
+from shared.imports import importing
+from shared.operations import views
+from shared.storage import blobs
+from shared.storage.blobs import FAILED, IMPORTS, DataAccount
 from tests.conftest import JOBS, contents, drop, only, work_queue
 
 type Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -117,7 +119,7 @@ def test_what_came_last_and_how_far_a_search_went_is_told(
     (line,) = run("lately", "--job", "journals", "--json").stdout.splitlines()
     assert json.loads(line)["name"].startswith("journals/may.")
     assert run("lately", "--job", "vendors").stdout == ""
-    for number in range(operating.ROWS + 1):
+    for number in range(views.ROWS + 1):
         drop(account, f"journals/{number:03}.csv")
     assert run("list", "waiting").stderr.startswith("50 were looked at. There are more")
 
@@ -154,9 +156,9 @@ def test_the_one_file_that_a_name_means_is_found_wherever_it_lies(
     bridge: Bridge, account: DataAccount, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
     """Beyond the first page too; by its whole path also where others begin so."""
-    monkeypatch.setattr(operating, "STEP", 2)
-    monkeypatch.setattr(operating, "LOOKED_AT", 2)
-    monkeypatch.setattr(operating, "ROWS", 1)
+    monkeypatch.setattr(views, "STEP", 2)
+    monkeypatch.setattr(views, "LOOKED_AT", 2)
+    monkeypatch.setattr(views, "ROWS", 1)
     for name in ("a1.csv", "a2.csv", "may.csv", "may.csv.zip", "may/1.csv", "zmay.csv"):
         drop(account, f"journals/{name}")
     drop(account, "may.csv")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from local import scheduler
 from local.scheduler import Job, Result, Unreadable
-from shared import jobs
+from shared.config import jobs
 
 SAMPLES = Path(__file__).parent / "scheduler"
 ACTIVITY = "8b7d4c52-1e9a-4f63-8c2b-5d6e7f809a03"

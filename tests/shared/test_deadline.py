@@ -16,14 +16,18 @@ from azure.storage.blob import BlobServiceClient
 
 from local.serving import serve
 from local.simulator import Simulator
-from shared import answering, blobs, clock, deadline, importing, journal, telemetry
 from shared import bridge as bridges
+from shared import clock, deadline
 from shared.bridge import Bridge
+from shared.config.jobs import Jobs
+from shared.config.settings import Storage
 from shared.d365 import D365, MessageId
 from shared.d365.errors import D365Error, Denied, Unavailable, Uncertain
 from shared.identity import new_credential
-from shared.jobs import Jobs
-from shared.settings import Storage
+from shared.imports import importing
+from shared.observability import telemetry
+from shared.operations import journal, web
+from shared.storage import blobs
 from shared.threads import Pool
 from tests.conftest import EXPORT_ID, IMPORT_ID, drop, report
 from tests.faults import sending
@@ -90,11 +94,11 @@ def test_a_request_to_the_page_has_less_time_than_azure_waits_for_it(
 ) -> None:
     """230 seconds, each time anew."""
     left: list[float] = []
-    monkeypatch.setattr(answering, "bridge", lambda: bridge)
-    monkeypatch.setattr(answering, part, lambda *_: left.append(deadline.left()))
-    asked = answering.Asked("GET", "https://x/api/operate", "jobs", {}, {}, b"")
+    monkeypatch.setattr(web, "bridge", lambda: bridge)
+    monkeypatch.setattr(web, part, lambda *_: left.append(deadline.left()))
+    asked = web.Asked("GET", "https://x/api/operate", "jobs", {}, {}, b"")
     for _ in range(2):
-        getattr(answering, answer)(asked)
+        getattr(web, answer)(asked)
     assert [100 < seconds < 230 for seconds in left] == [True, True]
 
 

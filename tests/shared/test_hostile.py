@@ -9,12 +9,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from local.simulator import Simulator
-from shared import blobs, importing, tracking
-from shared.blobs import DataAccount
 from shared.bridge import Bridge
 from shared.d365 import responses
 from shared.d365.errors import D365Error
 from shared.exports.run import export_packages
+from shared.imports import advance, importing
+from shared.storage import blobs
+from shared.storage.blobs import DataAccount
 from tests.conftest import EXPORT_ID, contents, drop, empty, only, report, work_queue
 
 _FIELDS = (
@@ -85,7 +86,7 @@ def test_any_answer_to_the_status(
     importing.import_file(bridge, drop(account, "journals/may.csv"))
     answers(d365, "message_status", body)
     file = only(account, blobs.PROCESSING)
-    tracking.check_status(bridge, {"file": file.name, "etag": file.etag})
+    advance.check_status(bridge, {"file": file.name, "etag": file.etag})
     places = [
         found
         for container in (blobs.PROCESSING, blobs.SUCCEEDED, blobs.FAILED)
@@ -148,4 +149,4 @@ def test_a_message_of_another_form_goes_to_the_poison_queue() -> None:
     """The function fails with the reason; the host then gives it up, and reconcile reports it."""
     message: Any = ["not", "an", "object"]
     with pytest.raises(AttributeError):
-        tracking.check_status(None, message)  # type: ignore[arg-type]
+        advance.check_status(None, message)  # type: ignore[arg-type]

@@ -16,10 +16,11 @@ from azure.core.credentials import TokenCredential
 
 from local.serving import serve
 from local.simulator import Simulator, identity_settings
-from shared import checking, settings
 from shared.bridge import Bridge
+from shared.config import settings
+from shared.config.settings import InvalidSettings, Registration
 from shared.identity import holder, new_d365_credential
-from shared.settings import InvalidSettings, Registration
+from shared.operations import health
 
 TENANT, CLIENT = "44444444-4444-4444-8444-444444444444", "11111111-1111-4111-8111-111111111111"
 IDENTITY = "33333333-3333-4333-8333-333333333333"
@@ -93,7 +94,7 @@ def test_the_managed_identity_vouches_for_the_registration(entra: Entra, identit
 
 def said_of(what: str, bridge: Bridge) -> str:
     """By the check, which finds it wrong."""
-    (line,) = (line for line in checking.check(bridge, 0) if line.what == what)
+    (line,) = (line for line in health.check(bridge, 0) if line.what == what)
     assert line.verdict == "wrong"
     return line.text
 
@@ -117,7 +118,7 @@ def test_the_check_says_what_a_registration_lacks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With Entra's own words."""
-    monkeypatch.setattr(checking, "new_d365_credential", at(entra))
+    monkeypatch.setattr(health, "new_d365_credential", at(entra))
     entra.error = error
     asking = Bridge(
         replace(bridge.settings, registration=REGISTRATION), bridge.d365, bridge.account

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from shared import jobs
 from shared.bridge import Bridge
+from shared.config import jobs
 from tests.conftest import EXPORT_ID
 
 

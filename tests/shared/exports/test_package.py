@@ -12,10 +12,11 @@ from azure.storage.blob import BlobLeaseClient
 
 from local import samples
 from local.simulator import Package, Simulator
-from shared import blobs, clock
+from shared import clock
 from shared.bridge import Bridge
 from shared.exports.run import Totals, export_packages
-from shared.transfer import BLOCK
+from shared.storage import blobs
+from shared.storage.transfer import BLOCK
 from tests.conftest import EXPORT_ID, contents
 
 type Events = Callable[[str], list[dict[str, Any]]]

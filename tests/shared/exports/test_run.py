@@ -18,16 +18,18 @@ import pytest
 
 from local import samples
 from local.simulator import GATEWAY_ERRORS, Simulator
-from shared import blobs, clock, jobs
-from shared.blobs import DataAccount
+from shared import clock
 from shared.bridge import Bridge
+from shared.config import jobs
+from shared.config.settings import EXPORT_PARALLELISM
 from shared.d365 import DequeuedMessage, Download
 from shared.d365.errors import Rejected
 from shared.exports import package as packages
 from shared.exports import run
 from shared.exports.run import Totals, export_packages
-from shared.settings import EXPORT_PARALLELISM
-from shared.transfer import BLOCK
+from shared.storage import blobs
+from shared.storage.blobs import DataAccount
+from shared.storage.transfer import BLOCK
 from tests.conftest import EXPORT_ID, contents
 
 type Events = Callable[[str], list[dict[str, Any]]]

@@ -12,11 +12,12 @@ from azure.storage.blob import BlobClient
 
 from local import samples
 from local.simulator import Package, Simulator
-from shared import blobs, clock, transfer
+from shared import clock
 from shared.bridge import Bridge
 from shared.exports.run import Totals, export_packages
 from shared.packages import Entry, entries
-from shared.transfer import BLOCK
+from shared.storage import blobs, transfer
+from shared.storage.transfer import BLOCK
 from tests.conftest import EXPORT_ID, contents
 
 type Events = Callable[[str], list[dict[str, Any]]]

@@ -10,9 +10,10 @@ import pytest
 
 from local import samples
 from local.simulator import Simulator
-from shared import blobs, importing
-from shared.blobs import DataAccount
 from shared.bridge import Bridge
+from shared.imports import importing
+from shared.storage import blobs
+from shared.storage.blobs import DataAccount
 from tests.conftest import contents, drop, make_bridge, report
 
 PACKAGE = samples.package("Vendors", [samples.Part(samples.VENDORS, 5)])

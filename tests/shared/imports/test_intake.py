@@ -12,10 +12,13 @@ from azure.core.exceptions import ClientAuthenticationError, ResourceNotFoundErr
 from azure.storage.blob import BlobBlock, BlobClient, generate_container_sas
 
 from local.simulator import Simulator
-from shared import blobs, clock, importing, operating, reconciling, replaying, tracking
-from shared.blobs import DataAccount
+from shared import clock
 from shared.bridge import Bridge
 from shared.connections import SdkTransport
+from shared.imports import advance, importing, reconciliation
+from shared.operations import actions, views
+from shared.storage import blobs
+from shared.storage.blobs import DataAccount
 from tests.conftest import contents, drop, make_bridge, only, report, work_queue
 
 type Events = Callable[[str], list[dict[str, Any]]]
@@ -45,7 +48,7 @@ def test_a_job_can_wait_until_nothing_changes_a_file(
     for parts in ((), (b"1;2\n",), (b"1;2\n", b"3;4\n")):
         commit(account, "journals/may.csv", *parts)
         importing.import_file(bridge, "journals/may.csv")
-        reconciling.reconcile(bridge)
+        reconciliation.reconcile(bridge)
         assert dropped_names(account) == ["journals/may.csv"]
     later(timedelta(seconds=55))  # storage says times to the second
     importing.import_file(bridge, "journals/may.csv")
@@ -53,7 +56,7 @@ def test_a_job_can_wait_until_nothing_changes_a_file(
     later(timedelta(seconds=10))
     messages = list(account.queue(blobs.STATUS_QUEUE).peek_messages())
     assert messages == []  # they come when the time is over, and not before
-    tracking.check_status(bridge, {"dropped": "journals/may.csv"})
+    advance.check_status(bridge, {"dropped": "journals/may.csv"})
     assert [received.length for received in d365.received] == [8]
 
 
@@ -105,14 +108,14 @@ def test_what_is_never_data_is_left_alone_and_counted(
     drop(account, "journals/empty/", b"")
     importing.import_file(bridge, drop(account, "journals/zzz.csv"))
     later(timedelta(hours=2))
-    reconciling.reconcile(bridge)
+    reconciliation.reconcile(bridge)
     work_queue(bridge)
     assert len(d365.received) == 1
     assert len(dropped_names(account)) == len(NEVER) + 2
     assert not contents(account, blobs.FAILED)
-    counted = {job.name: (job.waiting, job.no_data) for job in operating.overview(bridge).jobs}
+    counted = {job.name: (job.waiting, job.no_data) for job in views.overview(bridge).jobs}
     assert counted["journals"] == (0, len(NEVER) + 2)
-    rows = operating.files(bridge, operating.Filter(state="waiting")).rows
+    rows = views.files(bridge, views.Filter(state="waiting")).rows
     assert {row.error for row in rows} == {"its name says that it is no data: it is left alone"}
 
 
@@ -130,7 +133,7 @@ def test_a_pattern_can_ask_for_such_names(
 def test_an_empty_file_of_a_page_says_why_it_waits(bridge: Bridge, account: DataAccount) -> None:
     """On the page, for as long as it does."""
     importing.import_file(bridge, drop(account, "journals/may.csv", b""))
-    (row,) = operating.files(bridge, operating.Filter(state="waiting")).rows
+    (row,) = views.files(bridge, views.Filter(state="waiting")).rows
     assert row.error == "it is empty: its content may be on its way"
 
 
@@ -142,11 +145,11 @@ def test_a_page_blob_is_sent_when_nothing_changes_it(
     blob = account.blobs.get_blob_client(blobs.IMPORTS, name)
     blob.create_page_blob(512)
     importing.import_file(bridge, name)
-    reconciling.reconcile(bridge)
+    reconciliation.reconcile(bridge)
     blob.upload_page(b"x" * 512, 0, 512)
     assert not d365.received
     later(timedelta(minutes=6))
-    reconciling.reconcile(bridge)
+    reconciliation.reconcile(bridge)
     work_queue(bridge)
     (received,) = d365.received
     assert received.length == 512
@@ -163,14 +166,14 @@ def test_an_archived_file_is_taken_once_it_is_rehydrated(
     blob.set_standard_blob_tier("Archive")
     importing.import_file(bridge, name)
     later(timedelta(hours=2))
-    reconciling.reconcile(bridge)
+    reconciliation.reconcile(bridge)
     assert not events("reconcile.failed")
     assert "rehydrate it" in events("message.ignored")[0]["reason"]
-    (row,) = operating.files(bridge, operating.Filter(state="waiting")).rows
+    (row,) = views.files(bridge, views.Filter(state="waiting")).rows
     assert "archive tier" in row.error
     assert dropped_names(account) == [name]
     blob.set_standard_blob_tier("Hot")
-    reconciling.reconcile(bridge)
+    reconciliation.reconcile(bridge)
     work_queue(bridge)
     assert len(d365.received) == 1
 
@@ -182,9 +185,9 @@ def test_an_archived_file_is_not_sent_again(bridge: Bridge, account: DataAccount
     blob = account.blobs.get_blob_client(blobs.FAILED, failed.name)
     blob.set_standard_blob_tier("Archive")
     archived = only(account, blobs.FAILED)
-    order = replaying.Order(archived.name, archived.etag, "me", "mended")
-    with pytest.raises(replaying.NotDone, match="rehydrate it first"):
-        replaying.resend(bridge, order)
+    order = actions.Order(archived.name, archived.etag, "me", "mended")
+    with pytest.raises(actions.NotDone, match="rehydrate it first"):
+        actions.resend(bridge, order)
     assert only(account, blobs.FAILED) == archived
 
 
@@ -197,7 +200,7 @@ def test_a_name_that_no_request_reaches_is_told(
     try:
         drop(account, "journals/zzz.csv")
         later(timedelta(minutes=6))
-        reconciling.reconcile(bridge)
+        reconciliation.reconcile(bridge)
     finally:  # nor can it be deleted by the library that the tests use
         account.blobs.delete_container(blobs.IMPORTS)
         account.blobs.create_container(blobs.IMPORTS)
@@ -251,7 +254,7 @@ def test_a_file_that_is_being_copied_there_is_not_whole(
         with_copy_status(patch, "pending")
         importing.import_file(bridge, name)
         later(timedelta(hours=2))
-        reconciling.reconcile(bridge)
+        reconciliation.reconcile(bridge)
         assert dropped_names(account) == [name]
     importing.import_file(bridge, name)
     work_queue(bridge)
@@ -312,7 +315,7 @@ def test_a_container_that_is_missing_is_no_file_that_is_gone(
         account.blobs.create_container(missing)
     file = next(blobs.listed(account, blobs.PROCESSING), None)
     if file:  # what was done is not lost
-        tracking.check_status(bridge, {"file": file.name, "etag": file.etag})
+        advance.check_status(bridge, {"file": file.name, "etag": file.etag})
         assert len(contents(account, blobs.SUCCEEDED)) == len(d365.received) == 1
 
 
@@ -392,10 +395,10 @@ def test_where_a_file_is_seen_before_it_is_closed_a_stalled_upload_has_an_hour(
     bridge = make_bridge(d365, account, **({"pattern": pattern} if pattern else {}))
     drop(account, "journals/may.csv")
     later(timedelta(minutes=30))
-    reconciling.reconcile(bridge)
+    reconciliation.reconcile(bridge)
     work_queue(bridge)
     assert len(d365.received) == bool(pattern)
     later(timedelta(minutes=31))
-    reconciling.reconcile(bridge)
+    reconciliation.reconcile(bridge)
     work_queue(bridge)
     assert len(d365.received) == 1

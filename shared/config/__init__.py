@@ -1,0 +1,1 @@
+"""What the app is told: the app settings and the jobs file, checked."""

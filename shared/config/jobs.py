@@ -1,0 +1,355 @@
+"""`jobs.json`: which recurring data jobs of D365 the bridge serves, as validated types.
+
+The names are those of D365's own forms: the activity id is the *ID* on *Manage scheduled data jobs*
+(Microsoft Learn, "Recurring integrations"), the entity is the data entity's name, the company a legal
+entity. The JSON Schema (`jobs.schema.json`) is made from these types: `python -m shared.config.jobs`.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+MAX_JOBS_FILE: Final = 1024 * 1024
+"""Bytes. Thousands of jobs fit; anything larger is not a jobs file."""
+
+Name = Annotated[
+    str,
+    Meta(
+        # A job's name is the first folder of its blobs' names, so it keeps to what needs no escaping.
+        pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?$(?!\n)",
+        description="The folder of the job's files. Letters, digits and inner hyphens, at most 63.",
+        extra={"mistake": "must be 1 to 63 letters, digits and inner hyphens"},
+    ),
+]
+ActivityId = Annotated[
+    str,
+    Meta(
+        pattern=r"^\{?[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}\}?$(?!\n)",
+        description="The ID on D365's form Manage scheduled data jobs, a GUID.",
+        extra={"mistake": "not a GUID (copy the ID from D365's form Manage scheduled data jobs)"},
+    ),
+]
+Entity = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)",
+        description="The data entity's name as D365 shows it, for example General journal. "
+        "Left out where the files are data packages (.zip).",
+        extra={"mistake": "must be an entity's name: 1 to 255 printable characters"},
+    ),
+]
+Company = Annotated[
+    str,
+    Meta(
+        # A legal entity's id has at most four characters (Microsoft Learn, "Create a legal entity").
+        pattern=r"^[A-Za-z0-9_-]{1,4}$(?!\n)",
+        description="The legal entity that the files are imported into, for example USMF.",
+        extra={"mistake": "not a legal entity's id (such as USMF, at most four characters)"},
+    ),
+]
+
+
+Pattern = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[^/\\\x00-\x1f\x7f]+$(?!\n)",
+        description="Only files whose name matches are taken, for example *.csv: * stands for any characters, "
+        "? for one, capitals do not matter. Another waits an hour to be renamed, then is filed under failed.",
+        extra={"mistake": "must be a file name with * and ?, without folders"},
+    ),
+]
+
+
+Template = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,122}\.[Zz][Ii][Pp]$(?!\n)",
+        description="A data-package template in the container templates, such as customers.zip: a bare file is "
+        "sent in it, as a data package. Where it has several entities, entity says whose file it is.",
+        extra={"mistake": "must be the name of a .zip in the container templates"},
+    ),
+]
+
+
+Description = Annotated[
+    str | None,
+    Meta(description="What the job is for, in a line; shown on the page."),
+]
+Group = Annotated[
+    str | None,
+    Meta(description="Jobs of one group stand together on the page."),
+]
+
+
+class CompanyFrom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where in a file's name its legal entity stands: in `GJ_USMF_may.csv` after `_`, position 2."""
+
+    separator: Annotated[str, Meta(min_length=1, max_length=8)]
+    position: Annotated[
+        int, Meta(ge=1, le=20, description="1 is the part before the first separator.")
+    ]
+
+    def find(self, name: str) -> str:
+        """The part at the position, the suffix left off and empty parts not counted; "" where there is none."""
+        stem = name.rpartition(".")[0] or name
+        parts = [part for part in stem.split(self.separator) if part]
+        return parts[self.position - 1] if len(parts) >= self.position else ""
+
+
+class ExportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """A recurring export job: its packages appear in `exports/{name}/`."""
+
+    name: Name
+    activity_id: ActivityId
+    description: Description = None
+    group: Group = None
+    unzip: Annotated[bool, Meta(description="Also write the package's files beside it.")] = False
+    enabled: Annotated[bool, Meta(description="false pauses the job.")] = True
+
+
+class ImportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """A recurring import job: it takes the files dropped into `imports/{name}/`."""
+
+    name: Name
+    activity_id: ActivityId
+    description: Description = None
+    group: Group = None
+    entity: Entity | None = None
+    company: Company | None = None
+    company_from: Annotated[
+        CompanyFrom | None,
+        Meta(
+            description="Takes the legal entity from the file's name, for example "
+            '{"separator": "_", "position": 2}.'
+        ),
+    ] = None
+    pattern: Pattern | None = None
+    settle_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=86400,
+            description="Seconds: a file is taken when nothing has changed it for so long. Default 0. For "
+            "programs that write a file in several steps (Spark, blobfuse, S3 gateways): a minute or more.",
+        ),
+    ] = 0
+    template: Template | None = None
+    ordered: Annotated[
+        bool,
+        Meta(description="One file at a time, in the order of orderBy."),
+    ] = False
+    order_by: Annotated[
+        Literal["name", "time", "size"],
+        Meta(
+            description="With ordered: which file goes first. name (default): path and name, character by "
+            "character; time: when it was dropped, to the second; size: the smallest.",
+            extra={"mistake": "must be name, time or size"},
+        ),
+    ] = "name"
+    reverse_order: Annotated[bool, Meta(description="With ordered: the other way round.")] = False
+    pause_between_files: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=3600,
+            description="With ordered: seconds to wait before each file, counted from when the one before has "
+            "ended (or was accepted, as nextAfter says).",
+        ),
+    ] = 0
+    next_after: Annotated[
+        Literal["ended", "accepted"],
+        Meta(
+            description="With ordered: when the next file goes. ended (default): when D365 has imported the "
+            "one before, or failed to; accepted: when D365 has taken it.",
+            extra={"mistake": "must be ended or accepted"},
+        ),
+    ] = "ended"
+    on_failure: Annotated[
+        Literal["continue", "stop"],
+        Meta(
+            description="With ordered: what a failed file does to those behind it. continue (default): they "
+            "go; stop: they wait until it is gone from imports-failed.",
+            extra={"mistake": "must be continue or stop"},
+        ),
+    ] = "continue"
+    when_uncertain: Annotated[
+        Literal["hold", "resend"],
+        Meta(
+            description="What to do with a file of which nobody can know whether D365 took it: "
+            "hold it for a person (default), or send it again.",
+            extra={"mistake": "must be hold or resend"},
+        ),
+    ] = "hold"
+    when_no_records: Annotated[
+        Literal["succeed", "fail"],
+        Meta(
+            description="What a file is of which D365 imported no record, though it says Processed: succeeded, "
+            "with a remark (succeed, the default), or failed.",
+            extra={"mistake": "must be succeed or fail"},
+        ),
+    ] = "succeed"
+    error_keys: Annotated[
+        bool,
+        Meta(
+            description="Keep D365's file with the keys of the records that failed beside a failed file."
+        ),
+    ] = False
+    enabled: Annotated[bool, Meta(description="false pauses the job; files wait.")] = True
+
+    @property
+    def stops_on_failure(self) -> bool:
+        """Whether a failed file holds up those behind it."""
+        return self.ordered and self.on_failure == "stop"
+
+
+class Jobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Every job of a jobs file."""
+
+    exports: tuple[ExportJob, ...] = ()
+    imports: tuple[ImportJob, ...] = ()
+
+    def import_job(self, name: str) -> ImportJob | None:
+        """The import job of that name, or None."""
+        return next((job for job in self.imports if job.name == name), None)
+
+
+class InvalidJobs(ValueError):
+    """The jobs file is wrong: `mistakes` has a line for each mistake, with its place."""
+
+    def __init__(self, source: str, mistakes: list[str]) -> None:
+        self.mistakes = mistakes
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        lines = "".join(f"\n  - {mistake}" for mistake in mistakes)
+        super().__init__(f"{source}: {count}; no job runs until mended:{lines}")
+
+
+def load(path: Path) -> Jobs:
+    """Read and validate a jobs file. Raises `InvalidJobs`, which lists every mistake."""
+    try:
+        if path.stat().st_size > MAX_JOBS_FILE:
+            raise InvalidJobs(str(path), [f"larger than {MAX_JOBS_FILE} bytes: not a jobs file"])
+        return parse(path.read_bytes(), str(path))
+    except OSError as error:
+        why = f"cannot be read ({error.strerror}); the app setting JOBS_FILE names it"
+        raise InvalidJobs(str(path), [why]) from error
+
+
+def parse(text: bytes, source: str = "jobs.json") -> Jobs:
+    """Jobs from JSON. Raises `InvalidJobs`, which lists every mistake."""
+    try:
+        # The standard parser, since it alone says where: line and column.
+        raw = json.loads(text.decode("utf-8-sig"), object_pairs_hook=_no_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise InvalidJobs(source, [f"not valid JSON: {error}"]) from error
+    mistakes = list(_mistakes(raw))
+    if mistakes:
+        raise InvalidJobs(source, mistakes)
+    raw.pop("$schema", None)
+    return msgspec.convert(raw, Jobs)
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'"{twice}" stands twice in one object')
+    return found
+
+
+def _mistakes(raw: object) -> Iterator[str]:
+    """Every mistake with its place: msgspec stops at the first, so each field is tried by itself."""
+    if not isinstance(raw, dict):
+        yield 'must be an object with "exports" and "imports"'
+        return
+    for key in raw.keys() - {"$schema", "exports", "imports"}:
+        yield f'{key}: unknown; known are "exports" and "imports"'
+    names: dict[tuple[str, str], str] = {}
+    activity_ids: dict[UUID, str] = {}
+    kinds: Mapping[str, type[ExportJob | ImportJob]] = {"exports": ExportJob, "imports": ImportJob}
+    for kind, type_ in kinds.items():
+        items = raw.get(kind, [])
+        if not isinstance(items, list):
+            yield f"{kind}: must be a list"
+            continue
+        for index, item in enumerate(items):
+            place = f"{kind}[{index}]"
+            wrong = list(_job_mistakes(item, type_, place))
+            yield from wrong
+            if wrong:
+                continue
+            if type_ is ImportJob and not item.get("ordered"):
+                for field in _FOR_ORDERED:
+                    if field in item:
+                        yield f"{place}.{field}: says nothing without ordered: true"
+            if item.get("company") and item.get("companyFrom"):
+                yield f"{place}.companyFrom: says nothing beside company"
+            # Blob names are case-sensitive, people are not: two jobs may not differ by case alone.
+            name = (kind, item["name"].lower())
+            if name in names:
+                yield f"{place}.name: {item['name']} is the name of {names[name]} too"
+            names[name] = place
+            activity_id = UUID(item["activityId"])
+            if activity_id in activity_ids:
+                other = activity_ids[activity_id]
+                yield f"{place}.activityId: {other} has the same; a recurring job is served once"
+            activity_ids[activity_id] = place
+
+
+_FOR_ORDERED: Final = (
+    "nextAfter",
+    "onFailure",
+    "orderBy",
+    "reverseOrder",
+    "pauseBetweenFiles",
+)
+
+
+def _job_mistakes(item: object, type_: type[ExportJob | ImportJob], place: str) -> Iterator[str]:
+    if not isinstance(item, dict):
+        yield f"{place}: must be an object"
+        return
+    fields = {field.encode_name: field for field in msgspec.structs.fields(type_)}
+    for key in item.keys() - fields.keys():
+        yield f"{place}.{key}: unknown; known are {', '.join(fields)}"
+    for name, field in fields.items():
+        if name not in item:
+            if field.required:
+                yield f"{place}.{name}: missing"
+            continue
+        try:
+            msgspec.convert(item[name], field.type)
+        except msgspec.ValidationError as error:
+            yield f"{place}.{name}: {_for_people(field.type, item[name], error)}"
+
+
+def _for_people(type_: object, value: object, error: msgspec.ValidationError) -> str:
+    """The mistake in the type's own words where it has some and the value is at least a text."""
+    parts = [type_, *getattr(type_, "__args__", ())]
+    extras = [m.extra for p in parts for m in getattr(p, "__metadata__", ()) if isinstance(m, Meta)]
+    if isinstance(value, str):
+        for extra in extras:
+            if extra and "mistake" in extra:
+                return str(extra["mistake"])
+    return str(error)[0].lower() + str(error)[1:]
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a jobs file, for editors."""
+    made = msgspec.json.schema(Jobs)
+    made["$defs"]["Jobs"]["properties"]["$schema"] = {"type": "string"}
+    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+    return dict(json.loads(json.dumps(whole)))  # defaults that are tuples become lists
+
+
+if __name__ == "__main__":
+    Path("jobs.schema.json").write_text(json.dumps(schema(), indent=2) + "\n", encoding="utf-8")

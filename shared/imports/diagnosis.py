@@ -1,0 +1,111 @@
+"""D365's own account of a failed import: execution, log, counts for each entity, errors, failed records' keys.
+
+Whatever can't be had is left out with the reason, since the failure itself must be filed all the same.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+from azure.core.exceptions import AzureError
+
+from shared.bridge import Bridge
+from shared.config.jobs import ImportJob
+from shared.d365 import Download, MessageId
+from shared.d365.errors import D365Error, Unavailable
+from shared.d365.statuses import JobStatus
+from shared.storage import blobs, transfer
+from shared.storage.blobs import File
+
+MOST_ENTITIES: Final = 20
+"""Of one failed file, whose error keys are fetched: each may take half a minute."""
+
+
+def what_d365_says(
+    bridge: Bridge, job: ImportJob | None, file: File
+) -> tuple[JobStatus, dict[str, Any]]:
+    """The job status, empty where it can't be had, and the account for the file's report. With the job's
+    `errorKeys`, their files are beside the file then."""
+    message_id = MessageId(file.record.messageid)
+    status, said = JobStatus(), dict[str, Any]()
+    if job:
+        try:
+            status = bridge.d365.job_status(job.activity_id, message_id)
+            said |= {"jobState": status.state, "log": status.log}
+            said["entities"] = [asdict(each) for each in status.entities]
+        except D365Error as error:
+            said["jobStatusUnavailable"] = str(error)
+    execution_id = status.execution_id
+    try:
+        execution_id = execution_id or bridge.d365.execution_id(message_id)
+    except D365Error as error:
+        said["executionIdUnavailable"] = str(error)
+    said["executionId"] = execution_id
+    # The Scheduler passes the message id where it knows no execution id.
+    execution_id = execution_id or message_id
+    try:
+        said["errors"] = bridge.d365.execution_errors(execution_id)
+    except D365Error as error:
+        said["errorsUnavailable"] = str(error)
+    if job and job.error_keys:
+        said["errorKeys"] = []
+        try:
+            for entity in _failed_entities(job, status):
+                said["errorKeys"] += _keep_keys(bridge, file, execution_id, entity)
+        except (D365Error, AzureError) as error:
+            said["errorKeysUnavailable"] = str(error)
+    return status, said
+
+
+def _failed_entities(job: ImportJob, status: JobStatus) -> list[str]:
+    """The entities of which some records failed; the job's own where D365 gives no counts."""
+    if not status.entities and job.entity:
+        return [job.entity]
+    failed = (each.entity for each in status.entities if each.imported != each.records)
+    return list(filter(None, failed))[:MOST_ENTITIES]
+
+
+def _keep_keys(bridge: Bridge, file: File, execution_id: str, entity: str) -> list[str]:
+    """Store an entity's error keys beside the failed file; the blob's name, if there are any."""
+    with bridge.d365.error_keys(execution_id, entity) as download:
+        if download is None:
+            return []
+        name = f"{file.name}{blobs.ERROR_KEYS}{re.sub(r'[^\w .()-]', '_', entity)[:80]}.txt"
+        blob = bridge.account.blobs.get_blob_client(blobs.FAILED, name)
+        blob.upload_blob(_whole(download), overwrite=True)
+    return [name]
+
+
+def _whole(download: Download) -> Iterator[bytes]:
+    """All of it; one that breaks off is never committed."""
+    length = 0
+    while chunk := download.read(transfer.BLOCK):
+        length += len(chunk)
+        yield chunk
+    if download.length not in (None, length):
+        raise Unavailable("error keys", f"{length} bytes came of {download.length}")
+
+
+def first_error(said: Mapping[str, Any]) -> str:
+    """The first of D365's errors, to stand in one line; of what failed before staging, the log has the reason
+    alone. "" where D365 says nothing."""
+    errors = said.get("errors") or []
+    text = str(errors[0]) if errors else " ".join(str(said.get("log") or "").split())
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return f": {text[:_LINE]}{more}" if text else ""
+
+
+def reason(status: JobStatus, said: Mapping[str, Any]) -> str:
+    """Why the file failed: a key of `outcomes.TODO`."""
+    if status.imported:
+        return "partly-imported"
+    errors = said.get("errors") or [str(said.get("log"))]
+    return "conflict" if all(map(_CONFLICT.search, errors)) else "not-imported"
+
+
+_LINE: Final = 500
+
+_CONFLICT: Final = re.compile(r"\bDMF-?0*(?:1996|2025|42|2048|2039)\b")
+"""Errors of imports that ran at the same time: update conflicts, deadlocks, and of Excel files one at a time
+(Microsoft Learn, "Data management error descriptions")."""

@@ -1,0 +1,227 @@
+"""How a file's import ends: filed under succeeded, or under failed with a report that a person can act on."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from shared import clock
+from shared.imports.notification import notify
+from shared.observability.telemetry import redact, report
+from shared.observability.tracing import trace_of
+from shared.storage import blobs
+from shared.storage.blobs import DataAccount, File, Record
+
+TODO: Final[Mapping[str, str]] = {
+    "no-job-in-path": "Drop the file into a job's folder, as imports/{job}/{file} or "
+    "imports/{job}/{company}/{file}.",
+    "no-such-job": "Drop the file into the right folder; or add the job to the jobs file, then send it again.",
+    "bad-path": "Drop the file as imports/{job}/{file} or imports/{job}/{company}/{file}.",
+    "no-match": "Name the file as the job's pattern says, or change the pattern in the jobs file; then drop "
+    "the file again.",
+    "no-company": "Name the file so that its company stands where the job's companyFrom says; then drop it "
+    "again.",
+    "no-entity": "Give the job its entity in the jobs file, or drop a data package (.zip).",
+    "too-large": "Nothing was sent. Split the file, or drop it as a data package (.zip) made elsewhere.",
+    "no-template": "Nothing was imported. Put the job's template right in the container templates, then drop "
+    "the file again.",
+    "empty-file": "Nothing was sent. Drop the file again with its content.",
+    "not-whole": "Nothing was sent. Copy the file there again, and see that the copy comes to its end.",
+    "bad-package": "Nothing was sent. Make the data package right, then drop it again.",
+    "wrong-format": "Nothing was sent. Save the file in the format that the template says, then drop it again; "
+    "or change the template.",
+    "refused": "Nothing was imported. Mend what D365 names, then send the file again.",
+    "unavailable": "Nothing was imported. See why D365 could not be reached or did not accept the app "
+    "for so long, mend it, then send the file again.",
+    "uncertain": "Look in D365 under Manage messages of the recurring data job for the external "
+    "identifier given here. If it is there, D365 has the file: do not send it again. "
+    "If it is not, send the file again.",
+    "not-imported": "See D365's errors below. Correct the data in D365 and send the file again, or drop a "
+    "corrected one. Where D365 gives no counts, some records may be in: look there first.",
+    "partly-imported": "A part of the file is in D365: the counts say how much of what. Sent again as it is, "
+    "that part is posted twice. Correct what D365's errors name, drop the rest alone as a new file, dismiss "
+    "this one.",
+    "no-records": "D365 processed the file and found no record to import. See whether it has lines below its "
+    "heading, and whether the data project, or a package's manifest, maps its fields; then send it again.",
+    "conflict": "Another import ran in D365 at the same time and got in its way. Send the file again as it is; "
+    "where D365 gives no counts, see there first that no record of it is in.",
+    "no-final-status": "D365 has the file but did not say how it ended. Look the message id up under "
+    "Manage messages: is the job's batch running? Then have D365 asked again. Do not send the file again "
+    "before you know.",
+}
+"""What to do, by the reason's code, which `docs/operations.md` explains. "Send again" is `replaying`'s."""
+
+ENDS: Final = ("succeeded", "failed", "held")
+"""The states in which a file leaves processing."""
+
+STOPPED: Final = (
+    "The job is stopped: its other files wait until this one is sent again or dismissed."
+)
+
+
+def succeed(account: DataAccount, file: File, record: Record) -> None:
+    """File it under succeeded. Raises `blobs.Lost` when another worker did something with it first."""
+    ended = clock.text(clock.now())
+    record = replace(record, state="succeeded", ended=ended, due="", reason="", stopsjob="")
+    finish(account, blobs.update(account, file, record))
+
+
+def remark(record: Record) -> str:
+    """What is odd about a file that succeeded, "" for nothing."""
+    remarks = ["D365 imported no record of it"] * (record.records == "0")
+    if other := _other_company(record):
+        remarks.append(f"D365 imported it into {other}, not into {record.company}")
+    return "; ".join(remarks)
+
+
+def _other_company(record: Record) -> str:
+    """The company that D365 took in place of the one that it was asked for."""
+    taken = [company for company in record.d365company.split(", ") if company]
+    asked = record.company.lower()
+    return ", ".join(company for company in taken if asked and company.lower() != asked)
+
+
+def _tell_of_company(record: Record, name: str) -> None:
+    if other := _other_company(record):
+        report(
+            "company.differs",
+            logging.ERROR,
+            job=record.job,
+            file=name,
+            reason="other-company",
+            error=f"D365 imported it into {other}, not into {record.company}",
+            messageId=record.messageid,
+        )
+
+
+def _records(record: Record) -> int | None:
+    return int(record.records) if record.records.isdecimal() else None
+
+
+def fail(
+    account: DataAccount,
+    file: File,
+    record: Record,
+    reason: str,
+    error: str,
+    d365: Mapping[str, Any] | None = None,
+) -> None:
+    """File it under failed with `{file}.error.json` beside it: what happened, and what to do.
+
+    `reason` is a key of `TODO`; `d365` is what D365 itself says. Raises `blobs.Lost`.
+    """
+    record = replace(
+        record,
+        state="held" if reason == "uncertain" else "failed",
+        ended=clock.text(clock.now()),
+        due="",
+        reason=reason,
+        error=redact(error),
+    )
+    finish(account, blobs.update(account, file, record), error, d365)
+
+
+def finish(
+    account: DataAccount,
+    file: File,
+    error: str = "",
+    d365: Mapping[str, Any] | None = None,
+) -> None:
+    """Bring a file in processing, whose record says its end, to where it belongs, and tell of it.
+
+    Nothing is told before that record is written (I7), and the file leaves processing only when all is told: so
+    what a crash leaves here is done again from the record, which does no harm. `error` has more words than the
+    record has room for.
+    """
+    record = file.record
+    if record.state == "succeeded":
+        blobs.copy_to(account, file, blobs.SUCCEEDED, record)
+        report(
+            "file.succeeded",
+            logging.WARNING if remark(record) else logging.INFO,
+            job=record.job,
+            file=file.name,
+            messageId=record.messageid,
+            status=record.status,
+            records=_records(record),
+            remark=remark(record),
+            seconds=_seconds_since_drop(file.name),
+        )
+        _tell_of_company(record, file.name)
+    else:
+        error = error or record.error
+        told = _report(file, record, error, d365)
+        # The report first: a failed file never stands there without its reason.
+        blobs.write_report(account, file.name, _text(told))
+        blobs.copy_to(account, file, blobs.FAILED, record)
+        notify(account, record, file.name, told)
+        announce(record, file.name, error)
+    blobs.delete(account, file)
+
+
+def announce(record: Record, name: str, error: str) -> None:
+    """Tell the log that a file failed or is held."""
+    told = {
+        "job": record.job,
+        "file": name,
+        "reason": record.reason,
+        "error": error,
+        "messageId": record.messageid,
+        "seconds": _seconds_since_drop(name),
+        "traceId": trace_of(record.traceparent),
+    }
+    if record.state == "held":
+        report("file.held", logging.ERROR, **told, externalId=record.externalid)
+    else:
+        report("file.failed", logging.ERROR, **told, records=_records(record))
+        _tell_of_company(record, name)
+
+
+def _report(
+    file: File, record: Record, error: str, d365: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    return {
+        "file": record.source or file.name,
+        "blob": f"{blobs.FAILED}/{file.name}",
+        "outcome": record.state,
+        "reason": record.reason,
+        "error": redact(error),
+        "todo": TODO[record.reason] + (f" {STOPPED}" if record.stopsjob else ""),
+        "job": record.job,
+        "company": record.company,
+        "bytes": file.size,
+        "sha256": record.sha256,
+        "messageId": record.messageid,
+        "externalIdentifier": record.externalid,
+        "status": record.status,
+        "records": _records(record),
+        "counts": record.entities,
+        "companyInD365": record.d365company,
+        "claimed": record.claimed,
+        "sent": record.sent,
+        "ended": record.ended,
+        "attempts": record.attempts,
+        **_resolved(record),
+        "statusChecks": record.checks,
+        "d365": d365 or {},
+    }
+
+
+def _resolved(record: Record) -> dict[str, Any]:
+    """What a person did about the file before it came to this end, as `replaying` notes it."""
+    if not record.resolution:
+        return {}
+    by, why = record.resolvedby, record.resolvedwhy
+    done = {"did": record.resolution, "at": record.resolved, "by": by, "why": why}
+    return {"resolutions": [done]}
+
+
+def _text(told: Mapping[str, Any]) -> str:
+    # A3: what D365 says may hold signed URLs.
+    return redact(json.dumps(told, indent=2, ensure_ascii=False, default=str)) + "\n"
+
+
+def _seconds_since_drop(name: str) -> float:
+    dropped = blobs.dropped_at(name)
+    return round((clock.now() - dropped).total_seconds(), 1) if dropped else 0.0

@@ -1,0 +1,404 @@
+"""What a person does about a file: send it again, say that D365 has it, dismiss it, fetch an export again.
+
+Each needs the ETag of what the person looked at, so that nothing is done to a file that has gone on since, and
+nothing twice by two clicks: the first changes the ETag. Who, when and why stand in the file's metadata, in the
+error report beside it, and in the log.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final, Literal
+from urllib.parse import quote
+from uuid import uuid4
+
+from azure.core.exceptions import AzureError
+
+from shared import clock, deadline
+from shared.bridge import Bridge, explained
+from shared.d365 import MessageId
+from shared.d365.errors import D365Error, Rejected
+from shared.exports.unzip import unzip
+from shared.imports import importing
+from shared.observability.telemetry import redact, report
+from shared.observability.tracing import trace_of
+from shared.operations import views
+from shared.packages import InvalidPackage
+from shared.storage import blobs
+from shared.storage.blobs import File, Record
+from shared.storage.transfer import OtherContent
+
+Resolution = Literal["resending", "received", "asked", "dismissed"]
+
+_BEGINNING: Final = 200
+"""Characters of a path, before its suffix, with which its stamped name is sure to begin, however long it is."""
+
+_GUID: Final = re.compile(r"\{?([0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})\}?")
+
+
+class NotDone(ValueError):
+    """What was asked was not done, and nothing was changed unless the text says so; why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a person asks for: which version of which file, by whom and why."""
+
+    name: str
+    etag: str
+    by: str
+    why: str
+    message_id: str = ""
+    """Of `receive`: the message id that D365 shows."""
+
+
+def resend(bridge: Bridge, order: Order) -> str:
+    """Put a failed or held file back into `imports` as a new version, so that it is sent again: its path there.
+
+    Raises `NotDone`.
+    """
+    file = _failed(bridge, order)
+    source = file.record.source
+    if not source:
+        raise NotDone(f"{file.name} does not say where it was dropped: drop it by hand")
+    if _received(file):
+        raise NotDone(
+            f"{file.record.resolvedby} found it in D365: say so once more, with its message id"
+        )
+    if file.record.resolution == "resending" and (sent := _sent_already(bridge, file)):
+        raise NotDone(f"{file.record.resolvedby} has sent it again: it is {sent}. Dismiss this one")
+    if blobs.find(bridge.account, blobs.IMPORTS, source):
+        raise NotDone(
+            f"imports/{source} is there: a newer file of that name waits. Wait until it is taken"
+        )
+    # I1 for people: the intent changes the ETag first, so of two who ask, one goes on.
+    marked = _mark(bridge, file, order, "resending")
+    told = {
+        **file.theirs,
+        "replayof": _header(file.name),
+        "replayedby": _header(order.by),
+        "replayedwhy": _header(order.why),
+        "replayed": clock.text(clock.now()),
+    }
+    try:
+        done = blobs.put_back(bridge.account, marked, told)
+    except blobs.Lost as error:  # the mark stays: who tries again is told where the new version is
+        raise NotDone(
+            f"storage did not say whether {file.name} was copied to imports: look again"
+        ) from error
+    if not done:
+        with suppress(blobs.Lost):
+            blobs.update(bridge.account, marked, file.record)
+        raise NotDone(f"imports/{source} came in just now: wait until it is taken, and look again")
+    _note(bridge, file, order, "resent")
+    report(
+        "file.resent",
+        **_ids(file.record),
+        file=file.name,
+        source=source,
+        by=redact(order.by),
+        why=redact(order.why),
+    )
+    return source
+
+
+def _sent_already(bridge: Bridge, file: File) -> str:
+    """Where the new version is, when a crash kept the old one from being deleted after the copy; else ""."""
+    source = file.record.source
+    beginning = (source.rpartition(".")[0] or source)[:_BEGINNING]
+    for container in (blobs.IMPORTS, blobs.PROCESSING, blobs.SUCCEEDED, blobs.FAILED):
+        for found in blobs.listed(bridge.account, container, beginning):
+            if found.theirs.get("replayof") == _header(file.name):
+                return f"{container}/{found.name}"
+    return ""
+
+
+def receive(bridge: Bridge, order: Order) -> None:
+    """Mark a held file as received by D365 under a message id, and track it to its end.
+
+    D365 is asked first whether it knows the id, and whether it is of this file. Raises `NotDone`.
+    """
+    file = _failed(bridge, order)
+    if file.record.state != "held":
+        raise NotDone(f"{file.name} is not held: D365 has surely not taken it, or has ended it")
+    found = _GUID.fullmatch(order.message_id.strip().strip("\"'"))
+    if not found:
+        raise NotDone("the message id must be the GUID that D365 shows under Manage messages")
+    message_id = MessageId(found[1])
+    _verify(bridge, file, message_id)
+    _track_on(bridge, file, order, "received", message_id)
+
+
+def ask(bridge: Bridge, order: Order) -> None:
+    """Ask D365 once more after a file of which it gave no final status. Raises `NotDone`."""
+    file = _failed(bridge, order)
+    if not _can_be_asked(file):
+        raise NotDone(f"{file.name} has an end: only what has no final status is asked after again")
+    _track_on(bridge, file, order, "asked", MessageId(file.record.messageid))
+
+
+def _can_be_asked(file: File) -> bool:
+    return file.record.reason == "no-final-status" and bool(file.record.messageid)
+
+
+def _track_on(
+    bridge: Bridge,
+    file: File,
+    order: Order,
+    resolution: Literal["received", "asked"],
+    message_id: MessageId,
+) -> None:
+    """Move a file back into processing, where D365 is asked after it until it ends."""
+    marked = _mark(bridge, file, order, resolution)
+    now = clock.text(clock.now())
+    record = replace(
+        marked.record,
+        state="sent",
+        messageid=message_id,
+        sent=file.record.sent or now,
+        ended="",
+        reason="",
+        error="",
+        checks=0,
+        checked=now,
+        spent=0,
+        due=now,
+    )
+    blobs.move(bridge.account, marked, blobs.PROCESSING, record)
+    _note(bridge, file, order, resolution)
+    report(
+        f"file.{resolution}",
+        **_ids(record),
+        file=file.name,
+        by=redact(order.by),
+        why=redact(order.why),
+    )
+    tracked = blobs.find(bridge.account, blobs.PROCESSING, file.name)
+    if tracked:
+        importing.look_again(bridge, tracked, timedelta(0))
+
+
+def _verify(bridge: Bridge, file: File, message_id: MessageId) -> None:
+    """Raises `NotDone` unless D365 has the message in the file's job, under the file's external identifier."""
+    record = file.record
+    job = bridge.settings.jobs.import_job(record.job)
+    if job is None:
+        raise NotDone(
+            f"the jobs file has no job {record.job!r} any more, so D365 can't be asked whose message that is: "
+            "put the job back, deploy, and say so once more"
+        )
+    try:
+        bridge.d365.message_status(message_id)
+    except Rejected as error:
+        raise NotDone(f"D365 does not know that message id ({error})") from error
+    except D365Error as error:
+        raise NotDone(f"D365 can't be asked about that message id now ({error})") from error
+    try:
+        external_id = bridge.d365.job_status(job.activity_id, message_id).external_id
+    except Rejected as error:
+        raise NotDone(
+            f"D365 does not have that message in this file's job {job.name!r} ({error}): take the id that "
+            f"Manage messages shows there beside {record.externalid!r}"
+        ) from error
+    except D365Error as error:
+        raise NotDone(f"D365 can't be asked now of which file that message is ({error})") from error
+    if not external_id:
+        raise NotDone(
+            "D365 does not say of which file that message is. Where Manage messages shows it beside "
+            f"{record.externalid!r}, D365 has this file: dismiss it, and see there how it ends"
+        )
+    if external_id != record.externalid:
+        raise NotDone(
+            f"that message is of another file: D365 has it as {external_id!r}, this one was sent as "
+            f"{record.externalid!r}"
+        )
+
+
+def dismiss(bridge: Bridge, order: Order) -> None:
+    """Say that a failed or held file is dealt with: it stays where it is, and stops its job no longer.
+
+    Raises `NotDone`.
+    """
+    file = _failed(bridge, order)
+    _mark(bridge, file, order, "dismissed")
+    _note(bridge, file, order, "dismissed")
+    report(
+        "file.dismissed",
+        **_ids(file.record),
+        file=file.name,
+        by=redact(order.by),
+        why=redact(order.why),
+    )
+
+
+def refetch(bridge: Bridge, order: Order) -> str:
+    """Copy a package that was exported before to a fresh name beside it, with its files where the job unzips:
+    that name. Raises `NotDone`.
+
+    From our own blob: D365 gives a package that was acknowledged no second time.
+    """
+    file = _looked_at(bridge, blobs.EXPORTS, order)
+    if file.name.count("/") != 1:
+        raise NotDone(f"{file.name} is no package")
+    now = clock.now()
+    stem, _, extension = file.name.rpartition(".")
+    fresh = f"{stem}.again-{now:%Y%m%dT%H%M%SZ}.{extension}"
+    told = {
+        **file.theirs,
+        "copyof": _header(file.name),
+        "copiedby": _header(order.by),
+        "copiedwhy": _header(order.why),
+        "copied": clock.text(now),
+    }
+    if not blobs.copy_fresh(bridge.account, file, fresh, told):
+        raise NotDone(f"{fresh} is there already, or {file.name} has just changed: look again")
+    folder = file.name.partition("/")[0]
+    unzips = any(job.unzip for job in bridge.settings.jobs.exports if job.name == folder)
+    if unzips and extension == "zip":
+        _unzip(bridge, fresh)
+    report(
+        "package.copied",
+        job=file.record.job,
+        correlationId=stem.rpartition("/")[2],
+        blob=fresh,
+        source=file.name,
+        by=redact(order.by),
+        why=redact(order.why),
+    )
+    return fresh
+
+
+def _unzip(bridge: Bridge, package: str) -> None:
+    """Raises `NotDone`."""
+    blob = bridge.account.blobs.get_blob_client(blobs.EXPORTS, package)
+    try:
+        with deadline.within(0.9 * bridge.settings.function_timeout.total_seconds()):
+            unzip(bridge.account, blob)
+    except (AzureError, deadline.Expired, InvalidPackage, OtherContent) as error:
+        raise NotDone(
+            f"{package} is there, but not all of its files are ({explained(error)}): do it once more"
+        ) from error
+
+
+ACTIONS: Final[Mapping[str, Callable[[Bridge, Order], str | None]]] = {
+    "resend": resend,
+    "receive": receive,
+    "ask": ask,
+    "dismiss": dismiss,
+    "refetch": refetch,
+}
+
+
+def possible(file: File) -> list[str]:
+    """Which of `ACTIONS` can be done to a file."""
+    if file.container == blobs.EXPORTS:
+        return ["refetch"] if file.name.count("/") == 1 else []
+    if file.container != blobs.FAILED:
+        return []
+    resend = [] if _received(file) else ["resend"]
+    held = ["receive"] if file.record.state == "held" else []
+    asked = ["ask"] if _can_be_asked(file) else []
+    return [*resend, *held, *asked, *([] if file.record.resolution == "dismissed" else ["dismiss"])]
+
+
+def risk(file: File) -> str:
+    """What a person must know before the file is sent again, "" where D365 has surely nothing of it."""
+    record = file.record
+    if record.state == "held":
+        return (
+            "Nobody knows yet whether D365 has this file. Look under Manage messages for the external "
+            f"identifier {record.externalid} first: sent twice, it is posted twice."
+        )
+    if record.records == "0":
+        return (
+            f"D365 took this file as the message {record.messageid}, and imported no record of it."
+        )
+    if record.records:
+        return (
+            f"D365 has imported a part of this file ({record.entities}): sent again as it is, that part is "
+            "posted twice. Drop what failed as a file of its own instead, and dismiss this one."
+        )
+    if record.messageid:
+        return (
+            f"D365 has this file already, as the message {record.messageid}. Look under Manage messages first "
+            "what came of it: what it has imported is posted twice if the file is sent again as it is."
+        )
+    return ""
+
+
+def _received(file: File) -> bool:
+    """Whether a person found a held file in D365, and a crash kept it from being tracked on. One that was
+    tracked on and then failed has an end like any other."""
+    return file.record.state == "held" and file.record.resolution == "received"
+
+
+def _failed(bridge: Bridge, order: Order) -> File:
+    """Raises `NotDone`, also while the file lies in processing too: that place counts, and what a crash has
+    left undone there is done within minutes."""
+    file = _looked_at(bridge, blobs.FAILED, order)
+    if blobs.find(bridge.account, blobs.PROCESSING, file.name):
+        raise NotDone(
+            f"{file.name} lies in {blobs.PROCESSING} too, on its way: look again in some minutes"
+        )
+    if file.archived:
+        raise NotDone(
+            f"{file.name} lies in the archive tier, where it can't be read or changed: rehydrate it first (az "
+            "storage blob set-tier --tier Hot; that takes hours), or drop the file again and delete this one"
+        )
+    return file
+
+
+def _looked_at(bridge: Bridge, container: str, order: Order) -> File:
+    """The file, if it is still the version that the person looked at. Raises `NotDone`."""
+    if not order.by.strip() or not order.why.strip():
+        raise NotDone("say who you are and why: both are kept with the file")
+    file = blobs.find(bridge.account, container, order.name)
+    if file is None:
+        raise NotDone(f"{container}/{order.name} is not there any more")
+    if file.etag.strip('"') != order.etag.strip().strip('"'):
+        raise NotDone(f"{order.name} has changed since you looked at it: look again")
+    return file
+
+
+def _mark(bridge: Bridge, file: File, order: Order, resolution: Resolution) -> File:
+    record: Record = replace(
+        file.record,
+        sender=uuid4().hex,  # two who say the same in the same second are still two
+        resolution=resolution,
+        resolvedby=redact(order.by),
+        resolved=clock.text(clock.now()),
+        resolvedwhy=redact(order.why),
+        # Only what is dealt with stops its job no longer: what is put back or tracked on may fail again.
+        stopsjob="" if resolution == "dismissed" else file.record.stopsjob,
+    )
+    try:
+        return blobs.update(bridge.account, file, record)
+    except blobs.Lost as error:
+        raise NotDone(f"{file.name} was changed by somebody else just now: look again") from error
+
+
+def _note(bridge: Bridge, file: File, order: Order, what: str) -> None:
+    """Say in the report beside the file what was done about it. The report stays when the file goes."""
+    found = views.report_of(bridge, file)
+    done = {
+        "did": what,
+        "at": clock.text(clock.now()),
+        "by": redact(order.by),
+        "why": redact(order.why),
+    }
+    found["resolutions"] = [*found.get("resolutions", []), done]
+    text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    blobs.write_report(bridge.account, file.name, text)
+
+
+def _ids(record: Record) -> dict[str, Any]:
+    """Of a file, for its log lines."""
+    trace = trace_of(record.traceparent)
+    return {"job": record.job, "messageId": record.messageid, "traceId": trace}
+
+
+def _header(text: str) -> str:
+    return quote(redact(text)[:500], safe=" /(){}+,=@:")

@@ -1,0 +1,525 @@
+"""What a person sees: the jobs, the files and packages with their states, one file whole. It changes nothing.
+
+Each view costs a few storage requests, however many files there are: a listing is a page of the container that
+is the state, in name order, and what happened lately comes from the journal.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from functools import partial
+from itertools import islice
+from typing import Any, Final
+
+from azure.core.exceptions import ResourceNotFoundError
+
+from shared import clock
+from shared.bridge import Bridge
+from shared.config.jobs import ImportJob
+from shared.config.ncrontab import next_run
+from shared.config.settings import EXPORT_SCHEDULE, schedule
+from shared.d365 import MessageId
+from shared.d365.errors import Rejected
+from shared.imports import importing
+from shared.imports.outcome import TODO, remark
+from shared.operations import journal
+from shared.operations.journal import Entry, Recent
+from shared.storage import blobs
+from shared.storage.blobs import File
+from shared.threads import Pool
+
+STATES: Final[Mapping[str, str]] = {
+    "failed": blobs.FAILED,
+    "held": blobs.FAILED,
+    "dismissed": blobs.FAILED,
+    "waiting": blobs.IMPORTS,
+    "processing": blobs.PROCESSING,
+    "succeeded": blobs.SUCCEEDED,
+    "exported": blobs.EXPORTS,
+}
+"""What can be listed, and the container in which it lies; `failed` are those that are held too."""
+
+ROWS: Final = 50
+"""Files on a page."""
+
+LOOKED_AT: Final = 5000
+"""Blobs that a view with a filter reads at most, in `STEP`s; what lies beyond is on its next page."""
+
+STEP: Final = 500
+
+COUNTED: Final = 5000
+"""Files of a container that the overview counts (one request); where it holds more, so many of each folder."""
+
+FOLDERS: Final = 200
+"""Folders of a container that are counted one by one."""
+
+HOURS: Final = 24
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which files to list."""
+
+    state: str = "failed"
+    job: str = ""
+    name: str = ""
+    """A part of the path in any case; with a slash in it, the beginning of the path as it is written. The path
+    is that of the dropped file, or the one with its stamp."""
+    since: date | None = None
+    until: date | None = None
+    """Days in UTC on which the file last changed, both included."""
+    token: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A file or package as listed."""
+
+    state: str
+    """waiting, claimed, sending, sent, succeeded, failed, held, dismissed, or exported."""
+    container: str
+    name: str
+    path: str
+    """The name as it was dropped."""
+    job: str
+    company: str
+    size: int
+    etag: str
+    dropped: datetime | None
+    changed: datetime
+    seconds: float | None
+    """From drop to end."""
+    message_id: str
+    external_id: str
+    status: str
+    reason: str
+    error: str
+    """What went wrong, for files that failed or wait for D365; what is odd about one that succeeded."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A page of files."""
+
+    rows: list[Row]
+    looked_at: int
+    next_token: str
+
+
+@dataclass(frozen=True)
+class Detail:
+    """One file with everything that is known of it."""
+
+    row: Row
+    file: File
+    report: Mapping[str, Any]
+    """The error report beside a failed file."""
+
+    @property
+    def todo(self) -> str:
+        """What to do about a failed file, "" where that is nothing."""
+        return str(self.report.get("todo") or TODO.get(self.row.reason, ""))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as the overview shows it."""
+
+    name: str
+    kind: str
+    """import or export."""
+    enabled: bool
+    group: str
+    description: str
+    activity_id: str
+    ended: int
+    """Files that ended, or packages, in the journal's hours."""
+    last_hour: int
+    last: datetime | None
+    """Import: the last file's end. Export: the last run that was noted."""
+    last_text: str
+    last_outcome: str
+    """How that ended: a value of `ENDS`, "" where there was no run."""
+    waiting: int = 0
+    no_data: int = 0
+    """What lies in `imports` and is left alone, by its name: lock files, markers, what is not whole."""
+    processing: int = 0
+    failed: int = 0
+    held: int = 0
+    at_least: tuple[str, ...] = ()
+    """Which of these counts are of the first `COUNTED` files alone."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The first page."""
+
+    jobs: list[Job]
+    recent: Recent
+    counted_all: bool
+    """False where a count is at least so many, since there are more than `COUNTED`."""
+    elsewhere: Counter[str] = field(default_factory=Counter)
+    """Files that failed or are held in no job's folder, by the beginnings of their paths."""
+    next_export: datetime | None = None
+    """When the timer asks the export queues next; None where its schedule names no time."""
+
+
+# -- the listing ----------------------------------------------------------------------------------
+
+
+def files(bridge: Bridge, wanted: Filter) -> Listing:
+    """One page of the files that a filter names. Raises `KeyError` for a state that is none."""
+    container = STATES[wanted.state]
+    prefix = f"{wanted.job}/" if wanted.job else ""
+    part, begins = wanted.name.strip(), ""
+    if "/" in part:
+        begins = part.lstrip("/") if part.lstrip("/").startswith(prefix) else prefix + part
+        part, prefix = "", stem(begins)
+    sifts = bool(
+        part
+        or prefix < begins
+        or wanted.since
+        or wanted.until
+        or wanted.state in ("held", "dismissed", "exported")
+    )
+    enough = ROWS if sifts else 1  # a page of failed ones may hold only dismissed ones
+    rows: list[Row] = []
+    looked_at, token = 0, wanted.token
+    while True:
+        size = STEP if sifts or looked_at else ROWS
+        found, token = blobs.page(bridge.account, container, prefix, size, token)
+        chosen = [each for each in found if _fits(each, wanted, part, begins)]
+        with Pool(8) as pool:
+            rows += pool.map(partial(_row_with_error, bridge), chosen)
+        looked_at += len(found)
+        if not token or len(rows) >= enough or looked_at >= LOOKED_AT:
+            return Listing(rows, looked_at, token)
+
+
+def stem(path: str) -> str:
+    """The beginning that a path has in common with its stamped name: the stamp comes before the suffix."""
+    folder, slash, file = path.rpartition("/")
+    # A long name loses the end of its stem to the stamp.
+    return (folder + slash + (file.rpartition(".")[0] if "." in file else file))[:400]
+
+
+def path_of(file: File) -> str:
+    """A file's name as it was dropped, which is the one that people know."""
+    return file.record.source or blobs.unstamped(file.name)
+
+
+def _fits(file: File, wanted: Filter, part: str, begins: str) -> bool:
+    day, path = file.modified.date(), path_of(file)
+    return (
+        (part.casefold() in file.name.casefold() or part.casefold() in path.casefold())
+        and (file.name.startswith(begins) or path.startswith(begins))
+        and (wanted.since is None or day >= wanted.since)
+        and (wanted.until is None or day <= wanted.until)
+        and (wanted.state not in ("held", "dismissed") or state_of(file) == wanted.state)
+        and (wanted.state != "failed" or state_of(file) != "dismissed")
+        # What a package was unzipped to lies in a folder of its own.
+        and (wanted.state != "exported" or file.name.count("/") == 1)
+    )
+
+
+def state_of(file: File) -> str:
+    """The state of a file in the page's words."""
+    match file.container:
+        case blobs.IMPORTS:
+            return "waiting"
+        case blobs.EXPORTS:
+            return "exported"
+        case blobs.SUCCEEDED:
+            return "succeeded"
+        case blobs.FAILED:
+            dismissed = file.record.resolution == "dismissed"
+            return "dismissed" if dismissed else file.record.state or "failed"
+        case _:
+            return file.record.state or "claimed"
+
+
+def row(file: File, error: str = "") -> Row:
+    """A file as a row."""
+    record = file.record
+    job = record.job or file.name.split("/", 1)[0]
+    dropped = blobs.dropped_at(file.name) or (
+        file.modified if file.container == blobs.IMPORTS else None
+    )
+    ended = clock.parse(record.ended) if record.ended else None
+    return Row(
+        state=state_of(file),
+        container=file.container,
+        name=file.name,
+        path=path_of(file),
+        job=job,
+        company=record.company,
+        size=file.size,
+        etag=file.etag,
+        dropped=dropped,
+        changed=file.modified,
+        seconds=(ended - dropped).total_seconds() if ended and dropped else None,
+        message_id=record.messageid,
+        external_id=record.externalid,
+        status=record.status,
+        reason=record.reason,
+        error=error or _remark(file),
+    )
+
+
+def _remark(file: File) -> str:
+    match file.container:
+        case blobs.PROCESSING:
+            return file.record.reason
+        case blobs.SUCCEEDED:
+            return remark(file.record)
+    return ""
+
+
+def _row_with_error(bridge: Bridge, file: File) -> Row:
+    error = ""
+    if file.container == blobs.FAILED:
+        error = str(report_of(bridge, file).get("error", "")) or file.record.error
+    elif file.container == blobs.IMPORTS and (wait := importing.reason_to_wait(bridge, file)):
+        error = wait.why
+    return row(file, error)
+
+
+def report_of(bridge: Bridge, file: File) -> dict[str, Any]:
+    """The error report beside a failed file; empty where there is none, or none that can be read."""
+    blob = bridge.account.blobs.get_blob_client(blobs.FAILED, f"{file.name}.error.json")
+    try:
+        found = json.loads(blob.download_blob().readall())
+    except (ResourceNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def detail(bridge: Bridge, container: str, name: str) -> Detail | None:
+    """One file, or None where it is not (any more)."""
+    there = name and container in STATES.values()
+    file = blobs.find(bridge.account, container, name) if there else None
+    if file is None:
+        return None
+    report = report_of(bridge, file) if container == blobs.FAILED else {}
+    return Detail(row(file, str(report.get("error", ""))), file, report)
+
+
+def summary_url(bridge: Bridge, job: ImportJob, found: Detail) -> str:
+    """D365's own page on a file's execution. Raises `D365Error`."""
+    execution_id = (found.report.get("d365") or {}).get("executionId")
+    if not execution_id:
+        message_id = MessageId(found.row.message_id)
+        execution_id = bridge.d365.job_status(job.activity_id, message_id).execution_id
+        execution_id = execution_id or bridge.d365.execution_id(message_id)
+    if not execution_id:
+        raise Rejected("job status", "D365 has not begun with that file, so there is no summary")
+    return bridge.d365.execution_summary_url(str(execution_id))
+
+
+# -- the overview ---------------------------------------------------------------------------------
+
+
+def overview(bridge: Bridge) -> Overview:
+    """Every job with its queue, rate and last run, from the containers (see `_counts`) and the journal."""
+    with Pool(4) as pool:
+        lately = pool.submit(journal.recent, bridge.account, HOURS)
+        counts = list(
+            pool.map(partial(_counts, bridge), (blobs.IMPORTS, blobs.PROCESSING, blobs.FAILED))
+        )
+    recent = lately.result()
+    (waiting, more_waiting), (processing, more_processing), (failed, more_failed) = counts
+    by_job: dict[tuple[str, str], list[Entry]] = {}
+    for entry in recent.entries:
+        kind = "import" if entry.event.startswith("file.") else "export"
+        by_job.setdefault((kind, str(entry.fields.get("job", ""))), []).append(entry)
+    jobs = [
+        Job(
+            name,
+            "import",
+            job.enabled,
+            job.group or "",
+            job.description or "",
+            job.activity_id.strip("{}"),
+            *_lately("import", by_job.get(("import", name), [])),
+            waiting[name, "waiting"],
+            waiting[name, "no data"],
+            sum(number for (of, _), number in processing.items() if of == name),
+            failed[name, "failed"],
+            failed[name, "held"],
+            ("waiting",) * (name in more_waiting)
+            + ("processing",) * (name in more_processing)
+            + ("failed", "held") * (name in more_failed),
+        )
+        for job in bridge.settings.jobs.imports
+        for name in [job.name]
+    ]
+    jobs += [
+        Job(
+            job.name,
+            "export",
+            job.enabled,
+            job.group or "",
+            job.description or "",
+            job.activity_id.strip("{}"),
+            *_lately("export", by_job.get(("export", job.name), [])),
+        )
+        for job in bridge.settings.jobs.exports
+    ]
+    jobs.sort(
+        key=lambda job: job.group
+    )  # those of one group together, else as the jobs file has them
+    known = {job.name for job in bridge.settings.jobs.imports}
+    elsewhere = Counter[str]()
+    for (name, state), number in failed.items():
+        if name not in known and state in ("failed", "held"):
+            in_no_folder = blobs.dropped_at(name)  # it is a file's own name
+            elsewhere[name if in_no_folder else f"{name}/"] += number
+    return Overview(
+        jobs,
+        recent,
+        not (more_waiting or more_processing or more_failed),
+        elsewhere,
+        next_run(schedule("EXPORT_SCHEDULE", EXPORT_SCHEDULE), clock.now()),
+    )
+
+
+def _counts(bridge: Bridge, container: str) -> tuple[Counter[tuple[str, str]], set[str]]:
+    """Files of a container by job and state, and the folders that hold more than were counted ("": there are
+    more folders)."""
+    found, more = blobs.page(bridge.account, container, "", COUNTED)
+    cut = set[str]()
+    if more:  # each folder by itself, so that one job's many files don't hide another's
+        top = bridge.account.blobs.get_container_client(container).walk_blobs()
+        names = [each.name for each in islice(top, FOLDERS + 1)]
+        if len(names) > FOLDERS:
+            cut.add("")
+        folders = [f"{job.name}/" for job in bridge.settings.jobs.imports]
+        prefixes = list(dict.fromkeys(folders + names[:FOLDERS]))
+
+        def count(prefix: str) -> tuple[list[File], str]:
+            # What has no slash is a file that lies in no folder.
+            size = COUNTED if prefix.endswith("/") else 1
+            return blobs.page(bridge.account, container, prefix, size)
+
+        found = []
+        with Pool(8) as pool:
+            for prefix, (part, rest) in zip(prefixes, pool.map(count, prefixes), strict=True):
+                found += part
+                if rest and prefix.endswith("/"):
+                    cut.add(prefix.removesuffix("/"))
+    counts = Counter(
+        (
+            each.record.job or importing.job_folder(each.name),
+            "no data" if importing.is_never_data(bridge, each) else state_of(each),
+        )
+        for each in found
+    )
+    return counts, cut
+
+
+ENDS: Final[Mapping[str, str]] = {
+    "file.succeeded": "succeeded",
+    "file.failed": "failed",
+    "file.held": "held",
+    "package.acknowledged": "exported",
+    "package.failed": "failed",
+}
+"""The events with which a file or a package ends, and how."""
+
+
+def _lately(kind: str, entries: list[Entry]) -> tuple[int, int, datetime | None, str, str]:
+    """Of one job: ends, ends within the last hour, and the last run with what came of it, and how it ended."""
+    hour = clock.now() - timedelta(hours=1)
+    ends = [entry for entry in entries if entry.event in ENDS]
+    runs = ends if kind == "import" else [e for e in entries if e.event.startswith("export.")]
+    last = runs[-1] if runs else None
+    recent = sum(entry.at >= hour for entry in ends)
+    return len(ends), recent, last.at if last else None, *(_said(last) if last else ("", ""))
+
+
+def _said(entry: Entry) -> tuple[str, str]:
+    fields = entry.fields
+    match entry.event:
+        case "export.failed":
+            return f"failed: {fields.get('error')}", "failed"
+        case "export.finished" | "export.unfinished":
+            number = fields.get("packages")
+            text = "1 package" if number == 1 else f"{number} packages"
+            if entry.event == "export.unfinished":
+                text += ", with more to come"
+            if failed := fields.get("failed"):
+                return f"{text}, {failed} failed", "failed"
+            return text, "exported"
+        case _:
+            reason, outcome = fields.get("reason"), ENDS[entry.event]
+            return outcome + (f": {reason}" if reason else ""), outcome
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A package that could not be had so far. D365 offers it again, and deletes it after seven days."""
+
+    job: str
+    correlation_id: str
+    at: datetime
+    """The last try."""
+    tries: int
+    """In the journal's hours."""
+    error: str
+
+
+def failing(recent: Recent) -> list[Failing]:
+    """The packages that failed in the journal's hours and were not acknowledged since, in the order of their
+    last tries."""
+    found: dict[tuple[str, str], Failing] = {}
+    for entry in recent.entries:
+        key = (str(entry.fields.get("job", "")), str(entry.fields.get("correlationId", "")))
+        before = (
+            found.pop(key, None)
+            if entry.event in ("package.failed", "package.acknowledged", "package.empty")
+            else None
+        )
+        if entry.event == "package.failed":
+            tries = before.tries + 1 if before else 1
+            found[key] = Failing(*key, entry.at, tries, str(entry.fields.get("error", "")))
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A file or package that ended lately."""
+
+    at: datetime
+    outcome: str
+    job: str
+    name: str
+    """The file's or package's; the correlation id of a package that failed."""
+    seconds: float | None
+    container: str
+    """Where it lay then; "" for a package that failed."""
+    message_id: str
+    error: str
+
+
+def ended(recent: Recent, job: str = "") -> list[Ended]:
+    """What ended in the journal's hours, oldest first."""
+    found = []
+    for entry in recent.entries:
+        if entry.event in ENDS and job in ("", entry.fields.get("job")):
+            keys = ("file", "blob", "correlationId")
+            name = next((str(entry.fields[key]) for key in keys if entry.fields.get(key)), "")
+            dropped = blobs.dropped_at(name) if entry.event.startswith("file.") else None
+            seconds = (entry.at - dropped).total_seconds() if dropped else None
+            outcome, of = ENDS[entry.event], str(entry.fields.get("job", ""))
+            container = "" if entry.event == "package.failed" else STATES[outcome]
+            message_id = str(entry.fields.get("messageId") or "")
+            error = str(entry.fields.get("error") or entry.fields.get("remark") or "")
+            found.append(Ended(entry.at, outcome, of, name, seconds, container, message_id, error))
+    return found
+
+
+def lately(bridge: Bridge, job: str = "") -> list[Ended]:
+    """What ended last, the newest first: at most `ROWS` of the journal's hours."""
+    return ended(journal.recent(bridge.account, HOURS), job)[: -ROWS - 1 : -1]

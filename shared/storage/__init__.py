@@ -1,0 +1,1 @@
+"""Blob Storage: containers, names, records, moves, bytes."""

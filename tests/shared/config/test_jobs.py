@@ -1,0 +1,207 @@
+"""The jobs file: what it takes, and that every mistake is named with its place."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.config import jobs
+
+ID = "0a1b2c3d-0000-4000-8000-00000000000{}"
+
+
+def text(**kinds: object) -> bytes:
+    return json.dumps(kinds).encode()
+
+
+def mistakes(raw: bytes) -> list[str]:
+    with pytest.raises(jobs.InvalidJobs) as caught:
+        jobs.parse(raw)
+    return caught.value.mistakes
+
+
+def test_a_full_jobs_file_is_read() -> None:
+    """Every option arrives under the name that the code uses."""
+    found = jobs.parse(
+        text(
+            exports=[{"name": "Vendors", "activityId": ID.format(1), "unzip": True}],
+            imports=[
+                {
+                    "name": "journals",
+                    "activityId": "{" + ID.format(2) + "}",
+                    "entity": "General journal",
+                    "company": "USMF",
+                    "ordered": True,
+                    "whenUncertain": "resend",
+                    "enabled": False,
+                }
+            ],
+        )
+    )
+    assert found.exports == (jobs.ExportJob("Vendors", ID.format(1), unzip=True),)
+    job = found.import_job("journals")
+    assert job is not None
+    assert (job.entity, job.company, job.ordered) == ("General journal", "USMF", True)
+    assert (job.when_uncertain, job.enabled) == ("resend", False)
+    assert found.import_job("Journals") is None
+
+
+def test_defaults_are_the_safe_ones() -> None:
+    """Uncertain files are held, nothing is unzipped, everything runs."""
+    found = jobs.parse(text(imports=[{"name": "a", "activityId": ID.format(1)}]))
+    (job,) = found.imports
+    assert (job.when_uncertain, job.enabled, job.ordered) == ("hold", True, False)
+
+
+def test_every_mistake_is_listed_with_its_place() -> None:
+    """A person mends the whole file at once, not one mistake a start."""
+    found = mistakes(
+        text(
+            export=[],
+            exports=[
+                {"name": "a b", "activityId": "12"},
+                3,
+                {"unzip": "yes", "name": "ok"},
+            ],
+            imports=[
+                {"name": "x\n", "activityId": ID.format(1) + "\n", "entity": ""},
+                {"name": "y", "activityId": ID.format(2), "whenUncertain": "maybe", "company": 5},
+                {"name": "z", "activityId": ID.format(3), "order": True},
+            ],
+        )
+    )
+    places = [line.split(":")[0] for line in found]
+    assert places == [
+        "export",
+        "exports[0].name",
+        "exports[0].activityId",
+        "exports[1]",
+        "exports[2].activityId",
+        "exports[2].unzip",
+        "imports[0].name",
+        "imports[0].activityId",
+        "imports[0].entity",
+        "imports[1].company",
+        "imports[1].whenUncertain",
+        "imports[2].order",
+    ]
+    assert "not a GUID" in found[2]
+
+
+def test_two_jobs_may_not_share_a_name_or_an_activity_id() -> None:
+    """Names that differ by case alone would be one folder to a person."""
+    one = {"name": "Vendors", "activityId": ID.format(1)}
+    two = {"name": "vendors", "activityId": "{" + ID.format(1).upper() + "}"}
+    found = mistakes(text(exports=[one, two]))
+    assert found[0].startswith("exports[1].name")
+    assert found[1].startswith("exports[1].activityId")
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (b"", "not valid JSON"),
+        (b'{"exports": [}', "line 1 column 14"),
+        (b"\xff\xfe", "not valid JSON"),
+        (b"[]", "must be an object"),
+        (b'{"exports": {}}', "exports: must be a list"),
+        (b'{"imports": [], "imports": []}', '"imports" stands twice'),
+        (b"[" * 100_000, "not valid JSON"),
+        (b'{"imports": [{"name": null, "activityId": null}]}', "imports[0].name: expected"),
+    ],
+)
+def test_a_malformed_file_says_what_is_wrong(raw: bytes, says: str) -> None:
+    """Whatever the bytes, the answer is a sentence and not a traceback."""
+    assert says in "\n".join(mistakes(raw))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("pattern", "", "pattern"),
+        ("pattern", "in/*.csv", "without folders"),
+        ("companyFrom", {"separator": "_"}, "position"),
+        ("companyFrom", {"separator": "", "position": 1}, "separator"),
+        ("companyFrom", {"separator": "_", "position": 0}, "position"),
+        ("companyFrom", {"separator": "_", "position": 1, "x": 1}, "unknown field"),
+        ("companyFrom", "_", "companyFrom"),
+        ("orderBy", "age", "name, time or size"),
+        ("pauseBetweenFiles", -1, "pauseBetweenFiles"),
+        ("pauseBetweenFiles", 3601, "pauseBetweenFiles"),
+    ],
+)
+def test_a_wrong_option_is_named_with_its_place(field: str, value: object, says: str) -> None:
+    """Each is tried by itself, so that all mistakes are told at once."""
+    job = {"name": "a", "activityId": ID.format(1), "ordered": True, field: value}
+    (mistake,) = mistakes(text(imports=[job]))
+    assert mistake.startswith(f"imports[0].{field}: ")
+    assert says in mistake
+
+
+def test_a_company_from_the_name_beside_the_jobs_own_is_a_mistake() -> None:
+    """One of them would do nothing."""
+    job = {"name": "a", "activityId": ID.format(1), "company": "USMF"}
+    job["companyFrom"] = {"separator": "_", "position": 1}  # type: ignore[assignment]
+    (mistake,) = mistakes(text(imports=[job]))
+    assert mistake.startswith("imports[0].companyFrom")
+
+
+def test_a_file_with_a_byte_order_mark_is_read() -> None:
+    """Windows editors write one."""
+    assert jobs.parse(b"\xef\xbb\xbf{}") == jobs.Jobs()
+
+
+def test_a_missing_file_names_the_setting(tmp_path: Path) -> None:
+    """JOBS_FILE is what a person changes."""
+    with pytest.raises(jobs.InvalidJobs, match="JOBS_FILE"):
+        jobs.load(tmp_path / "none.json")
+
+
+def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
+    """10 MB of JSON is no jobs file."""
+    path = tmp_path / "jobs.json"
+    path.write_bytes(b" " * 10_000_000)
+    with pytest.raises(jobs.InvalidJobs, match="larger than"):
+        jobs.load(path)
+
+
+def mistakes_of(raw: bytes) -> list[str] | None:
+    try:
+        jobs.parse(raw)
+    except jobs.InvalidJobs as error:
+        return list(error.mistakes)
+    return None
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_any_bytes_are_jobs_or_mistakes(raw: bytes) -> None:
+    """The parser never fails in another way."""
+    assert mistakes_of(raw) != []
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["exports", "imports", "name", "activityId", "entity", "x"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(_json)
+def test_any_json_is_jobs_or_mistakes(value: object) -> None:
+    """So too where the JSON is well-formed."""
+    assert mistakes_of(json.dumps(value).encode()) != []
+
+
+def test_the_schema_in_the_repository_is_the_types_own() -> None:
+    """`python -m shared.config.jobs` writes it."""
+    kept = Path(__file__).parents[3] / "jobs.schema.json"
+    assert json.loads(kept.read_text(encoding="utf-8")) == jobs.schema()

@@ -1,0 +1,358 @@
+"""Status: asked until it ends, filed where it belongs; a message that is late or repeated changes nothing."""
+
+import json
+from collections import deque
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from local.simulator import Simulator
+from shared import clock
+from shared.bridge import Bridge
+from shared.imports import advance, importing
+from shared.storage import blobs
+from shared.storage.blobs import DataAccount
+from tests.conftest import contents, drop, make_bridge, only, report, try_on, work_queue
+
+type Events = Callable[[str], list[dict[str, Any]]]
+
+
+def sent(bridge: Bridge, d365: Simulator, *statuses: str) -> dict[str, str]:
+    """A file that D365 has, with the statuses that it will give; the message that asks for it."""
+    importing.import_file(bridge, drop(bridge.account, "journals/may.csv"))
+    d365.received[0].statuses = deque(statuses)
+    file = only(bridge.account, blobs.PROCESSING)
+    return {"file": file.name, "etag": file.etag}
+
+
+ENUM = "Microsoft.Dynamics.DataEntities.DMFMessageStatus"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"value": "Processed"}',
+        '{"Value": "Processed"}',
+        '{"value": {"value": "processed"}}',
+        f'{{"value": "{ENUM}\'Processed\'"}}',
+        f'{{"value": "{ENUM}.Processed"}}',
+        '{"value": ["Processed"]}',
+        '["Processed"]',
+        '"Processed"',
+        "Processed",
+        "\ufeffProcessed\r\n",
+        '{"value": 5}',
+        "5",
+        '{"value": "5"}',
+        '{"status": "Processed"}',
+        "<string>Processed</string>",
+    ],
+)
+def test_every_form_of_a_status_ends_the_file(
+    bridge: Bridge, d365: Simulator, account: DataAccount, body: str
+) -> None:
+    """How D365 writes it is its to change."""
+    message = sent(bridge, d365, "Processing")
+    d365.add_fault("message_status", "answer", status=200, body=body)
+    advance.check_status(bridge, message)
+    assert only(account, blobs.SUCCEEDED).record.status.lower() in ("processed", "5")
+
+
+def test_a_page_is_no_status(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
+    """A gateway's or a sign-in's; the file is asked after again."""
+    message = sent(bridge, d365, "Processed")
+    page = "<!DOCTYPE html><html><title>Processed</title></html>"
+    d365.add_fault("message_status", "answer", status=200, body=page)
+    advance.check_status(bridge, message)
+    assert "not JSON" in only(account, blobs.PROCESSING).record.reason
+
+
+def test_a_running_file_is_asked_after_again(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """The status and the time of the check stand with it, and the next check is due."""
+    advance.check_status(bridge, sent(bridge, d365, "Processing", "Processed"))
+    record = only(account, blobs.PROCESSING).record
+    assert (record.status, record.checks) == ("Processing", 1)
+    assert record.due > record.checked
+    work_queue(bridge)
+    done = only(account, blobs.SUCCEEDED).record
+    assert (done.state, done.status, done.checks) == ("succeeded", "Processed", 2)
+
+
+def test_an_unknown_status_counts_as_running_and_is_told(
+    bridge: Bridge, d365: Simulator, events: Events
+) -> None:
+    """S1."""
+    advance.check_status(bridge, sent(bridge, d365, "Suspended", "Processed"))
+    assert only(bridge.account, blobs.PROCESSING).record.status == "Suspended"
+    assert events("status.unknown")[0]["status"] == "Suspended"
+
+
+def test_checks_back_off() -> None:
+    """Seconds at first, minutes later, never beyond five (S3)."""
+    delays = [importing.check_delay(n).total_seconds() for n in range(12)]
+    assert delays == sorted(delays)
+    assert (delays[0], delays[-1]) == (5, 300)
+
+
+def test_a_status_message_waits_its_time(d365: Simulator, account: DataAccount) -> None:
+    """Nobody sees it before; D365 would be asked without a pause."""
+    file = blobs.File(blobs.PROCESSING, "journals/may.csv", '"1"', 5, clock.now())
+    importing.look_again(make_bridge(d365, account), file, timedelta(minutes=5))
+    queue = account.queue(blobs.STATUS_QUEUE)
+    assert queue.get_queue_properties().approximate_message_count == 1
+    assert not list(queue.receive_messages())
+
+
+def test_a_status_message_lives_for_ever(d365: Simulator, account: DataAccount) -> None:
+    """By itself one goes after seven days, of which an app that is stopped may take more."""
+    file = blobs.File(blobs.PROCESSING, "journals/may.csv", '"1"', 5, clock.now())
+    importing.look_again(make_bridge(d365, account), file, timedelta(0))
+    (message,) = account.queue(blobs.STATUS_QUEUE).receive_messages()
+    assert message.expires_on
+    assert message.expires_on - clock.now() > timedelta(days=365)
+
+
+@pytest.mark.parametrize("status", ["ProcessedWithErrors", "PreProcessingError"])
+def test_a_failure_is_filed_with_what_d365_says(
+    bridge: Bridge, d365: Simulator, account: DataAccount, status: str
+) -> None:
+    """Errors, log, counts for each entity and the execution id; the file's own bytes beside it."""
+    message = sent(bridge, d365, status)
+    d365.received[0].errors = ["Account 999999 does not exist."]
+    advance.check_status(bridge, message)
+    said = report(account)
+    assert (said["reason"], said["status"]) == ("not-imported", status)
+    assert "Account 999999 does not exist." in said["error"]
+    assert said["d365"]["executionId"] == d365.received[0].execution_id
+    (entity,) = said["d365"]["entities"]
+    assert (entity["entity"], entity["records"], entity["imported"]) == ("General journal", 20, 0)
+    assert said["d365"]["log"]
+    assert said["d365"]["errors"] == ["Account 999999 does not exist."]
+    assert b"1;2;3" in contents(account, blobs.FAILED).values()
+
+
+def test_a_file_of_which_a_part_got_in_is_told_apart(
+    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events
+) -> None:
+    """18 of 20: sent again as it is, these would be posted twice. Record, report and event have the counts."""
+    message = sent(bridge, d365, "ProcessedWithErrors")
+    d365.received[0].errors, d365.received[0].imported = ["Account 9 does not exist."], 18
+    advance.check_status(bridge, message)
+    file, said = only(account, blobs.FAILED), report(account)
+    assert (file.record.reason, file.record.records) == ("partly-imported", "18")
+    assert file.record.entities == "General journal: 18 of 20"
+    assert (said["reason"], said["records"]) == ("partly-imported", 18)
+    assert said["counts"] == "General journal: 18 of 20"
+    assert "General journal: 18 of 20 records are in" in said["error"]
+    assert "posted twice" in said["todo"]
+    assert events("file.failed")[0]["records"] == 18
+
+
+@pytest.mark.parametrize("code", ["DMF1996", "DMF2025", "DMF042", "DMF2048", "DMF2039"])
+def test_imports_at_the_same_time_need_no_correction(
+    bridge: Bridge, d365: Simulator, account: DataAccount, code: str
+) -> None:
+    """An update conflict, a deadlock, a second Excel file: the advice is to send it again as it is."""
+    message = sent(bridge, d365, "ProcessedWithErrors")
+    d365.received[0].errors = [f"{code}: An update conflict occurred."]
+    advance.check_status(bridge, message)
+    assert report(account)["reason"] == "conflict"
+    assert "Send the file again as it is" in report(account)["todo"]
+
+
+@pytest.mark.parametrize(
+    ("errors", "imported", "reason"),
+    [
+        (["DMF2048: A deadlock.", "Account 9 does not exist."], 0, "not-imported"),
+        (["DMF2048: A deadlock."], 3, "partly-imported"),
+        (["DMF20480 is none of these codes."], 0, "not-imported"),
+    ],
+)
+def test_what_needs_a_correction_is_no_mere_conflict(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    errors: list[str],
+    imported: int,
+    reason: str,
+) -> None:
+    """Nor is that of which a part is in sent again as it is."""
+    message = sent(bridge, d365, "ProcessedWithErrors")
+    d365.received[0].errors, d365.received[0].imported = errors, imported
+    advance.check_status(bridge, message)
+    assert report(account)["reason"] == reason
+
+
+def test_a_file_of_which_nothing_got_in_is_marked(
+    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events
+) -> None:
+    """Processed with 0 records: a manifest without a field map, say."""
+    message = sent(bridge, d365, "Processed")
+    d365.received[0].imported = 0
+    advance.check_status(bridge, message)
+    assert only(account, blobs.SUCCEEDED).record.records == "0"
+    (event,) = events("file.succeeded")
+    assert (event["records"], event["remark"]) == (0, "D365 imported no record of it")
+
+
+def test_a_job_can_want_a_file_of_which_nothing_got_in_as_failed(
+    d365: Simulator, account: DataAccount, bridge: Bridge
+) -> None:
+    """Its option whenNoRecords."""
+    bridge = make_bridge(d365, account, whenNoRecords="fail")
+    message = sent(bridge, d365, "Processed")
+    d365.received[0].imported = 0
+    advance.check_status(bridge, message)
+    assert report(account)["reason"] == "no-records"
+    assert only(account, blobs.FAILED).record.status == "Processed"
+
+
+def test_a_success_is_asked_after_once(
+    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events
+) -> None:
+    """Its record has the counts and the company."""
+    advance.check_status(bridge, sent(bridge, d365, "Processed"))
+    record = only(account, blobs.SUCCEEDED).record
+    assert (record.records, record.entities) == ("20", "General journal: 20 of 20")
+    assert (record.d365company, d365.count("job_status")) == ("DAT", 1)
+    (event,) = events("file.succeeded")
+    assert (event["records"], event["remark"]) == (20, "")
+
+
+def test_a_success_that_can_not_be_counted_is_one_all_the_same(
+    d365: Simulator, account: DataAccount, bridge: Bridge
+) -> None:
+    """What is not known is not zero."""
+    bridge = make_bridge(d365, account, whenNoRecords="fail")
+    d365.add_fault("job_status", "answer", status=404, times=-1)
+    advance.check_status(bridge, sent(bridge, d365, "Processed"))
+    assert only(account, blobs.SUCCEEDED).record.records == ""
+
+
+@pytest.mark.parametrize("status", ["Processed", "ProcessedWithErrors"])
+def test_another_company_than_the_one_asked_for_is_told(
+    d365: Simulator, account: DataAccount, bridge: Bridge, events: Events, status: str
+) -> None:
+    """Without *Use company from message* D365 takes its own, and says nothing of it."""
+    d365.company_from_message = False
+    bridge = make_bridge(d365, account, company="USMF")
+    advance.check_status(bridge, sent(bridge, d365, status))
+    container = blobs.SUCCEEDED if status == "Processed" else blobs.FAILED
+    record = only(account, container).record
+    assert (record.company, record.d365company) == ("USMF", "DAT")
+    (told,) = events("company.differs")
+    assert (told["job"], told["reason"]) == ("journals", "other-company")
+    assert "into DAT, not into USMF" in told["error"]
+    if status == "Processed":
+        assert "into DAT, not into USMF" in events("file.succeeded")[0]["remark"]
+
+
+@pytest.mark.parametrize("company", ["", "dat"])
+def test_the_company_that_was_asked_for_is_no_news(
+    d365: Simulator, account: DataAccount, bridge: Bridge, events: Events, company: str
+) -> None:
+    """In whatever case; nor is any where none was asked for."""
+    bridge = make_bridge(d365, account, **({"company": company} if company else {}))
+    advance.check_status(bridge, sent(bridge, d365, "Processed"))
+    assert only(account, blobs.SUCCEEDED).record.d365company.lower() == "dat"
+    assert not events("company.differs")
+
+
+def test_a_failure_whose_errors_can_not_be_had_is_filed_all_the_same(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """The report says why they are missing."""
+    for operation in ("job_status", "execution_id", "execution_errors"):
+        d365.add_fault(operation, "answer", status=500, body='{"Message": "Down."}', times=-1)
+    advance.check_status(bridge, sent(bridge, d365, "ProcessedWithErrors"))
+    said = report(account)["d365"]
+    assert "500: Down" in said["jobStatusUnavailable"]
+    assert "500: Down" in said["errorsUnavailable"]
+
+
+def test_a_repeated_message_changes_nothing(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """S2: the second finds that the file has gone on; so does one that comes after the end."""
+    message = sent(bridge, d365, "Processing", "Processing", "ProcessedWithErrors")
+    for _ in range(3):
+        advance.check_status(bridge, message)
+    assert only(account, blobs.PROCESSING).record.checks == 1
+    assert d365.count("message_status") == 1
+    assert account.queue(blobs.STATUS_QUEUE).get_queue_properties().approximate_message_count == 2
+    work_queue(bridge)
+    failed = contents(account, blobs.FAILED)
+    advance.check_status(bridge, message)
+    assert contents(account, blobs.FAILED) == failed
+    assert not contents(account, blobs.PROCESSING)
+
+
+@pytest.mark.parametrize(
+    "message", [{}, {"file": "no/such.csv"}, {"file": "", "etag": ""}, {"file": 7, "etag": None}]
+)
+def test_a_message_that_names_no_file_changes_nothing(
+    bridge: Bridge, message: dict[str, object], events: Events
+) -> None:
+    """Whoever put it there."""
+    advance.check_status(bridge, message)
+    assert events("message.ignored")
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503])
+def test_a_question_that_fails_says_nothing_of_the_file(
+    bridge: Bridge, d365: Simulator, account: DataAccount, status: int
+) -> None:
+    """It stays in processing with the reason, and is asked after again."""
+    message = sent(bridge, d365, "Processed")
+    d365.add_fault("message_status", "answer", status=status, times=4)
+    advance.check_status(bridge, message)
+    assert str(status) in only(account, blobs.PROCESSING).record.reason
+    d365.faults.clear()
+    work_queue(bridge)
+    assert only(account, blobs.SUCCEEDED).record.reason == ""
+
+
+def test_a_pause_of_the_app_is_no_time_that_d365_took(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
+) -> None:
+    """Nobody asked meanwhile, so nothing is known of how long it would have taken."""
+    message = sent(bridge, d365, "Processing")
+    later(timedelta(days=30))
+    advance.check_status(bridge, message)
+    assert only(account, blobs.PROCESSING).record.state == "sent"
+
+
+def test_no_final_status_has_an_end(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    later: Callable[[timedelta], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After three days the file is filed under failed, and the report warns of sending it again."""
+    assert timedelta(days=3) == advance.GIVE_UP
+    monkeypatch.setattr(advance, "GIVE_UP", timedelta(hours=1))
+    sent(bridge, d365, "Processing")
+    try_on(bridge, later, timedelta(minutes=50), timedelta(minutes=8))
+    assert only(account, blobs.PROCESSING).record.state == "sent"
+    try_on(bridge, later, timedelta(hours=1), timedelta(minutes=8))
+    said = report(account)
+    assert (said["reason"], said["status"]) == ("no-final-status", "Processing")
+    assert "Do not send the file again before you know" in said["todo"]
+
+
+def test_a_file_whose_job_is_gone_is_still_tracked(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """D365 has it; what becomes of it does not depend on our jobs file."""
+    message = sent(bridge, d365, "Processed")
+    file = only(account, blobs.PROCESSING)
+    from dataclasses import replace
+
+    renamed = blobs.update(account, file, replace(file.record, job="gone"))
+    advance.check_status(bridge, {**message, "etag": renamed.etag})
+    assert json.dumps(only(account, blobs.SUCCEEDED).record.status) == '"Processed"'

@@ -1,0 +1,120 @@
+"""Notifications: whoever is to know of a failed or held file need not look."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from azure.core.exceptions import ResourceNotFoundError
+
+from local.simulator import Simulator
+from shared.bridge import Bridge
+from shared.imports import importing, notification, outcome
+from shared.imports.notification import Notification
+from shared.storage import blobs
+from shared.storage.blobs import DataAccount
+from tests.conftest import contents, drop, only, work_queue
+
+
+def notifications(account: DataAccount) -> list[Notification]:
+    """All that lie on the queue, each in the form of the schema."""
+    messages = account.queue(blobs.NOTIFICATIONS_QUEUE).receive_messages(messages_per_page=32)
+    return [msgspec.json.decode(message.content, type=Notification) for message in messages]
+
+
+def test_a_rejected_file_is_told_with_what_to_do(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """Its job, its report, D365's first error and id."""
+    importing.import_file(bridge, drop(account, "journals/USMF/may.csv", b"1;REJECT"))
+    work_queue(bridge)
+    (told,) = notifications(account)
+    assert told.type == "d365-blob-bridge.file.failed"
+    assert (told.data.job, told.data.company) == ("journals", "USMF")
+    assert (told.data.reason, told.data.file) == ("not-imported", "journals/USMF/may.csv")
+    assert told.data.message_id == d365.received[0].message_id
+    assert d365.reject_errors[0] in told.data.error
+    assert told.data.todo
+    there = {f"{blobs.FAILED}/{name}" for name in contents(account, blobs.FAILED)}
+    assert there == {told.data.blob, told.data.report}
+
+
+def test_a_held_file_is_told_as_held(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
+    """With what to look for in D365."""
+    d365.add_fault("enqueue", "reset-after")
+    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    (told,) = notifications(account)
+    assert told.type == "d365-blob-bridge.file.held"
+    assert told.data.external_identifier == d365.received[0].external_id
+
+
+def test_a_misplaced_file_is_told(bridge: Bridge, account: DataAccount) -> None:
+    """Nobody else would look there."""
+    importing.import_file(bridge, drop(account, "nobody/may.csv"))
+    (told,) = notifications(account)
+    assert told.data.reason == "no-such-job"
+
+
+def test_a_file_that_succeeds_is_no_news(bridge: Bridge, account: DataAccount) -> None:
+    """Only what someone must act on."""
+    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    work_queue(bridge)
+    assert notifications(account) == []
+
+
+def test_a_repeated_notification_has_the_same_id(
+    bridge: Bridge, account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash between the news and the end of the move tells it twice; whoever takes it can tell."""
+
+    def die(*_: object) -> Any:
+        raise KeyboardInterrupt
+
+    name = drop(account, "nobody/may.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(blobs, "delete", die)
+        with pytest.raises(KeyboardInterrupt):
+            importing.import_file(bridge, name)
+    outcome.finish(account, only(account, blobs.PROCESSING))
+    one, two = notifications(account)
+    assert one.id == two.id
+
+
+def test_what_another_worker_has_decided_is_no_news(bridge: Bridge, account: DataAccount) -> None:
+    """I7: nothing is told before the write that makes it true, and that one write is lost here."""
+    dropped = blobs.find(account, blobs.IMPORTS, drop(account, "journals/may.csv", b"1"))
+    assert dropped
+    claimed = importing.claim(bridge, dropped)
+    assert claimed
+    blobs.update(account, claimed, replace(claimed.record, state="sending"))
+    with pytest.raises(blobs.Lost):
+        outcome.fail(account, claimed, claimed.record, "no-such-job", "there is no such job")
+    assert not notifications(account)
+    assert not contents(account, blobs.FAILED)
+
+
+def test_a_missing_queue_is_made(bridge: Bridge, account: DataAccount) -> None:
+    """A file is not left unfiled because nobody made it."""
+    queue = account.queue(blobs.NOTIFICATIONS_QUEUE)
+    queue.delete_queue()
+    with pytest.raises(ResourceNotFoundError):
+        queue.get_queue_properties()
+    importing.import_file(bridge, drop(account, "nobody/may.csv"))
+    assert len(notifications(account)) == 1
+
+
+def test_a_long_error_is_cut_to_fit(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
+    """The report has all of it."""
+    d365.reject_errors = ["ä" * 100_000]
+    importing.import_file(bridge, drop(account, "journals/may.csv", b"1;REJECT"))
+    work_queue(bridge)
+    (told,) = notifications(account)
+    assert len(told.data.error) < 3000
+
+
+def test_the_schema_in_the_repository_is_the_types_own() -> None:
+    """`python -m shared.imports.notification` writes it."""
+    kept = Path(__file__).parents[3] / "docs" / "notification.schema.json"
+    assert json.loads(kept.read_text(encoding="utf-8")) == notification.schema()

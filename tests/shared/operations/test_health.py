@@ -1,0 +1,95 @@
+"""The check: what the tests of the page (tests/e2e/test_operate.py) can't see."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from local.simulator import Simulator
+from shared.bridge import Bridge
+from shared.config import jobs
+from shared.exports.run import export_packages
+from shared.imports import importing
+from shared.operations import health
+from shared.storage import blobs
+from shared.storage.blobs import DataAccount
+from tests.conftest import JOBS, contents, drop, make_bridge, work_queue
+
+OTHER_ID = "99999999-9999-4999-8999-999999999999"
+
+
+@pytest.fixture
+def worked(bridge: Bridge, noted: DataAccount) -> Bridge:
+    """A bridge that has sent a file and served an export queue; the journal knows of both."""
+    for name in ("journals/may.csv", "journals/june.csv"):
+        importing.import_file(bridge, drop(noted, name))
+    work_queue(bridge)
+    export_packages(bridge)
+    return bridge
+
+
+def verdict(bridge: Bridge, what: str) -> tuple[str, str]:
+    """What the check says of one thing."""
+    (line,) = (line for line in health.check(bridge, 0) if line.what == what)
+    return line.verdict, line.text
+
+
+def test_an_import_job_is_right_when_d365_has_its_last_file(
+    worked: Bridge, d365: Simulator
+) -> None:
+    """Under the activity id that the job has now: another one is not proved by what the old one did."""
+    assert verdict(worked, "import job journals")[0] == "ok"
+    changed = make_bridge(d365, worked.account, activityId=OTHER_ID)
+    found, text = verdict(changed, "import job journals")
+    assert (found, OTHER_ID in text) == ("can't tell", True)
+    for received in d365.received:  # the journal's lines are right, but D365 says no
+        received.activity_id = OTHER_ID
+    found, text = verdict(worked, "import job journals")
+    assert (found, "404" in text) == ("can't tell", True)
+
+
+def test_a_job_that_d365_denies_is_wrong_whatever_went_before(
+    worked: Bridge, d365: Simulator
+) -> None:
+    """Its policy was changed after its last file."""
+    d365.add_fault("job_status", "answer", status=403, times=-1)
+    found, text = verdict(worked, "import job journals")
+    assert (found, "authorisation policy" in text) == ("wrong", True)
+
+
+def test_an_export_job_is_right_by_the_runs_of_its_present_id(
+    worked: Bridge, d365: Simulator
+) -> None:
+    """What a run with another id met says nothing."""
+    assert verdict(worked, "export job vendors")[0] == "ok"
+    raw = json.loads(json.dumps(JOBS))
+    raw["exports"][0]["activityId"] = OTHER_ID
+    found = replace(worked.settings, jobs=jobs.parse(json.dumps(raw).encode()))
+    changed = Bridge(found, worked.d365, worked.account)
+    assert verdict(changed, "export job vendors")[0] == "can't tell"
+
+
+def test_a_page_instead_of_json_is_not_d365(bridge: Bridge, d365: Simulator) -> None:
+    """As a proxy or a wrong host answers: with 200, and HTML."""
+    page = "<html><body>Welcome</body></html>"
+    d365.add_fault("message_status", "answer", status=200, body=page, times=-1)
+    found, text = verdict(bridge, "D365")
+    assert (found, "not JSON: Welcome" in text) == ("wrong", True)
+
+
+def test_a_check_leaves_the_probe_of_another_alone(
+    bridge: Bridge, account: DataAccount, later: Callable[[timedelta], None]
+) -> None:
+    """Only one that a check has left behind goes; and no file that somebody gave such a name."""
+    other, file = drop(account, blobs.new_probe()), drop(account, ".check-list.csv")
+
+    def check() -> set[str]:
+        (line,) = (line for line in health.check(bridge, 0) if line.what.startswith("event"))
+        assert line.verdict == "wrong"
+        return set(contents(account, blobs.IMPORTS))
+
+    assert check() == {other, file}
+    later(timedelta(minutes=11))
+    assert check() == {file}

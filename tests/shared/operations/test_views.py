@@ -1,0 +1,537 @@
+"""What the page knows: paging that misses nothing, bounded requests, the journal's truth and its limits."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from html import escape
+from typing import Final
+from uuid import uuid4
+
+import pytest
+from azure.core.exceptions import ServiceRequestError
+from azure.storage.blob import (
+    AccountSasPermissions,
+    BlobClient,
+    BlobServiceClient,
+    ResourceTypes,
+    generate_account_sas,
+)
+
+from local.azurite import Azurite
+from local.hosting import ROOT
+from local.samples import VENDORS, Part, package
+from local.simulator import Simulator
+from shared import clock
+from shared.bridge import Bridge
+from shared.config import jobs
+from shared.d365.errors import Rejected
+from shared.exports.run import export_packages
+from shared.imports import importing
+from shared.observability import telemetry
+from shared.operations import actions, journal, pages, views, web
+from shared.operations.actions import NotDone, Order
+from shared.operations.journal import JOURNAL
+from shared.operations.pages import Place
+from shared.operations.views import Filter
+from shared.operations.web import Asked
+from shared.storage import blobs
+from shared.storage.blobs import EXPORTS, FAILED, IMPORTS, SUCCEEDED, DataAccount
+from tests.conftest import EXPORT_ID, drop, work_queue
+
+PLACE = Place("/api/operate", "", "https://d365.example.com")
+
+
+def succeed(file: str, job: str = "j") -> None:
+    """Report that a file succeeded."""
+    ids = {"job": job, "file": file, "messageId": ""}
+    telemetry.report("file.succeeded", 20, **ids, records=None, remark="", seconds=1)
+
+
+def test_pages_together_show_each_file_once(
+    bridge: Bridge, account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In name order, no page longer than asked for."""
+    monkeypatch.setattr(views, "ROWS", 7)
+    names = [drop(account, f"journals/{number:03}.csv") for number in range(25)]
+    seen: list[str] = []
+    token = ""
+    while True:
+        found = views.files(bridge, Filter("waiting", token=token))
+        assert len(found.rows) <= 7
+        seen += [row.name for row in found.rows]
+        token = found.next_token
+        if not token:
+            break
+    assert seen == names
+
+
+def test_a_filter_reads_no_more_than_its_limit(
+    bridge: Bridge, account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it looks for lies at the end: the view says how far it looked, and goes on from there."""
+    monkeypatch.setattr(views, "STEP", 5)
+    monkeypatch.setattr(views, "LOOKED_AT", 10)
+    for number in range(25):
+        drop(account, f"journals/{number:03}.csv")
+    drop(account, "journals/z.csv")
+    wanted = Filter("waiting", name="Z.CSV")
+    first = views.files(bridge, wanted)
+    assert (first.rows, first.looked_at) == ([], 10)
+    second = views.files(bridge, Filter("waiting", name="Z.CSV", token=first.next_token))
+    third = views.files(bridge, Filter("waiting", name="Z.CSV", token=second.next_token))
+    assert [row.name for row in third.rows] == ["journals/z.csv"]
+    assert not third.next_token
+
+
+def test_a_file_is_found_by_the_name_that_the_page_shows(bridge: Bridge) -> None:
+    """Without its stamp, with its suffix; and by the stamped one too."""
+    # y, since a stamp ends with a hexadecimal digit
+    dropped = ("unknown/y.b.csv", "unknown/y.csv", "unknown/y.csv.bak", "unknown/y")
+    for name in dropped:
+        drop(bridge.account, name)
+        importing.import_file(bridge, name)
+    (wanted,) = [f for f in blobs.listed(bridge.account, FAILED) if f.record.source == dropped[0]]
+
+    def paths(name: str) -> set[str]:
+        return {row.path for row in views.files(bridge, Filter("failed", name=name)).rows}
+
+    assert paths("Y.CSV") == {"unknown/y.csv", "unknown/y.csv.bak"}
+    assert paths("unknown/y.csv") == {"unknown/y.csv", "unknown/y.csv.bak"}
+    assert paths("unknown/y.b") == paths(wanted.name) == paths(wanted.name[8:]) == {dropped[0]}
+    assert paths("unknown/y") == paths("unknown/") == set(dropped)
+    assert paths("unknown/y.bc") == set()
+
+
+def test_a_date_is_a_whole_day(bridge: Bridge, account: DataAccount) -> None:
+    """Both ends included."""
+    drop(account, "journals/may.csv")
+    today = datetime.now(UTC).date()
+    yesterday = today - timedelta(days=1)
+
+    def count(**days: object) -> int:
+        return len(views.files(bridge, Filter("waiting", **days)).rows)  # type: ignore[arg-type]
+
+    assert count(since=today, until=today) == 1
+    assert count(until=yesterday) == 0
+    assert count(since=yesterday, until=today) == 1
+
+
+def test_the_journal_keeps_what_many_write_at_once(noted: DataAccount) -> None:
+    """Sixteen threads, the container and the hour's blob not there yet: no line is lost, none is torn."""
+
+    def write(number: int) -> None:
+        for each in range(5):
+            succeed(f"{number}-{each}")
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = journal.recent(noted)
+    assert len({entry.fields["file"] for entry in found.entries}) == 80
+    assert found.complete
+
+
+def test_what_is_noted_soon_after_a_write_goes_with_the_next(
+    noted: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first line is there at once; of a hundred that follow no two are written alone, and none is lost."""
+    appended: list[int] = []
+    append = journal._append
+
+    def counting(account: DataAccount, now: datetime, lines: bytes) -> None:
+        append(account, now, lines)
+        appended.append(lines.count(b"\n"))
+
+    monkeypatch.setattr(journal, "_append", counting)
+    monkeypatch.setattr(journal, "EVERY", 1.0)
+    for number in range(101):
+        succeed(f"{number}")
+        assert appended[:1] == [1]
+    until = clock.monotonic() + 30
+    while sum(appended) < 101 and clock.monotonic() < until:
+        clock.sleep(0.05)
+    assert sum(appended) == 101
+    assert len(appended) < 50
+    files = [entry.fields["file"] for entry in journal.recent(noted).entries]
+    assert files == [f"{number}" for number in range(101)]
+
+
+def test_quiet_runs_are_noted_now_and_then(
+    noted: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that found nothing is written once in a quarter of an hour, one that did something always."""
+    moment = datetime.now(UTC) - timedelta(hours=2)
+
+    def run(minutes: int, packages: int = 0) -> None:
+        monkeypatch.setattr(clock, "now", lambda: moment + timedelta(minutes=minutes))
+        telemetry.report("export.finished", job="j", packages=packages, failed=0, seconds=0)
+
+    for minutes in range(0, 60, 5):
+        run(minutes)
+    run(57, packages=1)
+    monkeypatch.setattr(clock, "now", lambda: moment + timedelta(hours=1))
+    entries = journal.recent(noted).entries
+    assert [entry.fields["packages"] for entry in entries] == [0, 0, 0, 0, 1]
+
+
+ENDING: Final = """
+import json, os, signal, sys
+from shared.config import jobs
+from shared.config.settings import Storage
+from shared.observability import telemetry
+from shared.operations import journal
+from shared.storage import blobs
+account = blobs.connect(Storage(sys.argv[1], None, None, None))
+journal.keep(account, jobs.parse(b"{}"))
+for number in range(3):
+    telemetry.report("export.finished", job=str(number), packages=1, failed=0, seconds=1)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+def test_the_journal_has_its_last_lines_where_the_process_is_ended(
+    noted: DataAccount, azurite: Azurite
+) -> None:
+    """By SIGTERM, as a host ends it; and it ends."""
+    command = [sys.executable, "-c", ENDING, azurite.connection_string]
+    ended = subprocess.run(command, cwd=ROOT, check=False, timeout=60)
+    assert ended.returncode == -signal.SIGTERM
+    assert [entry.fields["job"] for entry in journal.recent(noted).entries] == ["0", "1", "2"]
+
+
+def test_of_a_busy_hour_the_end_is_shown_and_that_is_said(
+    noted: DataAccount, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first line that is left is whole, and the numbers of it are shown as the least."""
+    monkeypatch.setattr(journal, "TAIL", 1000)
+    for number in range(30):
+        succeed(str(number), "journals")
+    found = journal.recent(noted)
+    assert not found.complete
+    assert [entry.fields["file"] for entry in found.entries][-1] == "29"
+    assert 1 < len(found.entries) < 30
+    shown = pages.overview(PLACE, views.overview(bridge))
+    assert f'data-label="Last hour">≥ {len(found.entries)}<' in shown
+    of = 'href="/api/operate/lately?job=journals"'
+    assert f'data-label="24 hours"><a {of}>≥ {len(found.entries)}</a>' in shown
+
+
+def test_the_first_page_says_when_the_exports_run_next(
+    noted: DataAccount, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the host reads the schedule: both days must hold; and one that never comes is said to be so."""
+    monkeypatch.setattr(clock, "now", lambda: datetime(2026, 11, 25, 18, 30, 7, tzinfo=UTC))
+    for schedule, when in (
+        ("0 0 0 13 * FRI", "2027-08-13 00:00:00Z"),
+        ("0 0 8 * * Sun", "2026-11-29 08:00:00Z"),
+        ("", "2026-11-25 18:35:00Z"),
+        ("0 0 0 30 2 *", "never"),
+    ):
+        monkeypatch.setenv("EXPORT_SCHEDULE", schedule)
+        shown = pages.overview(PLACE, views.overview(bridge))
+        assert when in shown.partition("Next run of the export jobs: ")[2].partition("</p>")[0]
+
+
+def test_jobs_of_one_group_stand_together_with_their_descriptions(bridge: Bridge) -> None:
+    """As the jobs file has them within a group; what people wrote is text, never HTML."""
+    pages_of = {"b1": ("Finance", "<b>Cash</b>"), "a1": ("Retail", ""), "b2": ("Finance", "Bank")}
+    raw = [
+        {"name": name, "activityId": f"8b7d4c52-1e9a-4f63-8c2b-{number:012}"}
+        | {"group": group, "description": description}
+        for number, (name, (group, description)) in enumerate(pages_of.items())
+    ]
+    jobs_file = jobs.parse(json.dumps({"exports": raw}).encode())
+    grouped = replace(bridge, settings=replace(bridge.settings, jobs=jobs_file))
+    page = views.overview(grouped)
+    assert [job.name for job in page.jobs] == ["b1", "b2", "a1"]
+    text = pages.overview(PLACE, page)
+    assert "Finance · &lt;b&gt;Cash&lt;/b&gt;" in text
+
+
+def test_what_came_last_stands_first(
+    noted: DataAccount, bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files and packages, each with a link to where it lies, or its error; of one job alone, too."""
+    d365.add_package(EXPORT_ID, package("Vendors", [Part(VENDORS, 1)]))
+    export_packages(bridge)
+    for name, data in (("journals/may.csv", b"1"), ("journals/june.csv", b"REJECT")):
+        importing.import_file(bridge, drop(noted, name, data))
+        work_queue(bridge)
+    found = views.lately(bridge)
+    assert [(e.outcome, e.container) for e in found] == [
+        ("failed", FAILED),
+        ("succeeded", SUCCEEDED),
+        ("exported", EXPORTS),
+    ]
+    assert [each.outcome for each in views.lately(bridge, "vendors")] == ["exported"]
+    shown = pages.lately(PLACE, found, "")
+    assert shown.index("june.csv") < shown.index("may.csv") < shown.index("vendors/")
+    for each in found:
+        assert f'href="{PLACE.link("file", **{"in": each.container, "name": each.name})}"' in shown
+    assert d365.reject_errors[0] in shown
+    monkeypatch.setattr(views, "ROWS", 2)
+    assert views.lately(bridge) == found[:2]
+
+
+def test_dismissed_files_are_listed_by_themselves(
+    bridge: Bridge, account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not among those that wait for a person, however many lie before them."""
+    for number in range(6):
+        importing.import_file(bridge, drop(account, f"unknown/{number}.csv"))
+    for file in list(blobs.listed(account, FAILED))[:5]:
+        actions.dismiss(bridge, Order(file.name, file.etag, "Ada", "none of ours"))
+
+    def paths(state: str) -> list[str]:
+        return [row.path for row in views.files(bridge, Filter(state)).rows]
+
+    monkeypatch.setattr(views, "ROWS", 2)
+    assert paths("failed") == ["unknown/5.csv"]
+    assert paths("held") == []
+    assert paths("dismissed") == [f"unknown/{number}.csv" for number in range(5)]
+    assert pages.overview(PLACE, views.overview(bridge)).count("unknown/</a> (1)") == 1
+
+
+def test_a_package_that_keeps_failing_is_seen_until_it_is_exported(
+    noted: DataAccount, bridge: Bridge, d365: Simulator
+) -> None:
+    """With its id and its error, also after runs that found nothing; and each run that failed in its colour."""
+    broken = d365.add_package(EXPORT_ID, b"")
+    d365.reoffer_seconds = 0
+    for _ in range(2):
+        export_packages(bridge)
+    found = views.overview(bridge)
+    (vendors,) = (job for job in found.jobs if job.name == "vendors")
+    assert (vendors.last_text, vendors.last_outcome) == ("0 packages, 1 failed", "failed")
+    assert 'class="error failed">0 packages, 1 failed<' in pages.overview(PLACE, found)
+    (failing,) = views.failing(found.recent)
+    assert (failing.job, failing.correlation_id, failing.tries) == (
+        "vendors",
+        broken.correlation_id,
+        2,
+    )
+    assert {each.name for each in views.ended(found.recent)} == {broken.correlation_id}
+    named = f'<span>vendors <span class="dim">{broken.correlation_id}</span></span>'
+    assert named in pages.lately(PLACE, views.lately(bridge), "")
+    telemetry.report("export.finished", job="vendors", packages=0, failed=0, seconds=0)
+    shown = pages.overview(PLACE, views.overview(bridge))
+    for text in (broken.correlation_id, escape(failing.error), "Packages that fail"):
+        assert text in shown
+    telemetry.report(
+        "package.acknowledged", job="vendors", correlationId=broken.correlation_id, blob="x.zip"
+    )
+    assert "Packages that fail" not in pages.overview(PLACE, views.overview(bridge))
+
+
+def test_one_job_s_many_files_do_not_hide_another_s(
+    bridge: Bridge, account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own counts are then at least so many, and say so."""
+    for name in [f"journals/{n}.csv" for n in range(3)] + ["steps/x.csv", "unknown/x.csv", "x.csv"]:
+        drop(account, name, b"REJECT")
+        importing.import_file(bridge, name)
+    work_queue(bridge)
+
+    def failed() -> dict[str, tuple[int, bool]]:
+        found = views.overview(bridge)
+        (alone,) = [name for name in found.elsewhere if name != "unknown/"]
+        assert found.elsewhere == {"unknown/": 1, alone: 1}
+        for name, path in (("unknown/", "unknown/x.csv"), (alone, "x.csv")):
+            (row,) = views.files(bridge, Filter(name=name)).rows
+            assert row.path == path
+            link = f'href="{PLACE.link("files", name=name)}"'
+            assert link in pages.overview(PLACE, found)
+        return {job.name: (job.failed, "failed" in job.at_least) for job in found.jobs}
+
+    whole = {
+        "journals": (3, False),
+        "steps": (1, False),
+        "packages": (0, False),
+        "vendors": (0, False),
+    }
+    assert failed() == whole
+    monkeypatch.setattr(views, "COUNTED", 2)  # a file and its report
+    assert failed() == whole | {"journals": (1, True)}
+    assert ">≥ 1</a>" in pages.overview(PLACE, views.overview(bridge))
+
+
+def test_a_journal_that_can_t_be_written_stops_nothing(
+    noted: DataAccount, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A block blob stands where the hour's lines should go: the event is logged, and a warning."""
+    name = f"{clock.now():%Y/%m/%d/%H}.jsonl"
+    succeed("1")
+    noted.blobs.get_blob_client(JOURNAL, name).delete_blob()
+    noted.blobs.get_blob_client(JOURNAL, name).upload_blob(b"something else")
+    succeed("2")
+    assert "lines that the journal lacks: 1" in caplog.text
+    assert journal.recent(noted).entries == []
+
+
+def test_a_stamped_name_gives_back_its_path_and_time() -> None:
+    """Names with dots, without a suffix, and names that were never stamped."""
+    moment = datetime(2026, 5, 1, 12, 30, 5, tzinfo=UTC)
+    for path in ("j/USMF/may.csv", "j/may", "j/a.b.c.xml", "j/.hidden"):
+        name = blobs.stamped(path, moment, '"0x1"')
+        assert (blobs.unstamped(name), blobs.dropped_at(name)) == (path, moment)
+    assert blobs.unstamped("j/may.csv") == "j/may.csv"
+    assert blobs.dropped_at("j/may.99999999T999999Z-00000000.csv") is None
+
+
+@pytest.fixture
+def private(bridge: Bridge) -> Iterator[tuple[Bridge, BlobClient]]:
+    """A bridge whose credential signs no path, and a blob beside its containers."""
+    blobs_, queues = bridge.account.blobs, bridge.account.queues
+    sas = generate_account_sas(
+        str(blobs_.account_name),
+        blobs_.credential.account_key,
+        ResourceTypes(service=True, container=True, object=True),
+        AccountSasPermissions(read=True, write=True, delete=True, list=True, create=True),
+        datetime.now(UTC) + timedelta(hours=1),
+    )
+    account = DataAccount(BlobServiceClient(blobs_.url, sas), queues)
+    container = account.blobs.create_container(f"private-{uuid4()}")
+    blob = container.upload_blob("a/salaries.csv", b"1;2")
+    yield Bridge(bridge.settings, bridge.d365, account), blob
+    container.delete_container()
+
+
+def test_a_name_leads_to_no_other_container(private: tuple[Bridge, BlobClient]) -> None:
+    """Storage's answer to such a name would be another blob, which nobody asked for by its own name."""
+    bridge, blob = private
+    drop(bridge.account, "journals/may.csv")
+    before = blob.get_blob_properties()
+    path = f"{blob.container_name}/a/salaries.csv"
+    for name in (
+        f"../{path}",
+        f"x/../../{path}",
+        f"..\\{path}",
+        "journals/./may.csv",
+        "..",
+        ".",
+        "a\0b",
+    ):
+        assert views.detail(bridge, FAILED, name) is None
+        assert views.detail(bridge, IMPORTS, name) is None
+        with pytest.raises(NotDone, match="is not there"):
+            actions.dismiss(bridge, Order(name, str(before.etag), "Eve", "curious"))
+    assert blob.get_blob_properties().etag == before.etag
+    for name in ("journals/..may.csv", "journals/may..csv", "journals/.may", "journals/a\\b.csv"):
+        drop(bridge.account, name)
+        assert views.detail(bridge, IMPORTS, name)
+
+
+def test_a_held_file_s_page_leads_into_d365(bridge: Bridge, d365: Simulator) -> None:
+    """Beside the advice to look under Manage messages; a file that D365 has refused needs no such look."""
+    d365.add_fault("enqueue", "reset-after")
+    drop(bridge.account, "journals/may.csv")
+    importing.import_file(bridge, "journals/may.csv")
+    drop(bridge.account, "unknown/may.csv")
+    importing.import_file(bridge, "unknown/may.csv")
+    held, refused = (
+        pages.file(PLACE, found, "")
+        for file in blobs.listed(bridge.account, FAILED)
+        if (found := views.detail(bridge, FAILED, file.name))
+    )
+    assert 'href="https://d365.example.com"' in held
+    assert 'href="https://d365.example.com"' not in refused
+
+
+def test_whoever_sends_a_file_again_is_told_what_d365_has_of_it(
+    bridge: Bridge, d365: Simulator
+) -> None:
+    """Also where it ended there with errors, or with no end: without counts, some of its records may be in."""
+    d365.add_fault("job_status", "answer", status=404, times=-1)
+    drop(bridge.account, "journals/may.csv", b"REJECT")
+    importing.import_file(bridge, "journals/may.csv")
+    work_queue(bridge)
+    drop(bridge.account, "unknown/may.csv")
+    importing.import_file(bridge, "unknown/may.csv")
+    rejected, refused = (
+        pages.file(PLACE, found, "")
+        for file in blobs.listed(bridge.account, FAILED)
+        if (found := views.detail(bridge, FAILED, file.name))
+    )
+    assert f"D365 has this file already, as the message {d365.received[0].message_id}" in rejected
+    assert rejected.count("posted twice") == 1
+    assert "posted twice" not in refused
+
+
+def test_a_screen_on_a_wall_goes_on_after_an_error(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What loads anew does so in its error's place too."""
+    monkeypatch.setattr(web, "bridge", lambda: bridge)
+
+    def broken(*_: object) -> None:
+        raise ServiceRequestError("not reached")
+
+    for name in ("overview", "lately", "files"):
+        monkeypatch.setattr(views, name, broken)
+    url = "https://app.example/api/operate"
+
+    def loads_anew(view: str, **query: str) -> bool:
+        asked = Asked("GET", f"{url}/{view}", view, {"view": "x", **query}, {}, b"")
+        answer = web.page(asked)
+        assert (answer.status, "not reached" in answer.body) == (502, True)
+        return 'http-equiv="refresh"' in answer.body
+
+    assert loads_anew("")
+    assert loads_anew("lately")
+    assert not loads_anew("", refresh="off")
+    assert not loads_anew("files", state="held")
+    assert loads_anew("files", state="held", refresh="on")
+
+
+def test_who_sent_a_file_again_stands_on_its_page_in_words(bridge: Bridge) -> None:
+    """As it was typed, whatever a header can carry; and harmless."""
+    importing.import_file(bridge, drop(bridge.account, "unknown/ä.csv"))
+    (file,) = blobs.listed(bridge.account, FAILED)
+    actions.resend(bridge, Order(file.name, file.etag, "Müller <b>", "100 % sure: ö & é"))
+    found = views.detail(bridge, IMPORTS, "unknown/ä.csv")
+    assert found
+    shown = pages.file(PLACE, found, "")
+    for label, text in (
+        ("Sent again by", "Müller &lt;b&gt;"),
+        ("Why", "100 % sure: ö &amp; é"),
+        ("Of", file.name),
+        ("On", found.file.theirs["replayed"]),
+    ):
+        assert f"<dt>{label}</dt><dd>{text}</dd>" in shown
+    assert "replayed" not in shown
+
+
+def test_a_link_into_d365_leads_nowhere_else(bridge: Bridge, d365: Simulator) -> None:
+    """Whatever the answer says, a person is sent to D365's own host alone."""
+    body = '{"value": "https://d365.example.com.evil.example/?q=1"}'
+    d365.add_fault("action", "answer", status=200, body=body)
+    with pytest.raises(Rejected, match="a page elsewhere"):
+        bridge.d365.execution_summary_url("DMF-1")
+
+
+def test_what_is_odd_about_a_success_is_seen(
+    bridge: Bridge, d365: Simulator, noted: DataAccount
+) -> None:
+    """In the list, under what ended lately, and on the file's page with its counts and company."""
+    d365.company_from_message = False
+    importing.import_file(bridge, drop(noted, "journals/USMF/may.csv"))
+    d365.received[0].imported = 0
+    work_queue(bridge)
+    remark = "D365 imported no record of it; D365 imported it into DAT, not into USMF"
+    (row,) = views.files(bridge, Filter("succeeded")).rows
+    (ended,) = views.lately(bridge)
+    assert (row.error, ended.error) == (remark, remark)
+    found = views.detail(bridge, SUCCEEDED, row.name)
+    assert found
+    page = pages.file(PLACE, found, "")
+    assert "General journal: 0 of 20" in page
+    assert "<dt>Company in D365</dt><dd>DAT</dd>" in page
+    assert escape(remark) in page
