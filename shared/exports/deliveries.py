@@ -41,7 +41,10 @@ def location_key(message: DequeuedMessage) -> str:
 
     The ids stand in the path or in the query, such as `?correlation-id=…&blob=…`.
     """
-    parts = urlsplit(message.download_location)
+    try:
+        parts = urlsplit(message.download_location)
+    except ValueError:  # no URL, which the download will say
+        return sha256(message.download_location.encode()).hexdigest()[:32]
     query = parse_qsl(parts.query, keep_blank_values=True)
     others = [each for each in query if each[0].lower() not in ("correlation-id", "correlationid")]
     text = f"{parts.path}?{urlencode(sorted(others or query))}"

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from io import BytesIO
@@ -37,12 +37,24 @@ Outcome = Literal["delivered", "empty", "failed"]
 
 
 @dataclass(frozen=True)
+class Offer:
+    """A package that D365 has made: for a message of a queue, or for an execution."""
+
+    id: str
+    """The message's correlation id, or the execution's own: the blob's name follows from it."""
+    location: str
+    """What stands for its place in D365 (`deliveries.location_key`): the same for the same package."""
+    download: Callable[[int], AbstractContextManager[Download]]
+    """Opens its download from a byte on, as `D365.download`."""
+
+
+@dataclass(frozen=True)
 class Serving:
-    """A message being served."""
+    """An offer being served."""
 
     bridge: Bridge
     job: ExportJob
-    message: DequeuedMessage
+    offer: Offer
     refused: set[str] = field(default_factory=set)
     """SHA-256 of its downloads so far that could not be proven whole."""
 
@@ -52,7 +64,7 @@ class Serving:
 
 @dataclass(frozen=True)
 class Package:
-    """A message's package, in `exports` now or before."""
+    """An offer's package, in `exports` now or before."""
 
     delivery: Delivery
     length: int
@@ -96,7 +108,12 @@ def serve(
             if not message.has_file:
                 return _without_file(job, message, acknowledge)
             with deadline.within(seconds):
-                blob = _deliver(Serving(bridge, job, message))
+                offer = Offer(
+                    message.correlation_id,
+                    deliveries.location_key(message),
+                    partial(bridge.d365.download, message),
+                )
+                blob = deliver(Serving(bridge, job, offer))
             acknowledge()  # E1: only now, when all of it is committed
         except (
             D365Error,
@@ -131,12 +148,16 @@ def _without_file(
     return "empty"
 
 
-def _deliver(serving: Serving) -> str:
-    """Store a message's package and, where the job says so, its files: the blob's name."""
-    account, job, message = serving.bridge.account, serving.job, serving.message
-    ids: dict[str, Any] = {"job": job.name, "correlationId": message.correlation_id}
+def deliver(serving: Serving) -> str:
+    """Store an offer's package and, where the job says so, its files: the blob's name. What was delivered
+    before is not delivered again (E7).
+
+    Raises `D365Error`, `AzureError`, `deadline.Expired`, `Unproven`, `_Changing` and `formats.NotAFile`.
+    """
+    account, job, offer = serving.bridge.account, serving.job, serving.offer
+    ids: dict[str, Any] = {"job": job.name, "correlationId": offer.id}
     started = clock.monotonic()
-    served = deliveries.of_message(account, blobs.package_name(job.name, message.correlation_id))
+    served = deliveries.of_message(account, blobs.package_name(job.name, offer.id))
     package = _store(serving, served)
     delivery = package.delivery
     report(
@@ -181,7 +202,7 @@ def _store(serving: Serving, served: Delivery | None) -> Package:
                 return _fetch(serving, None, error.digest.sha256)
             except _Changing:
                 # Two downloads of one offer differ: that another one differs from them proves nothing.
-                if first.location != deliveries.location_key(serving.message):
+                if first.location != serving.offer.location:
                     raise
                 return Package(first, error.digest.length, again=True)
     except _DeliveredBefore as error:
@@ -210,14 +231,14 @@ def _download(serving: Serving, served: Delivery | None, second: str) -> Package
     `second` is the SHA-256 that the content must have, and names the blob. Raises `D365Error`, `AzureError`,
     `formats.NotAFile`, `OtherContent`, `Unproven`, `_Changing` and `_DeliveredBefore`.
     """
-    job, message = serving.job, serving.message
+    job, offer = serving.job, serving.offer
     with _going_on(serving) as (download, parts):
         read = _in_time(download.read)
         head = transfer.fill(read)
         if not head:
             _check_length(download, 0)
         format_ = formats.detect(head)
-        name = blobs.package_name(job.name, message.correlation_id, second, format_.extension)
+        name = blobs.package_name(job.name, offer.id, second, format_.extension)
         blob, check = serving.blob(name), PackageCheck()
 
         def verify(content: Digest) -> Mapping[str, str]:
@@ -250,8 +271,8 @@ def _download(serving: Serving, served: Delivery | None, second: str) -> Package
             verify=verify,
             metadata={
                 "job": job.name,
-                "correlationid": _header(message.correlation_id),
-                "location": deliveries.location_key(message),
+                "correlationid": _header(offer.id),
+                "location": offer.location,
                 "stored": clock.text(clock.now()),
             },
             content_type=format_.media_type,
@@ -263,9 +284,9 @@ def _download(serving: Serving, served: Delivery | None, second: str) -> Package
 def _going_on(serving: Serving) -> Iterator[tuple[Download, list[int]]]:
     """A download that goes on where it breaks off, if D365 gives parts of a package and each brings some; and
     where its later parts began."""
-    d365, message = serving.bridge.d365, serving.message
+    download = serving.offer.download
     with ExitStack() as stack:
-        whole = part = stack.enter_context(d365.download(message))
+        whole = part = stack.enter_context(download(0))
         came, parts = 0, list[int]()
 
         def read(size: int) -> bytes:
@@ -277,7 +298,7 @@ def _going_on(serving: Serving) -> Iterator[tuple[Download, list[int]]]:
                     if whole.length is None or came == (parts or [0])[-1] or not deadline.left():
                         raise
                     stack.close()
-                    part = stack.enter_context(d365.download(message, came))
+                    part = stack.enter_context(download(came))
                     if (part.start, part.length) != (came, whole.length):
                         raise  # all of it again, or of another package
                     parts.append(came)
@@ -319,7 +340,7 @@ def _raise_if_delivered(serving: Serving, content: Digest, format_: Format) -> N
     another place may be a later export of data that has not changed.
     """
     before = deliveries.of_content(serving.bridge.account, serving.job.name, content.sha256)
-    if before and (format_.zipped or before.location == deliveries.location_key(serving.message)):
+    if before and (format_.zipped or before.location == serving.offer.location):
         raise _DeliveredBefore(before, content)
 
 
@@ -352,15 +373,15 @@ def _doubt(
 
 def _noted(serving: Serving, blob: BlobClient, stored: Stored, content: bytes) -> Package:
     """The package that is stored now. It is noted and, where that could not be done before, looked into."""
-    account, job, message = serving.bridge.account, serving.job, serving.message
+    account, job, offer = serving.bridge.account, serving.job, serving.offer
     unreadable = unquote(stored.metadata.get(UNREADABLE, ""))
     if unreadable and not content:
         unreadable = _read_back(serving, blob, stored, unreadable)
     delivery = Delivery(
         blob.blob_name,
         stored.digest.sha256,
-        message.correlation_id,
-        deliveries.location_key(message),
+        offer.id,
+        offer.location,
         clock.text(clock.now()),
     )
     deliveries.note_content(account, job.name, delivery)
