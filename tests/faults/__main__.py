@@ -1,7 +1,7 @@
 """`dev.py faults [--every N] [--seed N] [--seconds N]`: what holds when things break, as tables.
 
 Prints the table of what each failure of a send proves, each row tried; the crash matrix; one random schedule;
-and each one-line break of an invariant with the test that caught it. Exits non-zero on any violation.
+and each mutation of the code with the test that caught it. Exits non-zero on any violation.
 """
 
 import argparse
@@ -13,7 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from local.azurite import running_azurite
-from tests.faults import crashes, mutants, schedules, sending
+from tests.faults import crashes, schedules, sending
+from tests.mutations import table
 
 
 def print_sends() -> list[str]:
@@ -56,16 +57,15 @@ def print_schedule(seed: int, seconds: float) -> list[str]:
     return [f"seed {seed}: {each}" for each in wrong]
 
 
-def print_breaks() -> list[str]:
-    """Each break, and what caught it."""
-    print(
-        "\nOne-line breaks of the invariants, each in a copy of the project, and the test that went red\n"
-    )
-    wrong = []
-    for mutant in mutants.MUTANTS:
-        found = mutants.caught(mutant)
-        print(f"  {mutant.invariant:<55} {found or 'WRONG: not caught'}", flush=True)
-        wrong += [] if found else [f"not caught: {mutant.invariant}"]
+def print_mutations() -> list[str]:
+    """Each mutation of the code, and what caught it."""
+    print("\nMutations, each in a copy of the project, and the test that went red\n")
+    wrong, started = [], time.monotonic()
+    for mutation, test in table.all_caught():
+        print(f"  {mutation!s:<70} {test or 'WRONG: not caught'}", flush=True)
+        if not test or test.startswith("WRONG"):
+            wrong.append(f"{mutation}: {test or 'not caught'}")
+    print(f"  {len(table.CODE)} mutations, {time.monotonic() - started:.0f} s", flush=True)
     return wrong
 
 
@@ -81,7 +81,7 @@ def main() -> int:
         *print_sends(),
         *print_crashes(options.every),
         *print_schedule(options.seed, options.seconds),
-        *print_breaks(),
+        *print_mutations(),
     ]
     print()
     for each in wrong:

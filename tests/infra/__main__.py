@@ -1,4 +1,4 @@
-"""`python3 dev.py infra`: every check with its answer, and whether they find each change of mutations.toml."""
+"""`python3 dev.py infra`: every check with its answer, and whether they find each row of infra.toml."""
 
 import os
 import sys
@@ -8,8 +8,10 @@ from tempfile import TemporaryDirectory
 
 from tests.infra import compiler
 from tests.infra.checks import CHECKS
-from tests.infra.mutations import MUTATIONS, Mutation, finding
+from tests.infra.mutations import finding
 from tests.infra.variants import INFRA, Missing
+from tests.mutations.table import INFRA as MUTATIONS
+from tests.mutations.table import Mutation
 
 
 def main() -> int:

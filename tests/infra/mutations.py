@@ -1,33 +1,11 @@
-"""The changes of mutations.toml, and whether the check that is to find one does."""
+"""Whether the check of `infra/` that must see a mutation does."""
 
 import shutil
-import tomllib
 from pathlib import Path
-from typing import Final, NamedTuple
 
 from tests.infra.checks import CHECKS
 from tests.infra.variants import INFRA, ROOT, Missing
-
-
-class Mutation(NamedTuple):
-    """The first `old` in `file` (from infra/) becomes `new`; `check` must find something."""
-
-    check: str
-    file: str
-    old: str
-    new: str
-
-    def __str__(self) -> str:
-        return f"{self.check}: {self.file}: {self.old!r} -> {self.new!r}"
-
-
-MUTATIONS: Final = [
-    Mutation(check, *row)
-    for check, rows in tomllib.loads(
-        Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
-    ).items()
-    for row in rows
-]
+from tests.mutations.table import Mutation
 
 
 def finding(mutation: Mutation, folder: Path) -> str | None:
@@ -38,12 +16,8 @@ def finding(mutation: Mutation, folder: Path) -> str | None:
         shutil.copy(ROOT / each, folder)
     for each in ("docs", ".github"):
         shutil.copytree(ROOT / each, folder / each)
-    path = infra / mutation.file
-    text = path.read_text(encoding="utf-8")
-    if mutation.old not in text:
-        raise ValueError(f"mutations.toml: {mutation.file} has no {mutation.old!r}")
-    path.write_text(text.replace(mutation.old, mutation.new, 1), encoding="utf-8")
+    mutation.apply(folder)
     try:
-        return next(CHECKS[mutation.check](infra), None)
+        return next(CHECKS[mutation.breaks](infra), None)
     except Missing as missing:
         return str(missing)

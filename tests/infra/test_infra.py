@@ -1,4 +1,4 @@
-"""Every check of `infra/` passes on the files as they are, and finds each change of mutations.toml."""
+"""Every check of `infra/` passes on the files as they are, and finds each row of mutations/infra.toml."""
 
 from pathlib import Path
 
@@ -6,8 +6,10 @@ import pytest
 
 from tests.infra import compiler
 from tests.infra.checks import CHECKS
-from tests.infra.mutations import MUTATIONS, Mutation, finding
+from tests.infra.mutations import finding
 from tests.infra.variants import INFRA
+from tests.mutations.table import INFRA as MUTATIONS
+from tests.mutations.table import Mutation
 
 pytestmark = compiler.needed
 
@@ -26,4 +28,4 @@ def test_a_change_is_found(mutation: Mutation, tmp_path: Path) -> None:
 
 def test_every_check_has_a_change_to_find() -> None:
     """A check that was never seen to fail proves nothing."""
-    assert {each.check for each in MUTATIONS} == set(CHECKS)
+    assert {each.breaks for each in MUTATIONS} == set(CHECKS)
