@@ -25,11 +25,14 @@ from shared.operations import journal
 from shared.storage import blobs
 from shared.storage.blobs import DataAccount
 
+D365_STORAGE = "d365storage"
+"""The account in which D365 keeps the packages of the package API."""
+
 
 @pytest.fixture(scope="session")
 def azurite() -> Iterator[Azurite]:
     """The storage emulator, with containers and queue."""
-    with running_azurite() as running:
+    with running_azurite(more_accounts=[D365_STORAGE]) as running:
         provision(running.connection_string)
         yield running
 
@@ -71,9 +74,10 @@ JOBS = {
 
 
 @pytest.fixture(scope="session")
-def served() -> Iterator[Simulator]:
+def served(azurite: Azurite) -> Iterator[Simulator]:
     """The simulator, served once."""
     with running_simulator() as simulator:
+        simulator.use_storage(azurite.connection_string_of(D365_STORAGE))
         yield simulator
 
 

@@ -8,7 +8,7 @@ from starlette.routing import Mount, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local.serving import serve
-from local.simulator import connector, entities, identity, odata
+from local.simulator import connector, entities, identity, odata, package_api
 from local.simulator.control import control
 from local.simulator.environment import Simulator
 from local.simulator.exchange import refused
@@ -17,7 +17,13 @@ from local.simulator.gate import Gate
 
 def application(simulator: Simulator) -> ASGIApp:
     """The environment as an ASGI application."""
-    routes = (*connector.ROUTES, *odata.ROUTES, *entities.ROUTES, *identity.ROUTES)
+    routes = (
+        *connector.ROUTES,
+        *package_api.ROUTES,
+        *odata.ROUTES,
+        *entities.ROUTES,
+        *identity.ROUTES,
+    )
     gate = Middleware(Gate, simulator, routes)
     d365 = Router([*routes, Mount("", _unknown)], middleware=[gate])
     return Router([control(simulator), Mount("", d365)])

@@ -27,11 +27,17 @@ def control(d365: Simulator) -> Mount:
         for name, value in values.items():
             setattr(d365, name, type(getattr(d365, name))(value))
 
+    def package_settings(**values: Any) -> None:
+        for name, value in values.items():
+            setattr(d365.package_api, name, type(getattr(d365.package_api, name))(value))
+
     methods: dict[str, Callable[..., Any]] = {
         "state": d365.state,
         "package": package,
         "fault": fault,
         "settings": settings,
+        "package-settings": package_settings,
+        "storage": d365.use_storage,
         "export-job": d365.add_export_job,
         "import-job": d365.add_import_job,
         "clear-faults": lambda: d365.faults.clear(),  # noqa: PLW0108 - reset makes a new list

@@ -5,7 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from local.simulator.executions import Execution, PackageSettings
 from local.simulator.records import Fault, Json, Package, Received, Recorded
+from local.simulator.storage import Storage
 
 
 class Simulator:
@@ -13,14 +15,24 @@ class Simulator:
 
     def __init__(self) -> None:
         self.base_url = ""
+        self.storage: Storage | None = None
+        """Where packages of the package API lie; None in an environment without that API."""
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything but the URL."""
+        """Forget everything but the URL and the storage."""
         self.export_jobs: set[str] = set()
         self.import_jobs: set[str] = set()
         self.packages: list[Package] = []
         self.received: list[Received] = []
+        self.package_api = PackageSettings()
+        self.projects: dict[str, str] = {}
+        """The data projects, each "plain" or "composite". One that is not there is made by its first import."""
+        self.executions: list[Execution] = []
+        self.importing: list[str] = []
+        """The projects of the imports that are being taken just now."""
+        self.most_importing = 0
+        """So many were taken at once."""
         self.aborted = 0
         self.faults: list[Fault] = []
         self.requests: list[Recorded] = []
@@ -79,6 +91,25 @@ class Simulator:
         fault = Fault(operation, do, **options)
         self.faults.append(fault)
         return fault
+
+    def use_storage(self, connection_string: str) -> None:
+        """Let an account of Azurite be the environment's storage, which the package API needs."""
+        self.storage = Storage(connection_string)
+
+    def package_url(self, name: str, permissions: str) -> str:
+        """A signed URL of a blob in the environment's storage."""
+        if self.storage is None:
+            raise RuntimeError("the simulator has no storage: call use_storage first")
+        settings = self.package_api
+        url = self.storage.url(
+            name, permissions, settings.url_lifetime, old=settings.old_signatures
+        )
+        return settings.url_form.format(url=url)
+
+    def execution(self, execution_id: str) -> Execution | None:
+        """The newest execution of an id."""
+        executions = reversed(self.executions)
+        return next((each for each in executions if each.execution_id == execution_id), None)
 
     def revoke_tokens(self) -> None:
         """Every token that was issued is refused from now on."""

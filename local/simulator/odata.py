@@ -40,7 +40,11 @@ def _execution_id(d365: Simulator, said: Json) -> Value:
 
 def _execution_errors(d365: Simulator, said: Json) -> Value:
     received = d365.taken(lambda r: said.get("executionId") in (r.execution_id, r.message_id))
-    return json.dumps(received.errors if received else [])
+    errors = received.errors if received else []
+    if d365.package_api.broken_errors:
+        record = '{{"RecordId":"{}","Field":"","ErrorMessage":"{}"}}'
+        return f"[{','.join(record.format(*each) for each in enumerate(errors, 1))}]"
+    return json.dumps(errors)
 
 
 def _generate_error_keys(d365: Simulator, said: Json) -> Value:
@@ -66,7 +70,7 @@ def refused(status: int, text: str) -> Response:
     return JSONResponse({"error": said}, status_code=status)
 
 
-def _arguments(body: bytes) -> Json:
+def arguments(body: bytes) -> Json:
     """Raises `ValueError` or `SyntaxError`. D365's reader takes single quotes too, as d365fo.integrations sends
     them."""
     try:
@@ -79,7 +83,7 @@ def _action(name: str, do: Callable[[Simulator, Json], Value], operation: str = 
     async def act(request: Asked) -> Response:
         d365 = request.state["d365"]
         try:
-            value = do(d365, _arguments(await request.body()))
+            value = do(d365, arguments(await request.body()))
         except KeyError as error:
             return refused(400, f"The parameter {error} is missing.")
         except (ValueError, SyntaxError):
@@ -89,7 +93,7 @@ def _action(name: str, do: Callable[[Simulator, Json], Value], operation: str = 
         context = f"{d365.base_url}/data/$metadata#Edm.String"
         return JSONResponse({"@odata.context": context, "value": value})
 
-    return Route(_AT + name, act, methods=["POST"], name=operation)
+    return Route(ACTIONS + name, act, methods=["POST"], name=operation)
 
 
 async def no_action(request: Asked) -> Response:
@@ -104,7 +108,7 @@ async def error_keys(request: Asked) -> Response:
     return Response(f"LINENUMBER\r\n17 of {request.path_params['execution_id']}\r\n")
 
 
-_AT: Final = "/data/DataManagementDefinitionGroups/Microsoft.Dynamics.DataEntities."
+ACTIONS: Final = "/data/DataManagementDefinitionGroups/Microsoft.Dynamics.DataEntities."
 
 ROUTES: Final = (
     _action("GetMessageStatus", _message_status, "message_status"),
@@ -113,7 +117,7 @@ ROUTES: Final = (
     _action("GenerateImportTargetErrorKeysFile", _generate_error_keys),
     _action("GetImportTargetErrorKeysFileUrl", _error_keys_url),
     _action("GetExecutionSummaryPageUrl", _summary_page),
-    Route(_AT + "{name}", no_action, methods=["POST"], name="action"),
+    Route(ACTIONS + "{name}", no_action, methods=["POST"], name="action"),
     Route("/keys/{execution_id}/{entity:path}", error_keys),
 )
 """Each is named after its operation."""

@@ -45,6 +45,26 @@ Entity = Annotated[
         extra={"mistake": "must be an entity's name: 1 to 255 printable characters"},
     ),
 ]
+Api = Annotated[
+    Literal["recurring", "package"],
+    Meta(
+        description="By which API of D365: recurring (default), a recurring data job with its activityId; or "
+        "package, a data project by its name, without a recurring data job and for files of any size.",
+        extra={"mistake": "must be recurring or package"},
+    ),
+]
+DataProject = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=60,
+        # Of its name D365 makes a filter in which an apostrophe would end the text.
+        pattern=r"^[^\x00-\x1f\x7f']+$(?!\n)",
+        description="The data project's name in the workspace Data management. An import job with api recurring "
+        "sends a package that way which is too large for its recurring data job.",
+        extra={"mistake": "must be a data project's name: 1 to 60 characters, no apostrophe"},
+    ),
+]
 Company = Annotated[
     str,
     Meta(
@@ -117,10 +137,25 @@ class ExportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
 
 
 class ImportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """A recurring import job: it takes the files dropped into `imports/{name}/`."""
+    """An import job: it takes the files dropped into `imports/{name}/`."""
 
     name: Name
-    activity_id: ActivityId
+    activity_id: ActivityId = ""
+    api: Api = "recurring"
+    data_project: DataProject | None = None
+    execute: Annotated[
+        bool,
+        Meta(
+            description="false: the package is only loaded into the data project; a person starts the import."
+        ),
+    ] = True
+    overwrite: Annotated[
+        bool,
+        Meta(
+            description="Whether the package's definition replaces the data project's (not its records). true "
+            "(default) for plain entities, false for composite ones."
+        ),
+    ] = True
     description: Description = None
     group: Group = None
     entity: Entity | None = None
@@ -206,6 +241,11 @@ class ImportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
     enabled: Annotated[bool, Meta(description="false pauses the job; files wait.")] = True
 
     @property
+    def one_at_a_time(self) -> bool:
+        """Whether a file waits for the one before: a data project runs one import at a time."""
+        return self.ordered or self.api == "package"
+
+    @property
     def stops_on_failure(self) -> bool:
         """Whether a failed file holds up those behind it."""
         return self.ordered and self.on_failure == "stop"
@@ -275,6 +315,7 @@ def _mistakes(raw: object) -> Iterator[str]:
         yield f'{key}: unknown; known are "exports" and "imports"'
     names: dict[tuple[str, str], str] = {}
     activity_ids: dict[UUID, str] = {}
+    projects: dict[str, str] = {}
     kinds: Mapping[str, type[ExportJob | ImportJob]] = {"exports": ExportJob, "imports": ImportJob}
     for kind, type_ in kinds.items():
         items = raw.get(kind, [])
@@ -287,10 +328,12 @@ def _mistakes(raw: object) -> Iterator[str]:
             yield from wrong
             if wrong:
                 continue
-            if type_ is ImportJob and not item.get("ordered"):
-                for field in _FOR_ORDERED:
-                    if field in item:
-                        yield f"{place}.{field}: says nothing without ordered: true"
+            if type_ is ImportJob:
+                yield from _contradictions(item, place)
+                if project := item.get("dataProject", "").lower():
+                    if other := projects.get(project):
+                        yield f"{place}.dataProject: {other} has the same; it runs one import at a time"
+                    projects[project] = place
             if item.get("company") and item.get("companyFrom"):
                 yield f"{place}.companyFrom: says nothing beside company"
             # Blob names are case-sensitive, people are not: two jobs may not differ by case alone.
@@ -298,11 +341,12 @@ def _mistakes(raw: object) -> Iterator[str]:
             if name in names:
                 yield f"{place}.name: {item['name']} is the name of {names[name]} too"
             names[name] = place
-            activity_id = UUID(item["activityId"])
-            if activity_id in activity_ids:
-                other = activity_ids[activity_id]
-                yield f"{place}.activityId: {other} has the same; a recurring job is served once"
-            activity_ids[activity_id] = place
+            if "activityId" in item:
+                activity_id = UUID(item["activityId"])
+                if activity_id in activity_ids:
+                    other = activity_ids[activity_id]
+                    yield f"{place}.activityId: {other} has the same; a recurring job is served once"
+                activity_ids[activity_id] = place
 
 
 _FOR_ORDERED: Final = (
@@ -314,6 +358,27 @@ _FOR_ORDERED: Final = (
 )
 
 
+def _contradictions(item: Mapping[str, Any], place: str) -> Iterator[str]:
+    """Fields of an import job that are right by themselves and say nothing, or too little, together."""
+    if not item.get("ordered"):
+        for field in _FOR_ORDERED:
+            if field in item:
+                yield f"{place}.{field}: says nothing without ordered: true"
+    if item.get("api") == "package":
+        if not item.get("dataProject"):
+            yield f"{place}.dataProject: missing; api package imports into a data project"
+        if "activityId" in item:
+            yield f"{place}.activityId: says nothing with api package, which has no recurring data job"
+        if item.get("nextAfter") == "accepted":
+            yield f"{place}.nextAfter: a data project runs one import at a time, so it must be ended"
+        if item.get("entity") and not item.get("template"):
+            yield f"{place}.entity: says nothing with api package unless there is a template"
+        return
+    for field in ("execute", "overwrite"):
+        if field in item and not item.get("dataProject"):
+            yield f"{place}.{field}: says nothing without dataProject"
+
+
 def _job_mistakes(item: object, type_: type[ExportJob | ImportJob], place: str) -> Iterator[str]:
     if not isinstance(item, dict):
         yield f"{place}: must be an object"
@@ -323,7 +388,8 @@ def _job_mistakes(item: object, type_: type[ExportJob | ImportJob], place: str) 
         yield f"{place}.{key}: unknown; known are {', '.join(fields)}"
     for name, field in fields.items():
         if name not in item:
-            if field.required:
+            by_recurring_job = name == "activityId" and item.get("api", "recurring") == "recurring"
+            if field.required or by_recurring_job:
                 yield f"{place}.{name}: missing"
             continue
         try:

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from shared import clock, deadline
 from shared.d365.errors import Rejected, Unavailable, Uncertain
+from shared.d365.package_api import ACTIONS, PackageApi
 from shared.d365.responses import (
     GUID,
     MessageId,
@@ -43,8 +44,6 @@ from shared.d365.transport import QUESTION_TIMEOUT, Body, Credential, Transport
 
 KEYS_WAITS: Final = (1, 2, 4, 8, 8, 8)
 """Seconds to wait while D365 makes a file of error keys."""
-
-_ODATA: Final = "/data/DataManagementDefinitionGroups/Microsoft.Dynamics.DataEntities."
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,7 @@ class D365:
         self._url = url
         self._host = (urlsplit(url).hostname or "").lower()
         self._transport = Transport(url, new_credential)
+        self.packages = PackageApi(self._transport)
         self._in_doubt = False
 
     # -- export -----------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ class D365:
         answers, whatever it says. Raises `Refused`.
         """
         body = json.dumps({"messageId": str(uuid4())}).encode()
-        url = f"{self._url}{_ODATA}GetMessageStatus"
+        url = f"{self._url}{ACTIONS}GetMessageStatus"
         try:
             with (
                 deadline.within(QUESTION_TIMEOUT),
@@ -281,7 +281,7 @@ class D365:
         raise Unavailable("error keys", "D365 has not made the file in time")
 
     def _action(self, name: str, arguments: Mapping[str, str]) -> Response:
-        return self._transport.call(name, "POST", _ODATA + name, json.dumps(arguments).encode())
+        return self._transport.call(name, "POST", ACTIONS + name, json.dumps(arguments).encode())
 
 
 def _path_and_query(location: str) -> str:

@@ -19,6 +19,9 @@ MessageId = NewType("MessageId", str)
 LONGEST_ASKED: Final = 24 * 3600.0
 """Seconds. Whoever asks for a longer wait is asked again after these."""
 
+SENDS: Final = ("enqueue", "ImportFromPackage")
+"""Operations that give D365 a file: each is sent once, since D365 may have done it whatever it answers."""
+
 _ANSWER_LIMIT: Final = 16 * 1024 * 1024
 _PAGE_LIMIT: Final = 8 * 1024
 """Bytes of an answer that is no JSON, in which its words are looked for."""
@@ -103,7 +106,7 @@ def refusal(operation: str, answer: Response, headers: Mapping[str, str]) -> D36
     status, said = answer.status, error_text(answer.body)
     page = is_page(answer.body[:_PAGE_LIMIT].decode("utf-8", "replace"))
     # To a question about a message D365 itself may answer 404 and nothing else.
-    foreign = page or (operation == "enqueue" and not said_by_d365(answer.body))
+    foreign = page or (operation in SENDS and not said_by_d365(answer.body))
     kind = verdict(operation, status, foreign=foreign)
     text = f"D365 answered {status}" + (f": {said.rstrip('.')}" if said else "")
     todo = _todo(operation, status, foreign=foreign)

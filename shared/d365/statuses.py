@@ -1,4 +1,4 @@
-"""What D365 says of a message: its status, how its execution fared, its errors.
+"""What D365 says of a message or an execution: its status, how its execution fared, its errors.
 
 The status values are those of Microsoft Learn, "Recurring integrations", section on the message status, and
 those that the Recurring Integrations Scheduler's source has beside them, by name and by number (S1). The form
@@ -39,6 +39,14 @@ _MEANINGS: Final[Mapping[str, Meaning]] = {
     "postprocessingfailed": "failed",
     "postprocessingerror": "failed",
     "postprocesserror": "failed",
+    # Of an execution (GetExecutionSummaryStatus).
+    "notrun": "running",
+    "executing": "running",
+    "succeeded": "succeeded",
+    "partiallysucceeded": "failed",
+    "failed": "failed",
+    "canceled": "failed",
+    "cancelled": "failed",
 }
 _NUMBERS: Final = (
     "Enqueued",
@@ -217,7 +225,7 @@ def _errors(value: Any) -> Iterator[str]:
         try:
             inner = parse(value)
         except ValueError:
-            inner = value
+            inner = list(_broken_records(value)) or value
         if inner != value and isinstance(inner, (str, list, dict)):
             yield from _errors(inner)
         elif inner is not None:
@@ -236,6 +244,22 @@ def _errors(value: Any) -> Iterator[str]:
     elif value:
         yield _line(value)
 
+
+def _broken_records(text: str) -> Iterator[dict[str, str]]:
+    """The records of a list that is no JSON, since D365 leaves quotes and line breaks in large ones as they
+    are. A record begins with its first field, and a field ends where the next one's name begins."""
+    for record in _RECORD.split(text)[1:]:
+        fields = dict[str, str]()
+        starts = [*_FIELD.finditer(record)]
+        ends = [*(start.start() for start in starts[1:]), len(record)]
+        for start, end in zip(starts, ends, strict=True):
+            value = re.sub(r'"?[\s,}\]]*$', "", record[start.end() : end])
+            fields[start[1]] = re.sub(r"\\([\"\\/])", r"\1", value)
+        yield fields
+
+
+_RECORD: Final = re.compile(r'\{\s*(?="RecordId"\s*:)', re.IGNORECASE)
+_FIELD: Final = re.compile(r'"(RecordId|Field|ErrorMessage)"\s*:\s*"?', re.IGNORECASE)
 
 _MESSAGES: Final = ("errormessage", "message", "error", "description")
 

@@ -16,7 +16,7 @@ from azure.core.exceptions import AzureError
 
 from shared import clock, connections, deadline
 from shared.d365.errors import D365Error, Denied, Unavailable, Uncertain
-from shared.d365.responses import Response, drain, refusal, require_success
+from shared.d365.responses import SENDS, Response, drain, refusal, require_success
 from shared.identity import why_no_token
 from shared.observability import telemetry
 
@@ -40,8 +40,8 @@ QUESTION_TIMEOUT: Final = 120.0
 """Seconds for one attempt at a request that carries no file, with all of its answer."""
 
 FILE_TIMEOUT: Final = 3600.0
-"""Seconds until D365 answers to a file that it has got: so long waits Microsoft's Recurring Integrations
-Scheduler too. An answer that is not waited for leaves a file of which nobody knows."""
+"""Seconds until D365 answers to a file or a package that it has got: so long waits Microsoft's Recurring
+Integrations Scheduler too. An answer that is not waited for leaves a file of which nobody knows."""
 
 TOKEN_TIMEOUT: Final = 60.0
 """Seconds for a token, with all tries of `azure-identity`."""
@@ -100,7 +100,7 @@ class Transport:
         `headers` join `HEADERS`; None leaves one of these out.
         """
         attempt, answer_lost = 1, False
-        limit = nullcontext if isinstance(body, Body) else _question
+        limit = nullcontext if operation in SENDS else _question
         while True:
             self.wait_for_throttle(operation)
             try:
@@ -111,14 +111,14 @@ class Transport:
                     answer = Response(response.status, drain(operation, response))
                 if not 200 <= answer.status < 300:
                     raise refusal(operation, answer, response.headers)
-                if not isinstance(body, Body):
+                if operation not in SENDS:
                     require_success(operation, answer)
                 return answer
             except D365Error as error:
                 self.note_throttle(error)
                 error.answer_lost = answer_lost
                 # I2: a file is sent once; whether again, and when, says its flow, which has its state in hand.
-                if isinstance(body, Body) or not isinstance(error, Unavailable | Uncertain):
+                if operation in SENDS or not isinstance(error, Unavailable | Uncertain):
                     raise
                 _wait(operation, error, attempt)
                 answer_lost |= isinstance(error, Uncertain)
@@ -183,7 +183,7 @@ class Transport:
         started = _Started(body) if isinstance(body, Body) else None
         read_timeout = (
             FILE_TIMEOUT
-            if started
+            if operation in SENDS
             else READ_TIMEOUT
             if operation == "download"
             else QUESTION_TIMEOUT

@@ -201,6 +201,49 @@ def test_any_json_is_jobs_or_mistakes(value: object) -> None:
     assert mistakes_of(json.dumps(value).encode()) != []
 
 
+PACKAGE_JOB = {"name": "a", "api": "package", "dataProject": "Vendors in"}
+
+
+def test_an_import_job_of_the_package_api_has_a_data_project_in_place_of_an_activity_id() -> None:
+    """D365 has no recurring data job for it, and runs one import of the project at a time."""
+    (job,) = jobs.parse(text(imports=[PACKAGE_JOB])).imports
+    assert (job.api, job.data_project, job.activity_id) == ("package", "Vendors in", "")
+    assert (job.execute, job.overwrite, job.one_at_a_time) == (True, True, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "mistake"),
+    [
+        ({"dataProject": None}, "imports[0].dataProject: missing"),
+        ({"dataProject": "it's"}, "imports[0].dataProject: must be a data project's name"),
+        ({"dataProject": "x" * 61}, "imports[0].dataProject: must be a data project's name"),
+        ({"activityId": ID.format(1)}, "imports[0].activityId: says nothing with api package"),
+        ({"api": "other"}, "imports[0].api: must be recurring or package"),
+        ({"entity": "Vendors"}, "imports[0].entity: says nothing with api package unless"),
+        ({"ordered": True, "nextAfter": "accepted"}, "imports[0].nextAfter: a data project runs"),
+        ({"api": "recurring"}, "imports[0].activityId: missing"),
+        (
+            {"api": "recurring", "activityId": ID.format(1), "dataProject": None, "execute": False},
+            "imports[0].execute: says nothing without dataProject",
+        ),
+    ],
+)
+def test_what_does_not_go_with_an_api_is_a_mistake(
+    changes: dict[str, object], mistake: str
+) -> None:
+    """Each with its place."""
+    job = {k: v for k, v in {**PACKAGE_JOB, **changes}.items() if v is not None}
+    assert mistake in mistakes(text(imports=[job]))[0]
+
+
+def test_two_jobs_do_not_share_a_data_project() -> None:
+    """It would run one import at a time, and each job would know only its own."""
+    other = {**PACKAGE_JOB, "name": "b", "dataProject": "VENDORS in"}
+    assert mistakes(text(imports=[PACKAGE_JOB, other])) == [
+        "imports[1].dataProject: imports[0] has the same; it runs one import at a time"
+    ]
+
+
 def test_the_schema_in_the_repository_is_the_types_own() -> None:
     """`python -m shared.config.jobs` writes it."""
     kept = Path(__file__).parents[3] / "jobs.schema.json"

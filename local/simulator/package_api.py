@@ -1,0 +1,256 @@
+"""The data management package REST API: OData actions on executions whose ids the client chooses.
+
+`docs/d365-api.md` has what is known of each, and from where; where nobody knows, `PackageSettings` offers each
+way.
+"""
+
+import asyncio
+import hashlib
+import io
+import json
+import time
+import zipfile
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from uuid import uuid4
+
+import requests
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from local.simulator.environment import Simulator
+from local.simulator.exchange import Asked
+from local.simulator.executions import Execution
+from local.simulator.faults import finished
+from local.simulator.odata import ACTIONS, arguments, refused
+from local.simulator.records import RECORDS, Json, Received
+
+type Action = Callable[[Simulator, Json, Asked], Awaitable[Response]]
+
+
+class _Refusal(Exception):
+    """D365 turns a request down, with 400 if nothing else is said."""
+
+    def __init__(self, text: str, status: int = 400) -> None:
+        self.text, self.status = text, status
+        super().__init__(text)
+
+
+async def write_url(d365: Simulator, said: Json, request: Asked) -> Response:
+    """GetAzureWriteUrl: an address to write a package to."""
+    name = str(said["uniqueFileName"])
+    if any(character in name for character in "/\\?#"):
+        raise _Refusal(f"The name {name} can't be a file's.")
+    url = d365.package_url(name, "rw")
+    value = json.dumps({"BlobId": f"{{{uuid4()}}}".upper(), "BlobUrl": url})
+    return finished(request, _value(d365, value))
+
+
+async def import_package(d365: Simulator, said: Json, request: Asked) -> Response:
+    """ImportFromPackage: it answers when the package is unpacked, and goes on also when the client has left."""
+    settings = d365.package_api
+    url, project = str(said["packageUrl"]), str(said["definitionGroupId"])
+    execution_id, company = str(said["executionId"]), str(said["legalEntityId"])
+    execute, overwrite = said["execute"], said["overwrite"]
+    began = time.time()
+    _check_import(d365, project, company, overwrite)
+    async with _alone(d365, project):
+        data = await asyncio.to_thread(_read, url)
+        _check_package(data)
+        if settings.import_seconds:
+            await asyncio.sleep(settings.import_seconds)
+        execution_id = _check_id(d365, execution_id)
+        received = Received(
+            message_id="",
+            activity_id=project,
+            entity=None,
+            company=company,
+            into=company,
+            external_id=execution_id,
+            sha256=hashlib.sha256(data).hexdigest(),
+            length=len(data),
+            headers=request.state["record"].headers,
+            statuses=deque(),
+            errors=[],
+            began=began,
+            taken=time.time(),
+            execution_id=execution_id,
+        )
+        if settings.vanishing:
+            settings.vanishing -= 1
+            return finished(request, _value(d365, execution_id))
+        d365.received.append(received)
+        d365.executions.append(_execution(d365, received, data, execute=bool(execute)))
+        d365.projects.setdefault(project, "plain")
+    return finished(request, _value(d365, execution_id))
+
+
+def _check_import(d365: Simulator, project: str, company: str, overwrite: object) -> None:
+    if not company or company.upper() not in d365.package_api.companies:
+        raise _Refusal(f"The legal entity {company} does not exist.")
+    kind = d365.projects.get(project)
+    if kind == "plain" and overwrite is not True:
+        raise _Refusal(
+            f"The definition group {project} exists and overwrite has not been specified."
+        )
+    if kind is None and overwrite is not True:
+        raise _Refusal(f"The definition group {project} does not exist.")
+    if kind == "composite" and overwrite is True:
+        raise _Refusal("A composite data project can't be overwritten.")
+    blocking = next((e for e in d365.executions if e.project == project and e.is_running), None)
+    if blocking or project in d365.package_api.blocked_projects:
+        raise _Refusal(
+            f"The data project {project} has an execution that is running. Delete it from the job history."
+        )
+
+
+def _check_package(data: bytes) -> None:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            names = [name.lower() for name in archive.namelist()]
+    except zipfile.BadZipFile as error:
+        raise _Refusal("The package file could not be read.") from error
+    if "manifest.xml" not in names:
+        raise _Refusal("The package has no manifest.")
+
+
+def _check_id(d365: Simulator, execution_id: str) -> str:
+    """What an id does that was used before: nobody says, so it is a switch."""
+    if not execution_id:
+        return str(uuid4())  # and a repeated request makes a second import of it
+    if len(execution_id) > 60 or not execution_id.isascii() or "'" in execution_id:
+        raise _Refusal("The execution id is not valid.")
+    used = any(each.execution_id == execution_id for each in d365.executions)
+    if used and d365.package_api.used_id == "refused":
+        raise _Refusal(f"An execution with the id {execution_id} exists already.")
+    return execution_id
+
+
+def _read(url: str) -> bytes:
+    """As D365 reads it: by the address that it gave, which may have expired."""
+    response = requests.get(url, timeout=60)
+    if response.status_code != 200:
+        raise _Refusal(f"The package file could not be read: {response.status_code}.")
+    return response.content
+
+
+@asynccontextmanager
+async def _alone(d365: Simulator, project: str) -> AsyncIterator[None]:
+    """Imports of one project at the same time get in each other's way. How many there were at once is noted."""
+    d365.importing.append(project)
+    d365.most_importing = max(d365.most_importing, len(d365.importing))
+    try:
+        if d365.importing.count(project) > 1:
+            raise _Refusal(
+                "Cannot edit a record in Definition group. Deadlock, where one or more users have "
+                "simultaneously locked the whole table or part of it.",
+                500,
+            )
+        yield
+    finally:
+        d365.importing.remove(project)
+
+
+def _execution(d365: Simulator, received: Received, data: bytes, *, execute: bool) -> Execution:
+    statuses = list(d365.package_api.statuses)
+    if not execute:
+        statuses = ["NotRun"]
+    elif d365.reject_text and d365.reject_text in _plain(data):
+        received.errors = list(d365.reject_errors)
+        received.imported = d365.imported
+        statuses[-1] = "PartiallySucceeded" if d365.imported else "Failed"
+    return Execution(
+        received.execution_id,
+        received.activity_id,
+        deque(statuses),
+        visible_at=time.time() + d365.package_api.hidden_seconds,
+        details_at=time.time() + d365.package_api.hidden_details_seconds,
+        received=received,
+    )
+
+
+def _plain(data: bytes) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return b"\n".join(archive.read(each) for each in archive.infolist())
+
+
+async def execution_status(d365: Simulator, said: Json, request: Asked) -> Response:
+    """GetExecutionSummaryStatus; each question brings the execution on."""
+    execution = _known(d365, str(said["executionId"]))
+    execution.polls += 1
+    execution.status = execution.statuses[0]
+    if len(execution.statuses) > 1:
+        execution.statuses.popleft()
+    elif execution.received and not execution.is_running:
+        execution.received.ended = execution.received.ended or time.time()
+    return finished(request, _value(d365, execution.status))
+
+
+def _known(d365: Simulator, execution_id: str) -> Execution:
+    execution = d365.execution(execution_id)
+    if execution is None or execution.visible_at > time.time():
+        raise _Refusal(f"Execution details were not found for execution id: {execution_id}")
+    return execution
+
+
+async def execution_details(request: Asked) -> Response:
+    """DataManagementExecutionJobDetails: the second witness, an entity of OData."""
+    d365, condition = request.state["d365"], request.query_params.get("$filter", "")
+    field, _, text = condition.partition(" eq ")
+    wanted = text.removeprefix("'").removesuffix("'").replace("''", "'")
+    executions = [
+        each
+        for each in d365.executions
+        if each.details_at <= time.time()
+        and wanted == {"JobId": each.execution_id, "DefinitionGroupId": each.project}.get(field)
+    ]
+    value = [_details(each) for each in executions]
+    return JSONResponse({"@odata.context": f"{d365.base_url}/data/$metadata", "value": value})
+
+
+def _details(execution: Execution) -> Json:
+    received = execution.received
+    imported = RECORDS
+    if received and (received.imported is not None or received.errors):
+        imported = received.imported or 0
+    done = execution.status in ("Succeeded", "PartiallySucceeded", "Failed")
+    return {
+        "JobId": execution.execution_id,
+        "DefinitionGroupId": execution.project,
+        "EntityName": "General journal",
+        "StagingStatus": "Succeeded" if done else execution.status,
+        "TargetStatus": execution.status,
+        "StagingRecordsCreatedCount": RECORDS,
+        "TargetRecordsCreatedCount": imported if done else 0,
+        "TargetRecordsUpdatedCount": 0,
+    }
+
+
+def _value(d365: Simulator, value: Any) -> Response:
+    context = f"{d365.base_url}/data/$metadata#Edm.String"
+    return JSONResponse({"@odata.context": context, "value": value})
+
+
+def _action(name: str, do: Action, operation: str) -> Route:
+    async def act(request: Asked) -> Response:
+        try:
+            return await do(request.state["d365"], arguments(await request.body()), request)
+        except KeyError:
+            return refused(400, "Model state is invalid.")
+        except (ValueError, SyntaxError):
+            return refused(400, "The request body is not valid JSON.")
+        except _Refusal as error:
+            return refused(error.status, error.text)
+
+    return Route(ACTIONS + name, act, methods=["POST"], name=operation)
+
+
+ROUTES: Final = (
+    _action("GetAzureWriteUrl", write_url, "write_url"),
+    _action("ImportFromPackage", import_package, "import_package"),
+    _action("GetExecutionSummaryStatus", execution_status, "execution_status"),
+    Route("/data/DataManagementExecutionJobDetails", execution_details, name="execution_details"),
+)
+"""Each is named after its operation. They come before those of `odata`, whose last one takes any action."""
