@@ -60,8 +60,8 @@ DataProject = Annotated[
         max_length=60,
         # Of its name D365 makes a filter in which an apostrophe would end the text.
         pattern=r"^[^\x00-\x1f\x7f']+$(?!\n)",
-        description="The data project's name in the workspace Data management. An import job with api recurring "
-        "sends a package that way which is too large for its recurring data job.",
+        description="The data project's name in the workspace Data management. With api recurring it takes the "
+        "packages of an import job that are too large for the recurring data job.",
         extra={"mistake": "must be a data project's name: 1 to 60 characters, no apostrophe"},
     ),
 ]

@@ -6,7 +6,9 @@ where that is silent from the sources that `docs/d365-api.md` names.
 """
 
 import json
+import secrets
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -30,6 +32,12 @@ _HEADERS: Final = {
 }
 
 _NOT_FOUND: Final = "execution details were not found"
+
+
+def new_execution_id(job: str, at: datetime) -> str:
+    """An id for an execution, which is written down before D365 is asked to begin it: at most 60 characters of
+    ASCII, by which a person knows the job and the time."""
+    return f"{job[:30]}-{at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(6)}"
 
 
 class PackageApi:

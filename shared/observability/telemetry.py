@@ -43,6 +43,7 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "status.checked": ("job", "file", "messageId", "status", "checks"),
     "status.unknown": ("job", "file", "messageId", "status"),
     "message.ignored": ("file", "reason"),
+    "lease.lost": ("blob", "error"),
     # reconcile
     "reconcile.finished": ("found", "requeued", "poison", "seconds"),
     "reconcile.failed": ("file", "error"),
