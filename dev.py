@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 VENV_PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 REQUIREMENTS = (ROOT / "requirements.txt", ROOT / "requirements-dev.txt")
-CHECKED = ("function_app.py", "functions", "shared", "local", "infra", "tests", "dev.py")
+CHECKED = ("function_app.py", "functions", "shared", "tools", "local", "infra", "tests", "dev.py")
 
 # Asks a Python for its version and whether it can make an environment. Free-threaded builds are
 # another ABI, for which not all pinned packages have wheels.
@@ -288,6 +288,17 @@ def lint(arguments: list[str]) -> int:
     return run_steps(checks())
 
 
+def operate(arguments: list[str]) -> int:
+    """With the settings of the running demo, unless others are named."""
+    from local.running import running_demos
+
+    demos = [] if any(word.startswith("--settings") for word in arguments) else running_demos()
+    if len(demos) > 1:
+        stop("several demos are running: name the settings of one with operate --settings FILE.")
+    settings = ["--settings", demos[0].settings] if demos else []
+    return run_module("tools", ["operate", *settings, *arguments])
+
+
 def bench(arguments: list[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
         return run_module("tests.bench", arguments)
@@ -305,20 +316,20 @@ def module(name: str) -> Callable[[list[str]], int]:
     return lambda arguments: run_module(name, arguments)
 
 
+def tool(name: str) -> Callable[[list[str]], int]:
+    return lambda arguments: run_module("tools", [name, *arguments])
+
+
 COMMANDS = {
     "demo": Command("[--keep]", "the main job end to end on this machine", module("local.demo")),
     "drop": Command("FILE JOB", "drop a file into a kept demo", module("local.drop"), False),
-    "operate": Command("COMMAND", "see, check and replay", module("local.operate"), False),
-    "register": Command(
-        "URL ID USER", "let an application into D365", module("local.registration"), False
-    ),
+    "operate": Command("COMMAND", "see, check and replay", operate, False),
+    "register": Command("URL ID USER", "let an application into D365", tool("register"), False),
     "d365": Command(
         "…", "do in a kept demo's D365 what a person does", module("local.d365"), False
     ),
-    "jobs": Command("[FILE]", "check a jobs file", module("local.jobs"), False),
-    "convert": Command(
-        "FILE.xml…", "the Scheduler's jobs as jobs.json", module("local.scheduler"), False
-    ),
+    "jobs": Command("[FILE]", "check a jobs file", tool("jobs"), False),
+    "convert": Command("FILE.xml…", "the Scheduler's jobs as jobs.json", tool("convert"), False),
     "host": Command("--settings FILE", "the app on your settings", module("local.host"), False),
     "test": Command("[PYTEST ARGS]", "ruff, mypy and pytest, or pytest with arguments", test),
     "lint": Command("[--fix]", "ruff and mypy alone", lint, False),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from azure.core.exceptions import ResourceNotFoundError
+from hypothesis import settings as hypothesis_settings
 
 from local.azurite import Azurite, running_azurite
 from local.provisioning import provision
@@ -27,6 +28,10 @@ from shared.storage.blobs import DataAccount
 
 D365_STORAGE = "d365storage"
 """The account in which D365 keeps the packages of the package API."""
+
+# How long an example takes is the machine's affair.
+hypothesis_settings.register_profile("no deadline", deadline=None)
+hypothesis_settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")

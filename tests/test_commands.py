@@ -23,7 +23,7 @@ from tests.infra.pages import read_in
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 WORKFLOWS = sorted(ROOT.glob(".github/workflows/*.yml"))
-PROGRAMS = {"az", "azcopy", "azd", "cd", "git", "python", "python3"}
+PROGRAMS = {"az", "azcopy", "azd", "cd", "d365-blob-bridge", "git", "pipx", "python", "python3"}
 """What a command starts. Everything else is one shell's own (`export`), or another thing in PowerShell, where
 `curl` is Invoke-WebRequest."""
 

@@ -288,6 +288,6 @@ def _variant(infra: Path, given: Mapping[str, Any]) -> Variant:
 def packed(infra: Path) -> Iterator[str]:
     """azd packs the app: not the zip of the other way to deploy, nor what only develops and sets up."""
     ignored = (infra.parent / ".funcignore").read_text(encoding="utf-8").splitlines()
-    for each in ("app.zip", "azure.yaml", "infra", "tests", "local", "docs"):
+    for each in ("app.zip", "azure.yaml", "infra", "tests", "tools", "local", "docs"):
         if each not in ignored:
             yield f".funcignore: azd packs {each}"

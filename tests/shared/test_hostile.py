@@ -44,7 +44,6 @@ _BODIES = st.one_of(
 )
 _few = settings(
     max_examples=25,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

@@ -707,7 +707,6 @@ def _mutated(draw: st.DrawFn) -> bytes:
 
 @settings(
     max_examples=int(os.environ.get("PACKAGE_EXAMPLES", "400")),
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 @given(_mutated() | st.binary(max_size=200), st.sampled_from([0, 1, 13]))

@@ -1,10 +1,10 @@
-"""`dev.py jobs`, which the workflow asks before a deployment."""
+"""`d365-blob-bridge jobs`, which the workflow asks before a deployment."""
 
 from pathlib import Path
 
 import pytest
 
-from local.jobs import main
+from tools.jobs import main
 
 
 def test_it_counts_the_jobs_of_a_file_that_is_right(

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local import scheduler
-from local.scheduler import Job, Result, Unreadable
 from shared.config import jobs
+from tools import convert
+from tools.convert import Job, Result, Unreadable
 
 SAMPLES = Path(__file__).parent / "scheduler"
 ACTIVITY = "8b7d4c52-1e9a-4f63-8c2b-5d6e7f809a03"
@@ -18,7 +18,7 @@ ACTIVITY = "8b7d4c52-1e9a-4f63-8c2b-5d6e7f809a03"
 
 def converted(name: str) -> Result:
     """What a sample becomes; its jobs file is a valid one."""
-    result = scheduler.convert(scheduler.read((SAMPLES / name).read_bytes()))
+    result = convert.convert(convert.read((SAMPLES / name).read_bytes()))
     jobs.parse(result.text.encode())
     return result
 
@@ -69,7 +69,7 @@ def test_jobs_of_the_package_api_are_left_out_with_what_to_do() -> None:
 def test_a_template_that_is_not_used_is_told() -> None:
     """The files are packages already: the option does nothing, and the notes say so."""
     job = upload(PackageTemplate="C:\\t.zip", InputFilesArePackages="True")
-    result = scheduler.convert([job])
+    result = convert.convert([job])
     assert "template" not in result.imports[0]
     assert "  PackageTemplate: not taken, the files are packages already" in result.notes
 
@@ -78,7 +78,7 @@ def test_options_of_sftp_are_told_together_without_a_secret() -> None:
     """The storage account's own SFTP stands for them, or a copy job."""
     sftp = {"UseSftpInbound": "True", "SftpInboundHost": "files.example", "SftpInboundPort": "22"}
     sftp |= {"SftpInboundPassword": "q83v", "UseSftpOutbound": "False", "SftpOutboundHost": ""}
-    (line,) = [n for n in scheduler.convert([upload(**sftp)]).notes if "Sftp" in n]
+    (line,) = [n for n in convert.convert([upload(**sftp)]).notes if "Sftp" in n]
     keys = "UseSftpInbound, SftpInboundHost, SftpInboundPort, SftpInboundPassword, UseSftpOutbound"
     assert line.startswith(f"  {keys}: let the partners use the storage account's own SFTP")
     assert "q83v" not in line
@@ -99,7 +99,7 @@ def test_what_is_said_of_a_job_stays_with_it() -> None:
             [{"EntityName": "A", "LogVerbose": "True", "RetryCount": "3"}] * 40
         )
     ]
-    result = scheduler.convert(found)
+    result = convert.convert(found)
     assert {(each["description"], each["group"]) for each in result.imports} == {
         ("Pay roll", "Finance")
     }
@@ -120,7 +120,7 @@ def test_every_kind_of_trigger_is_told_of_a_download() -> None:
       <trigger><cron><job-name>a</job-name><job-group>g</job-group>
       <cron-expression>0 0 6 * * ?</cron-expression><time-zone>W. Europe Standard Time</time-zone>
       </cron></trigger></schedule></job-scheduling-data>"""
-    result = scheduler.convert(scheduler.read(data))
+    result = convert.convert(convert.read(data))
     times = "every 2 Week; cron 0 0 6 * * ? in the time zone W. Europe Standard Time"
     assert f"  schedule: {times}" in result.notes
     assert any("EXPORT_SCHEDULE" in line and "in UTC" in line for line in result.summary)
@@ -130,13 +130,13 @@ def test_a_pattern_means_what_windows_took_it_for() -> None:
     """There `*.xls` finds .xlsx too; other patterns are as they stand."""
     ids = (f"8b7d4c52-1e9a-4f63-8c2b-{number:012}" for number in range(9))
     patterns = ["*.xls", "GJ*.XLS", "*.csv", "*.xlsx"]
-    result = scheduler.convert([upload(p, next(ids), SearchPattern=p) for p in patterns])
+    result = convert.convert([upload(p, next(ids), SearchPattern=p) for p in patterns])
     assert [each["pattern"] for each in result.imports] == ["*.xls*", "GJ*.XLS*", "*.csv", "*.xlsx"]
 
 
 def test_a_template_keeps_its_name_in_any_alphabet() -> None:
     """It is a blob's name, which may have any letters."""
-    result = scheduler.convert([upload(PackageTemplate="C:\\vorlagen\\Kundenübersicht (é).zip")])
+    result = convert.convert([upload(PackageTemplate="C:\\vorlagen\\Kundenübersicht (é).zip")])
     assert result.imports[0]["template"] == "Kundenübersicht (é).zip"
 
 
@@ -146,21 +146,21 @@ def test_one_environment_in_two_spellings_is_one() -> None:
         "https://Contoso.operations.dynamics.com/",
         "https://contoso.operations.dynamics.com",
     ]
-    notes = scheduler.convert([upload(AosUri=url) for url in spellings]).notes
+    notes = convert.convert([upload(AosUri=url) for url in spellings]).notes
     assert notes[0] == "app setting D365_URL (AosUri): https://contoso.operations.dynamics.com"
     assert not any("environments" in note for note in notes)
 
 
 def test_a_job_of_a_d365_on_premises_is_left_out() -> None:
     """The bridge can't sign in there: a job that would only ever fail is none."""
-    result = scheduler.convert([upload(UseADAL="True")])
+    result = convert.convert([upload(UseADAL="True")])
     assert (result.imports, result.left_out) == ([], 1)
     assert any("on premises" in note for note in result.notes)
 
 
 def test_a_company_of_more_than_four_characters_is_a_mistake() -> None:
     """No legal entity's id is longer: the job is left out with the mistake."""
-    result = scheduler.convert([upload(Company="USMF1")])
+    result = convert.convert([upload(Company="USMF1")])
     assert result.left_out == 1
     assert any("at most four characters" in note for note in result.notes)
 
@@ -171,7 +171,7 @@ def test_each_input_folder_has_its_azcopy_command() -> None:
     one = upload("one", next(ids), InputDir="C:\\in\\", SearchPattern="*.csv")
     two = upload("two", next(ids), InputDir="/srv/in", GetLegalEntityFromSubfolder="True")
     address = "https://<data account>.blob.core.windows.net/imports"
-    result = scheduler.convert([one, two])
+    result = convert.convert([one, two])
     assert (
         f'  InputDir: azcopy copy "C:\\in\\*" "{address}/one/" --include-pattern "*.csv"'
         in result.notes
@@ -191,7 +191,7 @@ def test_no_secret_is_told() -> None:
 def test_a_job_that_would_be_a_mistake_is_left_out_with_the_mistake() -> None:
     """An activity id that is none, or that another job has already."""
     found = [upload("a"), upload("b"), upload("c", "not a GUID")]
-    result = scheduler.convert(found)
+    result = convert.convert(found)
     assert [each["name"] for each in result.imports] == ["a"]
     assert result.left_out == 2
     text = "\n".join(result.notes)
@@ -203,7 +203,7 @@ def test_names_stay_apart() -> None:
     """Quartz tells jobs apart by group and name, in any alphabet; a folder can't."""
     ids = [f"8b7d4c52-1e9a-4f63-8c2b-{number:012}" for number in range(5)]
     names = ["In/Out", "In Out", "in out", "日本", "x" * 80]
-    result = scheduler.convert([upload(n, i) for n, i in zip(names, ids, strict=True)])
+    result = convert.convert([upload(n, i) for n, i in zip(names, ids, strict=True)])
     assert [each["name"] for each in result.imports] == [
         "In-Out",
         "In-Out-2",
@@ -216,7 +216,7 @@ def test_names_stay_apart() -> None:
 def test_jobs_that_share_a_folder_are_told_apart() -> None:
     """Here each has its own: someone must know."""
     two = upload("b", "8b7d4c52-1e9a-4f63-8c2b-000000000000", InputDir="C:\\in\\")
-    text = "\n".join(scheduler.convert([upload("a", InputDir="c:\\IN"), two]).notes)
+    text = "\n".join(convert.convert([upload("a", InputDir="c:\\IN"), two]).notes)
     assert "take files from one folder" in text
 
 
@@ -231,14 +231,14 @@ _BOMB = b'<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]><job-scheduling-dat
         (b"<jobs/>", "job-scheduling-data"),
         (_BOMB, "document type"),
         (b'<?xml version="1.0" encoding="utf-77"?><a/>', "not XML"),
-        (b" " * (scheduler.MAX_FILE + 1), "larger than"),
+        (b" " * (convert.MAX_FILE + 1), "larger than"),
     ],
     ids=["empty", "cut", "other", "entities", "encoding", "huge"],
 )
 def test_a_file_that_is_none_says_why(data: bytes, says: str) -> None:
     """And no entity in it is ever expanded."""
     with pytest.raises(Unreadable, match=says):
-        scheduler.read(data)
+        convert.read(data)
 
 
 def test_the_command_prints_the_file_and_what_was_left_out(
@@ -246,13 +246,13 @@ def test_the_command_prints_the_file_and_what_was_left_out(
 ) -> None:
     """Only the jobs file goes to stdout; the exit code tells whether all is converted."""
     standard, packages = str(SAMPLES / "Schedule.xml"), str(SAMPLES / "Schedule.packages.xml")
-    assert scheduler.main([standard]) == 0
+    assert convert.main([standard]) == 0
     out, err = capsys.readouterr()
     assert len(jobs.parse(out.encode()).imports) == 2
     assert "0 left out" in err
-    assert scheduler.main([standard, packages]) == 1
+    assert convert.main([standard, packages]) == 1
     assert "LEFT OUT" in capsys.readouterr().err
-    assert scheduler.main([str(tmp_path / "none.xml")]) == 2
+    assert convert.main([str(tmp_path / "none.xml")]) == 2
     assert capsys.readouterr().out == ""
 
 
@@ -262,16 +262,16 @@ def test_the_file_is_written_and_none_is_overwritten(
     """For shells whose redirection changes the encoding; jobs that are there already are not lost."""
     out = tmp_path / "jobs.json"
     arguments = [str(SAMPLES / "Schedule.xml"), "--out", str(out)]
-    assert scheduler.main(arguments) == 0
+    assert convert.main(arguments) == 0
     assert len(jobs.load(out).imports) == 2
     out.write_text("{}")
-    assert scheduler.main(arguments) == 2
+    assert convert.main(arguments) == 2
     assert "is there already" in capsys.readouterr().err
     assert out.read_text() == "{}"
 
 
 _KEYS = sorted(
-    {*scheduler.ELSEWHERE, "ActivityId", "EntityName", "IsDataPackage", "Company", "InputDir"}
+    {*convert.ELSEWHERE, "ActivityId", "EntityName", "IsDataPackage", "Company", "InputDir"}
     | {"SearchPattern", "OrderBy", "ReverseOrder", "UploadInOrder", "DelayBetweenFiles"}
     | {"UnzipPackage", "DeletePackage", "IndefinitePause", "DataProject", "PackageTemplate"}
     | {"MultiCompanyImport", "GetLegalEntityFromFilename", "FilenameSeparator"}
@@ -287,7 +287,7 @@ _KEYS = sorted(
 )
 _texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=12)
 _values = st.sampled_from(["True", "False", "3", ACTIVITY, "*.csv", "Size", "*.*"]) | _texts
-_kinds = st.sampled_from([*scheduler._IMPORTS, *scheduler._EXPORTS, *scheduler._MONITORS, "Odd"])
+_kinds = st.sampled_from([*convert._IMPORTS, *convert._EXPORTS, *convert._MONITORS, "Odd"])
 _jobs = st.lists(
     st.builds(
         Job,
@@ -322,8 +322,8 @@ def xml(found: list[Job]) -> bytes:
 @given(_jobs)
 def test_any_jobs_become_a_valid_file_and_nothing_is_dropped(found: list[Job]) -> None:
     """Each job is in the file or in the notes; each option that is set is in a field or named in the notes."""
-    assert scheduler.read(xml(found)) == found
-    result = scheduler.convert(found)
+    assert convert.read(xml(found)) == found
+    result = convert.convert(found)
     jobs.parse(result.text.encode())
     notes = "\n".join(result.notes)
     assert len(result.summary) == len(set(result.summary))
@@ -331,7 +331,7 @@ def test_any_jobs_become_a_valid_file_and_nothing_is_dropped(found: list[Job]) -
         assert str(job) in notes
     assert result.left_out == notes.count("LEFT OUT\n") + notes.endswith("LEFT OUT")
     for job in found:
-        told = scheduler.convert([job])
+        told = convert.convert([job])
         words = told.text + "\n".join([*told.notes, *told.summary])
         for key, value in job.options.items():
             if value not in ("", "False", "0") and job.kind != "Odd":
@@ -364,7 +364,7 @@ def is_nothing(job: Job, key: str) -> bool:
     return (
         (key in YES_OR_NO and not job.on(key))
         or key in ("IsDataPackage", "MultiCompanyImport")
-        or (key in ("ActivityId", "IndefinitePause") and job.kind in scheduler._MONITORS)
+        or (key in ("ActivityId", "IndefinitePause") and job.kind in convert._MONITORS)
         or (key == "DeletePackage" and not job.on("UnzipPackage"))
         or (key == "SearchPattern" and job.option(key) in ("*", "*.*"))
         or (key == "ReverseOrder" and not job.option("OrderBy"))
@@ -376,4 +376,4 @@ def test_any_bytes_are_jobs_or_unreadable(data: bytes) -> None:
     """The reader fails in no other way."""
     for each in (data, b"<job-scheduling-data>" + data + b"</job-scheduling-data>"):
         with contextlib.suppress(Unreadable):
-            jobs.parse(scheduler.convert(scheduler.read(each)).text.encode())
+            jobs.parse(convert.convert(convert.read(each)).text.encode())

@@ -1,5 +1,7 @@
-"""`dev.py register`, against the simulator. The Azure CLI can't sign in here, so an `az` of the test's own
-gives the real `AzureCliCredential` its token."""
+"""`d365-blob-bridge register`, against the simulator.
+
+The Azure CLI can't sign in here, so an `az` of the test's own gives the real `AzureCliCredential` its token.
+"""
 
 import json
 import os
@@ -9,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from local.registration import main
 from local.simulator import Simulator, identity_settings
 from shared.d365 import D365, MessageId
 from shared.d365.errors import Denied, Rejected
 from shared.identity import new_credential
+from tools.register import main
 
 CLIENT_ID = "5f4c9f2e-6d0b-4c6e-9b1a-2f7d8e3c1a00"
 

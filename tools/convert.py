@@ -1,4 +1,4 @@
-"""`dev.py convert FILE.xml…`: the jobs of the Recurring Integrations Scheduler as a `jobs.json`.
+"""`d365-blob-bridge convert FILE.xml…`: the jobs of the Recurring Integrations Scheduler as a `jobs.json`.
 
 The Scheduler keeps its jobs in Quartz.NET's job-scheduling-data 2.0 (`Schedule.xml`), one `<job>` each, its
 options as entries of a `<job-data-map>`; the option names are those of its `SettingsConstants` and its forms.
@@ -532,7 +532,7 @@ def _say_shared_folders(found: Sequence[Job], result: Result) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0: all is converted; 1: a job was left out; 2: a file can't be read or written."""
     parser = argparse.ArgumentParser(
-        "dev.py convert",
+        "d365-blob-bridge convert",
         description="Convert the Recurring Integrations Scheduler's Schedule.xml to a jobs.json on stdout; "
         "what has no place in it, and why, goes to stderr.",
         epilog="Exit code 0: all jobs are converted; 1: some are left out; 2: a file can't be read or written.",
@@ -574,7 +574,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         file=sys.stderr,
     )
     return 1 if result.left_out else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

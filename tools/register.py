@@ -1,4 +1,4 @@
-"""`dev.py register URL CLIENT_ID USER`: let an application into D365, as its form *Microsoft Entra
+"""`d365-blob-bridge register URL CLIENT_ID USER`: let an application into D365, as its form *Microsoft Entra
 applications* does.
 
 It works as you (az login), who must be a System administrator there. D365's OData entity SysAADClients takes it
@@ -59,7 +59,7 @@ def _content(response: requests.Response) -> dict[str, list[dict[str, str]]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Register, and say what was done; exits with 1 and the reason where it was not."""
-    parser = argparse.ArgumentParser("dev.py register", description=__doc__)
+    parser = argparse.ArgumentParser("d365-blob-bridge register", description=__doc__)
     parser.add_argument("url", help="the environment: https://….dynamics.com")
     parser.add_argument("client_id", help="of the application: the deployment prints it")
     parser.add_argument("user", help="the id of D365's user in whose name it works")
@@ -74,7 +74,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, requests.RequestException) as error:
         sys.exit(f"Not registered. {error}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

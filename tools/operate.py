@@ -1,9 +1,8 @@
-"""`dev.py operate COMMAND`: see, check and replay from the command line; the same as the app's page.
+"""`d365-blob-bridge operate COMMAND`: see, check and replay from the command line; the same as the app's page.
 
-It reads the app settings from a file (--settings, the form of local.settings.json), or those of the
-demo that is running, and works on storage and D365 itself, as you: in Azure with the roles of your
-own sign-in (az login). So check says what you may do; the page /api/operate/check says what the app
-may do.
+It reads the app settings from a file (--settings, the form of local.settings.json), and works on
+storage and D365 itself, as you: in Azure with the roles of your own sign-in (az login). So check
+says what you may do; the page /api/operate/check says what the app may do.
 
 Whatever changes something shows the file first and asks. For scripts: --yes with the --etag that
 list --json gave, so that nothing is done to a file that has gone on since.
@@ -23,7 +22,6 @@ from typing import Any
 
 from azure.core.exceptions import AzureError
 
-from local.running import running_demos
 from shared import clock
 from shared.bridge import Bridge, bridge
 from shared.config.jobs import InvalidJobs
@@ -38,7 +36,7 @@ from shared.storage import blobs
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "dev.py operate",
+        "d365-blob-bridge operate",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="docs/operations.md says what to do for each reason code and each alert.",
@@ -46,8 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--settings",
         type=Path,
+        default=Path("local.settings.json"),
         metavar="FILE",
-        help="app settings; left out: those of the running demo, or local.settings.json",
+        help="app settings (local.settings.json)",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -96,13 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _load(file: Path | None) -> None:
+def _load(file: Path) -> None:
     """Put the app settings where the app reads them."""
-    demos = running_demos()
-    if file is None:
-        file = Path(demos[0].settings) if len(demos) == 1 else Path("local.settings.json")
-    if len(demos) > 1 and not file.is_file():
-        sys.exit("Several demos are running: name one's settings with --settings FILE.")
     try:
         values = dict(json.loads(file.read_text(encoding="utf-8-sig"))["Values"])
     except OSError as error:
@@ -266,7 +260,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.exit(telemetry.printable(f"Not done: {error}."))
     except (AzureError, D365Error) as error:
         sys.exit(f"That did not work: {error}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""`dev.py operate`: what a script and a person at a prompt get, and that neither does anything by accident."""
+"""`d365-blob-bridge operate`: what a script and a person at a prompt get. Neither does anything by accident."""
 
 import json
 import os
@@ -10,7 +10,6 @@ from unittest import mock
 
 import pytest
 
-from local import operate
 from local.azurite import Azurite
 from local.hosting import ROOT
 from local.simulator import Simulator, identity_settings
@@ -20,6 +19,7 @@ from shared.operations import views
 from shared.storage import blobs
 from shared.storage.blobs import FAILED, IMPORTS, DataAccount
 from tests.conftest import JOBS, contents, drop, only, work_queue
+from tools import operate
 
 type Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -39,7 +39,7 @@ def run(azurite: Azurite, d365: Simulator, account: DataAccount, tmp_path: Path)
 
     def command(*words: str, said: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "local.operate", "--settings", str(settings), *words],
+            [sys.executable, "-m", "tools", "operate", "--settings", str(settings), *words],
             cwd=ROOT,
             input=said,
             capture_output=True,

@@ -1,0 +1,1 @@
+"""What people run against production: the command `d365-blob-bridge`. It needs tools/requirements.txt alone."""
