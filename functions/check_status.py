@@ -4,7 +4,7 @@ import azure.functions as func
 
 from shared.bridge import run
 from shared.imports import advance
-from shared.storage.blobs import STATUS_QUEUE
+from shared.storage.account import STATUS_QUEUE
 
 blueprint = func.Blueprint()
 

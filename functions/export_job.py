@@ -4,7 +4,7 @@ import azure.functions as func
 
 from shared.bridge import run
 from shared.exports import run as exports
-from shared.storage.blobs import EXPORT_JOBS_QUEUE
+from shared.storage.account import EXPORT_JOBS_QUEUE
 
 blueprint = func.Blueprint()
 

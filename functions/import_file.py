@@ -4,9 +4,9 @@ import azure.functions as func
 import azurefunctions.extensions.bindings.blob as sdk
 
 from shared.bridge import run
-from shared.imports import importing
+from shared.imports import intake
 from shared.observability.telemetry import report
-from shared.storage.blobs import IMPORTS
+from shared.storage.account import IMPORTS
 
 blueprint = func.Blueprint()
 
@@ -26,4 +26,4 @@ def import_file(blob: sdk.BlobClient) -> None:
         )
         report("message.ignored", file=blob.blob_name, reason=why)
         return
-    run(importing.import_file, blob.blob_name)
+    run(intake.import_file, blob.blob_name)

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from azure.storage.blob import BlobServiceClient
 
-from shared.storage.blobs import (
+from shared.storage.account import (
     CONTAINERS,
     DELIVERED,
     EXPORTS,

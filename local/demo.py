@@ -31,7 +31,7 @@ from local.narration import Narrator, size
 from local.provisioning import provision
 from local.running import noted
 from local.simulator import Simulator, identity_settings, running_simulator
-from shared.storage.blobs import (
+from shared.storage.account import (
     FAILED,
     IMPORTS,
     POISON_QUEUES,

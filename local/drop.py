@@ -8,7 +8,7 @@ from azure.core.exceptions import ResourceExistsError
 from azure.storage.blob import BlobServiceClient
 
 from local.running import RunningDemo, running_demos
-from shared.storage.blobs import IMPORTS
+from shared.storage.account import IMPORTS
 
 
 def _choose(pid: int | None) -> RunningDemo:

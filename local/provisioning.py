@@ -6,7 +6,7 @@ from azure.core.exceptions import ResourceExistsError
 from azure.storage.blob import BlobServiceClient
 from azure.storage.queue import QueueServiceClient
 
-from shared.storage.blobs import CONTAINERS, QUEUES
+from shared.storage.account import CONTAINERS, QUEUES
 
 
 def provision(connection_string: str) -> None:

@@ -13,7 +13,8 @@ from shared.config import settings
 from shared.d365 import D365
 from shared.identity import new_d365_credential
 from shared.observability.telemetry import report
-from shared.storage import blobs
+from shared.storage.account import DataAccount, connect
+from shared.storage.errors import Conflict, error_code
 
 IN_TIME: Final = 0.95
 """So much of its time-out an invocation has: the host kills one that takes all of it, and then nothing says
@@ -26,7 +27,7 @@ class Bridge:
 
     settings: settings.Settings
     d365: D365
-    account: blobs.DataAccount
+    account: DataAccount
 
     @property
     def patience(self) -> timedelta:
@@ -43,7 +44,7 @@ def bridge() -> Bridge:
     """The process's bridge. Raises `InvalidSettings` or `InvalidJobs`."""
     found = settings.load()
     who = partial(new_d365_credential, found.registration)
-    return Bridge(found, D365(found.d365_url, who), blobs.connect(found.storage))
+    return Bridge(found, D365(found.d365_url, who), connect(found.storage))
 
 
 def run[**P](
@@ -58,7 +59,7 @@ def run[**P](
     try:
         with deadline.within(IN_TIME * made.settings.function_timeout.total_seconds()):
             flow(made, *args, **kwargs)
-    except blobs.Lost as error:
+    except Conflict as error:
         report("message.ignored", file=str(error), reason="another worker goes on with it")
     except HttpResponseError as error:
         if error.status_code != 403:
@@ -75,7 +76,7 @@ def explained(error: Exception) -> str:
     if error.status_code != 403:
         return f"storage answered {where} with {error.status_code}: {str(error).splitlines()[0]}"
     return (
-        f"storage refused {where} ({blobs.error_code(error)}): give the app's identity the roles "
+        f"storage refused {where} ({error_code(error)}): give the app's identity the roles "
         "Storage Blob Data Contributor and Storage Queue Data Contributor on the data account, and let "
         "its firewall admit the app. Nothing is lost: it is tried again"
     )

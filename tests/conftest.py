@@ -20,11 +20,22 @@ from shared.config import jobs, settings
 from shared.config.settings import Settings, Storage
 from shared.d365 import D365
 from shared.identity import new_credential
-from shared.imports import advance, importing
+from shared.imports import advance, schedule
 from shared.observability import telemetry
 from shared.operations import journal
-from shared.storage import blobs
-from shared.storage.blobs import DataAccount
+from shared.storage import files
+from shared.storage.account import (
+    CONTAINERS,
+    FAILED,
+    IMPORTS,
+    POISON_QUEUES,
+    PROCESSING,
+    QUEUES,
+    STATUS_QUEUE,
+    DataAccount,
+    connect,
+)
+from shared.storage.records import File
 
 D365_STORAGE = "d365storage"
 """The account in which D365 keeps the packages of the package API."""
@@ -45,18 +56,18 @@ def azurite() -> Iterator[Azurite]:
 @pytest.fixture
 def account(azurite: Azurite) -> DataAccount:
     """The data account, empty."""
-    account = blobs.connect(Storage(azurite.connection_string, None, None, None))
+    account = connect(Storage(azurite.connection_string, None, None, None))
     empty(account)
     return account
 
 
 def empty(account: DataAccount) -> None:
     """Delete every blob and message."""
-    for name in blobs.CONTAINERS:
+    for name in CONTAINERS:
         container = account.blobs.get_container_client(name)
         for found in container.list_blobs():
             container.delete_blob(found.name, delete_snapshots="include")
-    for queue in (*blobs.QUEUES, *blobs.POISON_QUEUES):
+    for queue in (*QUEUES, *POISON_QUEUES):
         try:
             account.queue(queue).clear_messages()
         except ResourceNotFoundError:
@@ -103,9 +114,9 @@ def bridge(d365: Simulator, account: DataAccount, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(clock, "sleep", lambda _: None)
     # Messages are visible at once, so that a test need not wait for them.
-    look_again = importing.look_again
+    look_again = schedule.check_file
     monkeypatch.setattr(
-        importing, "look_again", lambda bridge, file, _: look_again(bridge, file, timedelta(0))
+        schedule, "check_file", lambda bridge, file, _: look_again(bridge, file, timedelta(0))
     )
     return make_bridge(d365, account)
 
@@ -168,7 +179,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], None]:
 
 def drop(account: DataAccount, name: str, data: bytes = b"1;2;3") -> str:
     """Drop a file into `imports`."""
-    account.blobs.get_blob_client(blobs.IMPORTS, name).upload_blob(data, overwrite=True)
+    account.blobs.get_blob_client(IMPORTS, name).upload_blob(data, overwrite=True)
     return name
 
 
@@ -185,7 +196,7 @@ def contents(account: DataAccount, container: str) -> dict[str, bytes]:
 def work_queue(bridge: Bridge, rounds: int = 20) -> None:
     """Play the queue trigger until the status queue is empty, waiting for no visibility timeout."""
     for _ in range(rounds):
-        queue = bridge.account.queue(blobs.STATUS_QUEUE)
+        queue = bridge.account.queue(STATUS_QUEUE)
         messages = list(queue.receive_messages(visibility_timeout=30))
         for message in messages:
             advance.check_status(bridge, json.loads(message.content))
@@ -203,18 +214,18 @@ def try_on(
     """Let so much time pass, in steps, and have each file in processing looked at after each of them."""
     for _ in range(int(time / step)):
         later(step)
-        for file in list(blobs.listed(bridge.account, blobs.PROCESSING)):
+        for file in list(files.listed(bridge.account, PROCESSING)):
             advance.check_status(bridge, {"file": file.name, "etag": file.etag})
 
 
-def only(account: DataAccount, container: str) -> blobs.File:
+def only(account: DataAccount, container: str) -> File:
     """The one file of a container."""
-    (file,) = blobs.listed(account, container)
+    (file,) = files.listed(account, container)
     return file
 
 
 def report(account: DataAccount) -> dict[str, Any]:
     """The one report of an error."""
-    found = contents(account, blobs.FAILED)
+    found = contents(account, FAILED)
     (text,) = (data for name, data in found.items() if name.endswith(".error.json"))
     return dict(json.loads(text))

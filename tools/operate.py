@@ -31,7 +31,7 @@ from shared.observability import telemetry
 from shared.operations import actions, health, journal, plots, views
 from shared.operations.actions import NotDone, Order
 from shared.operations.views import Detail, Filter, Row
-from shared.storage import blobs
+from shared.storage.account import EXPORTS, IMPORTS
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -139,7 +139,7 @@ def _list(at: Bridge, arguments: argparse.Namespace) -> int:
     given = (arguments.job, arguments.name, arguments.since, arguments.until)
     token, looked_at = "", 0
     while True:
-        found = views.files(at, Filter(arguments.state, *given, token))
+        found = views.listing(at, Filter(arguments.state, *given, token))
         looked_at += found.looked_at
         for row in found.rows:
             _print(json.dumps(asdict(row), default=_plain) if arguments.json else _line(row))
@@ -171,7 +171,7 @@ def _find(at: Bridge, state: str, name: str) -> Row:
     rows: list[Row] = []
     token, searching = "", True
     while searching:
-        page = views.files(at, Filter(state, name=name, token=token))
+        page = views.listing(at, Filter(state, name=name, token=token))
         rows, token = rows + page.rows, page.next_token
         # Two are one too many, but the one that is named so exactly may come until "." is past.
         passed = len(rows) > 1 and rows[-1].name > f"{views.stem(name)}/"
@@ -229,7 +229,7 @@ def _act(at: Bridge, arguments: argparse.Namespace) -> int:
             sys.exit("Nothing was done.")
     order = Order(row.name, arguments.etag or row.etag, arguments.by, arguments.why, received or "")
     became = actions.ACTIONS[action](at, order)
-    where = f"{blobs.EXPORTS if command == 'refetch' else blobs.IMPORTS}/{became}"
+    where = f"{EXPORTS if command == 'refetch' else IMPORTS}/{became}"
     _print(f"Done: {where}" if became else f"Done: {row.name}")
     return 0
 

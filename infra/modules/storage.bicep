@@ -45,7 +45,7 @@ param keepJournalDays int
 @description('Reachable by private endpoints only.')
 param private bool
 
-// shared/storage/blobs.py: CONTAINERS
+// shared/storage/account.py: CONTAINERS
 var exportsContainer = 'exports'
 var deliveredContainer = 'exports-delivered'
 var containers = [
@@ -60,7 +60,7 @@ var containers = [
 var succeededContainer = 'imports-succeeded'
 // shared/operations/journal.py: JOURNAL
 var journalContainer = 'journal'
-// shared/storage/blobs.py: QUEUES. The host makes the poison queues when it first needs them.
+// shared/storage/account.py: QUEUES. The host makes the poison queues when it first needs them.
 var queues = ['import-status', 'notifications', 'export-jobs']
 
 var secure = {

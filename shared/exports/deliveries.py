@@ -19,8 +19,7 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob import BlobClient
 
 from shared.d365 import DequeuedMessage
-from shared.storage import blobs
-from shared.storage.blobs import DataAccount
+from shared.storage.account import DELIVERED, DataAccount
 
 
 @dataclass(frozen=True)
@@ -72,13 +71,13 @@ def note_message(account: DataAccount, delivery: Delivery) -> None:
 
 
 def _content_note(account: DataAccount, job: str, content: str) -> BlobClient:
-    return account.blobs.get_blob_client(blobs.DELIVERED, f"{job}/content/{content}")
+    return account.blobs.get_blob_client(DELIVERED, f"{job}/content/{content}")
 
 
 def _message_note(account: DataAccount, blob: str) -> BlobClient:
     job, _, file = blob.partition("/")
     name = f"{job}/messages/{file.rpartition('.')[0]}"
-    return account.blobs.get_blob_client(blobs.DELIVERED, name)
+    return account.blobs.get_blob_client(DELIVERED, name)
 
 
 def _read(note: BlobClient) -> Delivery | None:

@@ -24,7 +24,8 @@ from shared.exports.unzip import unzip
 from shared.observability.telemetry import report
 from shared.observability.tracing import new_parent, span
 from shared.packages import InvalidPackage, PackageCheck
-from shared.storage import blobs, transfer
+from shared.storage import names, transfer
+from shared.storage.account import EXPORTS
 from shared.storage.transfer import Digest, OtherContent, Stored
 
 DOWNLOADS: Final = 3
@@ -59,7 +60,7 @@ class Serving:
     """SHA-256 of its downloads so far that could not be proven whole."""
 
     def blob(self, name: str) -> BlobClient:
-        return self.bridge.account.blobs.get_blob_client(blobs.EXPORTS, name)
+        return self.bridge.account.blobs.get_blob_client(EXPORTS, name)
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def deliver(serving: Serving) -> str:
     account, job, offer = serving.bridge.account, serving.job, serving.offer
     ids: dict[str, Any] = {"job": job.name, "correlationId": offer.id}
     started = clock.monotonic()
-    served = deliveries.of_message(account, blobs.package_name(job.name, offer.id))
+    served = deliveries.of_message(account, names.package_name(job.name, offer.id))
     package = _store(serving, served)
     delivery = package.delivery
     report(
@@ -238,7 +239,7 @@ def _download(serving: Serving, served: Delivery | None, second: str) -> Package
         if not head:
             _check_length(download, 0)
         format_ = formats.detect(head)
-        name = blobs.package_name(job.name, offer.id, second, format_.extension)
+        name = names.package_name(job.name, offer.id, second, format_.extension)
         blob, check = serving.blob(name), PackageCheck()
 
         def verify(content: Digest) -> Mapping[str, str]:

@@ -18,7 +18,7 @@ from shared.d365 import DequeuedMessage
 from shared.d365.errors import D365Error, Rejected
 from shared.exports import package
 from shared.observability.telemetry import about, report
-from shared.storage.blobs import EXPORT_JOBS_QUEUE
+from shared.storage.account import EXPORT_JOBS_QUEUE
 from shared.threads import Pool
 
 LONG: Final = 5.0

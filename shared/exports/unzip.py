@@ -14,7 +14,8 @@ from azure.storage.blob import BlobClient, BlobProperties
 from shared import deadline
 from shared.exports.formats import MANIFEST
 from shared.packages import Entry, entries
-from shared.storage import blobs, transfer
+from shared.storage import transfer
+from shared.storage.account import EXPORTS, DataAccount
 from shared.threads import Pool
 
 WRITERS: Final = 8
@@ -23,7 +24,7 @@ HELD: Final = 2 * transfer.BLOCK
 
 
 def unzip(
-    account: blobs.DataAccount,
+    account: DataAccount,
     package: BlobClient,
     content: bytes = b"",
 ) -> None:
@@ -41,7 +42,7 @@ def unzip(
             return
         manifest = files.pop(MANIFEST)
         folder = str(package.blob_name).rpartition(".")[0] + "/"
-        container = account.blobs.get_container_client(blobs.EXPORTS)
+        container = account.blobs.get_container_client(EXPORTS)
         there = {
             str(each.name).removeprefix(folder): each
             for each in container.list_blobs(name_starts_with=folder, include=["metadata"])
@@ -60,7 +61,7 @@ def _is_there(entry: Entry, there: Mapping[str, BlobProperties]) -> bool:
 
 
 def _write_all(
-    account: blobs.DataAccount,
+    account: DataAccount,
     folder: str,
     package: str,
     files: list[Entry],
@@ -74,7 +75,7 @@ def _write_all(
 
         transfer.store(
             read,
-            account.blobs.get_blob_client(blobs.EXPORTS, folder + entry.name),
+            account.blobs.get_blob_client(EXPORTS, folder + entry.name),
             verify=lambda _: {},  # reading to the end has checked length and CRC
             metadata={"package": quote(package, safe=" /"), "crc32": f"{entry.crc:08x}"},
             content_type=guess_file_type(entry.name)[0] or "application/octet-stream",

@@ -12,11 +12,12 @@ from shared.config.jobs import ImportJob
 from shared.d365 import MessageId
 from shared.d365.errors import D365Error
 from shared.d365.statuses import JobStatus, meaning
-from shared.imports import diagnosis, importing, outcome
+from shared.imports import claim, diagnosis, intake, outcome, schedule, send, turns
 from shared.observability.telemetry import report
 from shared.observability.tracing import span
-from shared.storage import blobs
-from shared.storage.blobs import File, Record
+from shared.storage import files, moves, names
+from shared.storage.account import PROCESSING
+from shared.storage.records import File, Record
 
 GIVE_UP: Final = timedelta(days=3)
 """For so long D365 may take over one file: long enough for a batch that rests over a weekend (S3)."""
@@ -28,12 +29,12 @@ def check_status(bridge: Bridge, message: Mapping[str, Any]) -> None:
     A message for a file that has changed since, or that is gone, changes nothing (S2).
     """
     if dropped := message.get("dropped"):
-        importing.import_file(bridge, str(dropped))
+        intake.import_file(bridge, str(dropped))
         return
     name = str(message.get("file", ""))
-    file = blobs.find(bridge.account, blobs.PROCESSING, name) if name else None
+    file = files.find(bridge.account, PROCESSING, name) if name else None
     if file is None or file.etag != message.get("etag"):
-        job = importing.job_folder(name)
+        job = names.job_folder(name)
         report("message.ignored", job=job, file=name, reason="the file has gone on since")
         return
     ids = {"job": file.record.job, "file": file.name, "messageId": file.record.messageid}
@@ -45,20 +46,36 @@ def _look_at(bridge: Bridge, file: File) -> None:
     job = bridge.settings.jobs.import_job(file.record.job)
     if file.record.state == "sent":
         if file.record.resolution:
-            blobs.end_receipt(bridge.account, file)
+            moves.end_receipt(bridge.account, file)
         _check(bridge, job, file)
     elif file.record.state == "sending":
         # Its time is up (the message came late enough), so its worker is no more.
         if clock.parse(file.record.due) <= clock.now():
             why = "the worker that sent the file ended before D365's answer was recorded"
-            importing.uncertain(bridge, job, file, why)
-            _next(bridge, job)
+            send.uncertain(bridge, job, file, why)
+            turns.enqueue_next(bridge, job)
     elif file.record.state in outcome.ENDS:  # and a crash kept it from being filed there
         said = diagnosis.what_d365_says(bridge, job, file)[1] if _failed_in_d365(file) else None
         outcome.finish(bridge.account, file, d365=said)
-        _next(bridge, job)
+        turns.enqueue_next(bridge, job)
     else:
-        importing.resume(bridge, file)
+        _resume(bridge, file)
+
+
+def _resume(bridge: Bridge, file: File) -> None:
+    """Go on with a claimed file that was not sent: its worker died, or D365 did not take it then."""
+    if not moves.release_source(bridge.account, file):
+        return
+    routed = claim.route(bridge, file)
+    job = routed[0] if routed else _job_of(bridge, file)
+    if job and job.ordered:
+        send.send_next(bridge, job)
+    elif routed and job and job.enabled:
+        send.send(bridge, job, routed[1])
+
+
+def _job_of(bridge: Bridge, file: File) -> ImportJob | None:
+    return bridge.settings.jobs.import_job(names.job_folder(file.record.source))
 
 
 def _failed_in_d365(file: File) -> bool:
@@ -83,8 +100,7 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
         status=status,
         checks=record.checks + 1,
         checked=clock.text(now),
-        spent=record.spent
-        + importing.time_spent(bridge, record.checked or record.sent, record.due),
+        spent=record.spent + schedule.time_spent(bridge, record.checked or record.sent, record.due),
         reason=trouble,
     )
     report(
@@ -110,11 +126,11 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
             text += f" ({trouble})"
         outcome.fail(bridge.account, file, record, "no-final-status", text)
     else:
-        delay = importing.check_delay(record.checks)
+        delay = schedule.check_delay(record.checks)
         record = replace(record, due=clock.text(now + delay))
-        importing.look_again(bridge, blobs.update(bridge.account, file, record), delay)
+        schedule.check_file(bridge, files.update(bridge.account, file, record), delay)
         return
-    _next(bridge, job)
+    turns.enqueue_next(bridge, job)
 
 
 def _succeed(bridge: Bridge, job: ImportJob | None, file: File, record: Record) -> None:
@@ -139,9 +155,3 @@ def _counted(record: Record, status: JobStatus) -> Record:
         entities=status.counts,
         d365company=", ".join(status.companies),
     )
-
-
-def _next(bridge: Bridge, job: ImportJob | None) -> None:
-    """A file has ended: in an ordered job it is the next one's turn."""
-    if job and job.ordered and job.enabled:
-        importing.wake(bridge, job)

@@ -15,8 +15,9 @@ from shared.config.jobs import ImportJob
 from shared.d365 import Download, MessageId
 from shared.d365.errors import D365Error, Unavailable
 from shared.d365.statuses import JobStatus
-from shared.storage import blobs, transfer
-from shared.storage.blobs import File
+from shared.storage import names, transfer
+from shared.storage.account import FAILED
+from shared.storage.records import File
 
 MOST_ENTITIES: Final = 20
 """Of one failed file, whose error keys are fetched: each may take half a minute."""
@@ -71,8 +72,8 @@ def _keep_keys(bridge: Bridge, file: File, execution_id: str, entity: str) -> li
     with bridge.d365.error_keys(execution_id, entity) as download:
         if download is None:
             return []
-        name = f"{file.name}{blobs.ERROR_KEYS}{re.sub(r'[^\w .()-]', '_', entity)[:80]}.txt"
-        blob = bridge.account.blobs.get_blob_client(blobs.FAILED, name)
+        name = f"{file.name}{names.ERROR_KEYS}{re.sub(r'[^\w .()-]', '_', entity)[:80]}.txt"
+        blob = bridge.account.blobs.get_blob_client(FAILED, name)
         blob.upload_blob(_whole(download), overwrite=True)
     return [name]
 

@@ -16,8 +16,8 @@ from azure.core.exceptions import ResourceNotFoundError
 from msgspec import Meta
 
 from shared import clock
-from shared.storage import blobs
-from shared.storage.blobs import DataAccount, Record
+from shared.storage.account import FAILED, NOTIFICATIONS_QUEUE, DataAccount
+from shared.storage.records import Record
 
 KEPT_SECONDS: Final = 7 * 24 * 3600
 """Where nobody takes them, they go by themselves."""
@@ -53,7 +53,7 @@ class Notification(msgspec.Struct, frozen=True):
 
 def notify(account: DataAccount, record: Record, name: str, told: Mapping[str, Any]) -> None:
     """Put one on the queue. `told` is the report of the file, which will lie as `name` under failed."""
-    blob = f"{blobs.FAILED}/{name}"
+    blob = f"{FAILED}/{name}"
     about = File(
         job=record.job,
         company=record.company,
@@ -75,7 +75,7 @@ def notify(account: DataAccount, record: Record, name: str, told: Mapping[str, A
         data=about,
     )
     text = _fitting(notification)
-    queue = account.queue(blobs.NOTIFICATIONS_QUEUE)
+    queue = account.queue(NOTIFICATIONS_QUEUE)
     try:
         queue.send_message(text, time_to_live=KEPT_SECONDS)
     except ResourceNotFoundError:

@@ -8,10 +8,12 @@ from typing import Any, Final
 
 from shared import clock
 from shared.imports.notification import notify
+from shared.imports.routing import InvalidDrop
 from shared.observability.telemetry import redact, report
 from shared.observability.tracing import trace_of
-from shared.storage import blobs
-from shared.storage.blobs import DataAccount, File, Record
+from shared.storage import files, moves, names
+from shared.storage.account import FAILED, SUCCEEDED, DataAccount
+from shared.storage.records import File, Record
 
 TODO: Final[Mapping[str, str]] = {
     "no-job-in-path": "Drop the file into a job's folder, as imports/{job}/{file} or "
@@ -61,10 +63,10 @@ STOPPED: Final = (
 
 
 def succeed(account: DataAccount, file: File, record: Record) -> None:
-    """File it under succeeded. Raises `blobs.Lost` when another worker did something with it first."""
+    """File it under succeeded. Raises `Conflict` when another worker did something with it first."""
     ended = clock.text(clock.now())
     record = replace(record, state="succeeded", ended=ended, due="", reason="", stopsjob="")
-    finish(account, blobs.update(account, file, record))
+    finish(account, files.update(account, file, record))
 
 
 def remark(record: Record) -> str:
@@ -109,7 +111,7 @@ def fail(
 ) -> None:
     """File it under failed with `{file}.error.json` beside it: what happened, and what to do.
 
-    `reason` is a key of `TODO`; `d365` is what D365 itself says. Raises `blobs.Lost`.
+    `reason` is a key of `TODO`; `d365` is what D365 itself says. Raises `Conflict`.
     """
     record = replace(
         record,
@@ -119,7 +121,16 @@ def fail(
         reason=reason,
         error=redact(error),
     )
-    finish(account, blobs.update(account, file, record), error, d365)
+    finish(account, files.update(account, file, record), error, d365)
+
+
+def refuse(account: DataAccount, file: File, invalid: InvalidDrop) -> None:
+    """File a claimed file that no job can take under failed. Raises `Conflict`."""
+    job = invalid.job
+    # What does not match the pattern is none of the job's files, so it does not stop the job.
+    stops = job and job.stops_on_failure and invalid.reason != "no-match"
+    record = replace(file.record, job=job.name if job else "", stopsjob="yes" if stops else "")
+    fail(account, file, record, invalid.reason, str(invalid))
 
 
 def finish(
@@ -136,7 +147,7 @@ def finish(
     """
     record = file.record
     if record.state == "succeeded":
-        blobs.copy_to(account, file, blobs.SUCCEEDED, record)
+        moves.copy_to(account, file, SUCCEEDED, record)
         report(
             "file.succeeded",
             logging.WARNING if remark(record) else logging.INFO,
@@ -153,11 +164,11 @@ def finish(
         error = error or record.error
         told = _report(file, record, error, d365)
         # The report first: a failed file never stands there without its reason.
-        blobs.write_report(account, file.name, _text(told))
-        blobs.copy_to(account, file, blobs.FAILED, record)
+        files.write_error_report(account, file.name, _text(told))
+        moves.copy_to(account, file, FAILED, record)
         notify(account, record, file.name, told)
         announce(record, file.name, error)
-    blobs.delete(account, file)
+    files.delete(account, file)
 
 
 def announce(record: Record, name: str, error: str) -> None:
@@ -183,7 +194,7 @@ def _report(
 ) -> dict[str, Any]:
     return {
         "file": record.source or file.name,
-        "blob": f"{blobs.FAILED}/{file.name}",
+        "blob": f"{FAILED}/{file.name}",
         "outcome": record.state,
         "reason": record.reason,
         "error": redact(error),
@@ -223,5 +234,5 @@ def _text(told: Mapping[str, Any]) -> str:
 
 
 def _seconds_since_drop(name: str) -> float:
-    dropped = blobs.dropped_at(name)
+    dropped = names.dropped_at(name)
     return round((clock.now() - dropped).total_seconds(), 1) if dropped else 0.0

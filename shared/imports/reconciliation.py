@@ -12,10 +12,13 @@ from azure.core.exceptions import ResourceNotFoundError
 from shared import clock
 from shared.bridge import Bridge, explained
 from shared.config.jobs import ImportJob
-from shared.imports import importing
+from shared.imports import claim, schedule, turns
 from shared.imports.routing import UPLOADED_WITHIN
 from shared.observability.telemetry import report
-from shared.storage import blobs
+from shared.storage import files, names
+from shared.storage.account import IMPORTS, POISON_QUEUES, PROCESSING
+from shared.storage.errors import Conflict
+from shared.storage.records import File
 
 _AT_ONCE = timedelta(0)
 
@@ -30,11 +33,8 @@ def reconcile(bridge: Bridge) -> None:
     found = _dropped(bridge)
     requeued = _overdue(bridge)
     for job in bridge.settings.jobs.imports:
-        if job.ordered and job.enabled:
-            _guarded(job.name, partial(importing.wake, bridge, job))
-    poison = sum(
-        _guarded(name, partial(_poison, bridge, name)) or 0 for name in blobs.POISON_QUEUES
-    )
+        _guarded(job.name, partial(turns.enqueue_next, bridge, job))
+    poison = sum(_guarded(name, partial(_poison, bridge, name)) or 0 for name in POISON_QUEUES)
     seconds = round(clock.monotonic() - started, 1)
     report("reconcile.finished", found=found, requeued=requeued, poison=poison, seconds=seconds)
 
@@ -43,52 +43,52 @@ def _dropped(bridge: Bridge) -> int:
     """Claim the files in `imports` that no event brought; the status queue has them sent."""
     count = 0
     latest = clock.now() - bridge.patience
-    for dropped in _in_time(bridge, blobs.IMPORTS):
+    for dropped in _in_time(bridge, IMPORTS):
         if dropped.modified > latest:
             continue  # its event may be on its way, or its upload not at its end
         count += bool(_guarded(dropped.name, partial(_claim, bridge, dropped)))
     return count
 
 
-def _claim(bridge: Bridge, dropped: blobs.File) -> bool:
-    job = bridge.settings.jobs.import_job(importing.job_folder(dropped.name))
+def _claim(bridge: Bridge, dropped: File) -> bool:
+    job = bridge.settings.jobs.import_job(names.job_folder(dropped.name))
     if job and job.ordered:  # its files are started below, one by one
         return False
-    if importing.wait_before_claim(bridge, dropped) or _may_be_open(bridge, job, dropped):
+    if claim.check_drop(bridge, dropped) or _may_be_open(bridge, job, dropped):
         return False
-    taken = importing.take(bridge, dropped)
-    if taken:
-        importing.look_again(bridge, taken[1], _AT_ONCE)
-    return taken is not None
+    routed = claim.claim_and_route(bridge, dropped)
+    if routed:
+        schedule.check_file(bridge, routed[1], _AT_ONCE)
+    return routed is not None
 
 
-def _may_be_open(bridge: Bridge, job: ImportJob | None, dropped: blobs.File) -> bool:
+def _may_be_open(bridge: Bridge, job: ImportJob | None, dropped: File) -> bool:
     """Whether a file without an event may still be written: in a hierarchical namespace it is seen before it is
     closed, which is its event. In a job with a pattern it was renamed, which is none."""
     fresh = clock.now() - dropped.modified < UPLOADED_WITHIN
     has_pattern = bool(job and job.pattern)
-    return fresh and not has_pattern and blobs.is_hierarchical(bridge.account, dropped)
+    return fresh and not has_pattern and files.is_hierarchical(bridge.account, dropped)
 
 
 def _overdue(bridge: Bridge) -> int:
     """Files in processing whose worker died or whose message was lost get a new message."""
     count = 0
     latest = clock.now() - bridge.patience
-    for file in _in_time(bridge, blobs.PROCESSING):
+    for file in _in_time(bridge, PROCESSING):
         if clock.parse(file.record.due) < latest and file.modified < latest:
-            count += bool(_guarded(file.name, partial(_look_again, bridge, file)))
+            count += bool(_guarded(file.name, partial(_check, bridge, file)))
     return count
 
 
-def _look_again(bridge: Bridge, file: blobs.File) -> bool:
-    importing.look_again(bridge, file, _AT_ONCE)
+def _check(bridge: Bridge, file: File) -> bool:
+    schedule.check_file(bridge, file, _AT_ONCE)
     return True
 
 
-def _in_time(bridge: Bridge, container: str) -> Iterator[blobs.File]:
+def _in_time(bridge: Bridge, container: str) -> Iterator[File]:
     """The container's files, as many as a third of an invocation has time for: the next run has the others."""
     until = clock.monotonic() + bridge.settings.function_timeout.total_seconds() / 3
-    for file in blobs.listed(bridge.account, container):
+    for file in files.listed(bridge.account, container):
         if clock.monotonic() > until:
             return
         yield file
@@ -119,10 +119,10 @@ def _decoded(content: object) -> str:
 def _guarded[R](name: str, step: Callable[[], R]) -> R | None:
     try:
         return step()
-    except blobs.Lost as error:
+    except Conflict as error:
         why = f"another worker goes on with it: {error}"
-        report("message.ignored", job=importing.job_folder(name), file=name, reason=why)
+        report("message.ignored", job=names.job_folder(name), file=name, reason=why)
     except Exception as error:  # noqa: BLE001 - whatever it is, the others must be looked at
-        job = importing.job_folder(name)
+        job = names.job_folder(name)
         report("reconcile.failed", logging.ERROR, job=job, file=name, error=explained(error))
     return None

@@ -5,14 +5,14 @@ job and company it is, only afterwards, when it lies in processing and nobody el
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Final
 
 from shared.config.jobs import ImportJob, Jobs
 from shared.imports import templates
-from shared.storage.blobs import File
+from shared.storage.records import File
 
 UPLOADED_WITHIN: Final = timedelta(hours=1)
 """So long a file may have a name that does not match its job's pattern: programs upload under a name of their
@@ -124,7 +124,16 @@ def wait(job: ImportJob | None, dropped: File, now: datetime, patience: timedelt
     return None
 
 
-def route(jobs: Jobs, path: str, file: File) -> tuple[ImportJob, str]:
+def route(jobs: Jobs, claimed: File) -> tuple[ImportJob, File]:
+    """The job that takes a claimed file, by the path where it was dropped, and the file with what its record
+    says then. Raises `InvalidDrop`."""
+    job, company = _job_and_company(jobs, claimed.record.source, claimed)
+    stops = "yes" if job.stops_on_failure else ""
+    record = replace(claimed.record, job=job.name, company=company, stopsjob=stops)
+    return job, replace(claimed, record=record)
+
+
+def _job_and_company(jobs: Jobs, path: str, file: File) -> tuple[ImportJob, str]:
     """The job and the company ("" for none) that the path of a dropped file names. Raises `InvalidDrop`."""
     folder, *rest = path.split("/")
     if not rest:

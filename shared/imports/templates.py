@@ -15,7 +15,7 @@ from typing import IO, Final
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
 from shared import packages, plain_xml
-from shared.storage.blobs import TEMPLATES, DataAccount
+from shared.storage.account import TEMPLATES, DataAccount
 
 LARGEST: Final = 16 * 1024**2
 """Bytes of a template, and of all that is in it: it has a manifest and at most some small files."""

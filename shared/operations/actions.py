@@ -22,13 +22,15 @@ from shared.bridge import Bridge, explained
 from shared.d365 import MessageId
 from shared.d365.errors import D365Error, Rejected
 from shared.exports.unzip import unzip
-from shared.imports import importing
+from shared.imports import schedule
 from shared.observability.telemetry import redact, report
 from shared.observability.tracing import trace_of
 from shared.operations import views
 from shared.packages import InvalidPackage
-from shared.storage import blobs
-from shared.storage.blobs import File, Record
+from shared.storage import files, moves
+from shared.storage.account import EXPORTS, FAILED, IMPORTS, PROCESSING, SUCCEEDED
+from shared.storage.errors import Conflict
+from shared.storage.records import File, Record
 from shared.storage.transfer import OtherContent
 
 Resolution = Literal["resending", "received", "asked", "dismissed"]
@@ -70,7 +72,7 @@ def resend(bridge: Bridge, order: Order) -> str:
         )
     if file.record.resolution == "resending" and (sent := _sent_already(bridge, file)):
         raise NotDone(f"{file.record.resolvedby} has sent it again: it is {sent}. Dismiss this one")
-    if blobs.find(bridge.account, blobs.IMPORTS, source):
+    if files.find(bridge.account, IMPORTS, source):
         raise NotDone(
             f"imports/{source} is there: a newer file of that name waits. Wait until it is taken"
         )
@@ -84,14 +86,14 @@ def resend(bridge: Bridge, order: Order) -> str:
         "replayed": clock.text(clock.now()),
     }
     try:
-        done = blobs.put_back(bridge.account, marked, told)
-    except blobs.Lost as error:  # the mark stays: who tries again is told where the new version is
+        done = moves.put_back(bridge.account, marked, told)
+    except Conflict as error:  # the mark stays: who tries again is told where the new version is
         raise NotDone(
             f"storage did not say whether {file.name} was copied to imports: look again"
         ) from error
     if not done:
-        with suppress(blobs.Lost):
-            blobs.update(bridge.account, marked, file.record)
+        with suppress(Conflict):
+            files.update(bridge.account, marked, file.record)
         raise NotDone(f"imports/{source} came in just now: wait until it is taken, and look again")
     _note(bridge, file, order, "resent")
     report(
@@ -109,8 +111,8 @@ def _sent_already(bridge: Bridge, file: File) -> str:
     """Where the new version is, when a crash kept the old one from being deleted after the copy; else ""."""
     source = file.record.source
     beginning = (source.rpartition(".")[0] or source)[:_BEGINNING]
-    for container in (blobs.IMPORTS, blobs.PROCESSING, blobs.SUCCEEDED, blobs.FAILED):
-        for found in blobs.listed(bridge.account, container, beginning):
+    for container in (IMPORTS, PROCESSING, SUCCEEDED, FAILED):
+        for found in files.listed(bridge.account, container, beginning):
             if found.theirs.get("replayof") == _header(file.name):
                 return f"{container}/{found.name}"
     return ""
@@ -167,7 +169,7 @@ def _track_on(
         spent=0,
         due=now,
     )
-    blobs.move(bridge.account, marked, blobs.PROCESSING, record)
+    moves.move(bridge.account, marked, PROCESSING, record)
     _note(bridge, file, order, resolution)
     report(
         f"file.{resolution}",
@@ -176,9 +178,9 @@ def _track_on(
         by=redact(order.by),
         why=redact(order.why),
     )
-    tracked = blobs.find(bridge.account, blobs.PROCESSING, file.name)
+    tracked = files.find(bridge.account, PROCESSING, file.name)
     if tracked:
-        importing.look_again(bridge, tracked, timedelta(0))
+        schedule.check_file(bridge, tracked, timedelta(0))
 
 
 def _verify(bridge: Bridge, file: File, message_id: MessageId) -> None:
@@ -240,7 +242,7 @@ def refetch(bridge: Bridge, order: Order) -> str:
 
     From our own blob: D365 gives a package that was acknowledged no second time.
     """
-    file = _looked_at(bridge, blobs.EXPORTS, order)
+    file = _looked_at(bridge, EXPORTS, order)
     if file.name.count("/") != 1:
         raise NotDone(f"{file.name} is no package")
     now = clock.now()
@@ -253,7 +255,7 @@ def refetch(bridge: Bridge, order: Order) -> str:
         "copiedwhy": _header(order.why),
         "copied": clock.text(now),
     }
-    if not blobs.copy_fresh(bridge.account, file, fresh, told):
+    if not moves.copy_fresh(bridge.account, file, fresh, told):
         raise NotDone(f"{fresh} is there already, or {file.name} has just changed: look again")
     folder = file.name.partition("/")[0]
     unzips = any(job.unzip for job in bridge.settings.jobs.exports if job.name == folder)
@@ -273,7 +275,7 @@ def refetch(bridge: Bridge, order: Order) -> str:
 
 def _unzip(bridge: Bridge, package: str) -> None:
     """Raises `NotDone`."""
-    blob = bridge.account.blobs.get_blob_client(blobs.EXPORTS, package)
+    blob = bridge.account.blobs.get_blob_client(EXPORTS, package)
     try:
         with deadline.within(0.9 * bridge.settings.function_timeout.total_seconds()):
             unzip(bridge.account, blob)
@@ -294,9 +296,9 @@ ACTIONS: Final[Mapping[str, Callable[[Bridge, Order], str | None]]] = {
 
 def possible(file: File) -> list[str]:
     """Which of `ACTIONS` can be done to a file."""
-    if file.container == blobs.EXPORTS:
+    if file.container == EXPORTS:
         return ["refetch"] if file.name.count("/") == 1 else []
-    if file.container != blobs.FAILED:
+    if file.container != FAILED:
         return []
     resend = [] if _received(file) else ["resend"]
     held = ["receive"] if file.record.state == "held" else []
@@ -338,10 +340,10 @@ def _received(file: File) -> bool:
 def _failed(bridge: Bridge, order: Order) -> File:
     """Raises `NotDone`, also while the file lies in processing too: that place counts, and what a crash has
     left undone there is done within minutes."""
-    file = _looked_at(bridge, blobs.FAILED, order)
-    if blobs.find(bridge.account, blobs.PROCESSING, file.name):
+    file = _looked_at(bridge, FAILED, order)
+    if files.find(bridge.account, PROCESSING, file.name):
         raise NotDone(
-            f"{file.name} lies in {blobs.PROCESSING} too, on its way: look again in some minutes"
+            f"{file.name} lies in {PROCESSING} too, on its way: look again in some minutes"
         )
     if file.archived:
         raise NotDone(
@@ -355,7 +357,7 @@ def _looked_at(bridge: Bridge, container: str, order: Order) -> File:
     """The file, if it is still the version that the person looked at. Raises `NotDone`."""
     if not order.by.strip() or not order.why.strip():
         raise NotDone("say who you are and why: both are kept with the file")
-    file = blobs.find(bridge.account, container, order.name)
+    file = files.find(bridge.account, container, order.name)
     if file is None:
         raise NotDone(f"{container}/{order.name} is not there any more")
     if file.etag.strip('"') != order.etag.strip().strip('"'):
@@ -375,8 +377,8 @@ def _mark(bridge: Bridge, file: File, order: Order, resolution: Resolution) -> F
         stopsjob="" if resolution == "dismissed" else file.record.stopsjob,
     )
     try:
-        return blobs.update(bridge.account, file, record)
-    except blobs.Lost as error:
+        return files.update(bridge.account, file, record)
+    except Conflict as error:
         raise NotDone(f"{file.name} was changed by somebody else just now: look again") from error
 
 
@@ -391,7 +393,7 @@ def _note(bridge: Bridge, file: File, order: Order, what: str) -> None:
     }
     found["resolutions"] = [*found.get("resolutions", []), done]
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
-    blobs.write_report(bridge.account, file.name, text)
+    files.write_error_report(bridge.account, file.name, text)
 
 
 def _ids(record: Record) -> dict[str, Any]:

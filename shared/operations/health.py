@@ -34,7 +34,16 @@ from shared.imports.templates import InvalidTemplate
 from shared.observability.telemetry import redact
 from shared.operations import journal
 from shared.operations.journal import Entry, Recent
-from shared.storage import blobs
+from shared.storage import files, names
+from shared.storage.account import (
+    CONTAINERS,
+    EXPORTS,
+    IMPORTS,
+    NOTIFICATIONS_QUEUE,
+    POISON_QUEUES,
+    STATUS_QUEUE,
+)
+from shared.storage.errors import error_code
 
 Verdict = Literal["ok", "wrong", "can't tell"]
 
@@ -68,11 +77,11 @@ def check(bridge: Bridge, event_seconds: float = EVENT_SECONDS) -> Iterator[Line
             yield _tried(f"template of {job.name}", lambda job=job: _template(bridge, job))  # type: ignore[misc]
     for export in bridge.settings.jobs.exports:
         yield _export_job(export, recent)
-    for name in (*blobs.CONTAINERS, journal.JOURNAL):
-        if name != blobs.IMPORTS:
+    for name in (*CONTAINERS, journal.JOURNAL):
+        if name != IMPORTS:
             yield _tried(f"container {name}", lambda name=name: _container(bridge, name))  # type: ignore[misc]
-    yield _tried(f"queue {blobs.STATUS_QUEUE}", lambda: _queue(bridge))
-    yield _tried(f"queue {blobs.NOTIFICATIONS_QUEUE}", lambda: _notifications(bridge))
+    yield _tried(f"queue {STATUS_QUEUE}", lambda: _queue(bridge))
+    yield _tried(f"queue {NOTIFICATIONS_QUEUE}", lambda: _notifications(bridge))
     yield _tried("poison queues", lambda: _poison(bridge))
     yield _tried("event of a dropped file", lambda: _event(bridge, event_seconds))
 
@@ -262,7 +271,7 @@ def _tried(what: str, step: Callable[[], tuple[Verdict, str]]) -> Line:
 
 
 def _storage_says(error: HttpResponseError) -> str:
-    code = blobs.error_code(error)
+    code = error_code(error)
     said = f"Storage answered {error.status_code} ({code}). "
     match code:
         case "ContainerNotFound" | "QueueNotFound":
@@ -285,8 +294,8 @@ def _container(bridge: Bridge, name: str) -> tuple[Verdict, str]:
     container = bridge.account.blobs.get_container_client(name)
     if name == journal.JOURNAL and not container.exists():
         return "ok", "The app makes it with its first line."
-    probe = blobs.new_probe()
-    if name == blobs.EXPORTS:
+    probe = names.new_probe()
+    if name == EXPORTS:
         # Whoever fetches packages takes all that lies there: on a condition that no blob can meet, storage
         # looks whether we may write, and writes nothing.
         with suppress(ResourceModifiedError):
@@ -324,7 +333,7 @@ def _template(bridge: Bridge, job: ImportJob) -> tuple[Verdict, str]:
 
 def _queue(bridge: Bridge) -> tuple[Verdict, str]:
     """Put and delete a message that names no file, and is hidden for as long as it lives."""
-    queue = bridge.account.queue(blobs.STATUS_QUEUE)
+    queue = bridge.account.queue(STATUS_QUEUE)
     queue.peek_messages()
     message = queue.send_message(json.dumps({"file": ""}), visibility_timeout=60, time_to_live=61)
     queue.delete_message(message)
@@ -334,7 +343,7 @@ def _queue(bridge: Bridge) -> tuple[Verdict, str]:
 
 def _notifications(bridge: Bridge) -> tuple[Verdict, str]:
     """No probe: whoever reads there would tell a person of it."""
-    queue = bridge.account.queue(blobs.NOTIFICATIONS_QUEUE)
+    queue = bridge.account.queue(NOTIFICATIONS_QUEUE)
     queue.peek_messages()
     waiting = queue.get_queue_properties().approximate_message_count
     return "ok", f"It is there, and may be read. About {waiting} messages wait in it."
@@ -342,7 +351,7 @@ def _notifications(bridge: Bridge) -> tuple[Verdict, str]:
 
 def _poison(bridge: Bridge) -> tuple[Verdict, str]:
     found = {}
-    for name in blobs.POISON_QUEUES:
+    for name in POISON_QUEUES:
         try:
             count = bridge.account.queue(name).get_queue_properties().approximate_message_count
         except ResourceNotFoundError:
@@ -361,12 +370,12 @@ def _poison(bridge: Bridge) -> tuple[Verdict, str]:
 
 def _event(bridge: Bridge, seconds: float) -> tuple[Verdict, str]:
     """Drop a probe, which the app deletes when its event comes."""
-    container = bridge.account.blobs.get_container_client(blobs.IMPORTS)
-    for old in container.list_blobs(name_starts_with=blobs.PROBE):
+    container = bridge.account.blobs.get_container_client(IMPORTS)
+    for old in container.list_blobs(name_starts_with=names.PROBE):
         # A younger one is another check's, which would take our deleting it for its event.
-        if blobs.is_probe(old.name) and clock.now() - old.last_modified > STALE:
-            blobs.delete_probe(bridge.account, old.name)
-    probe = blobs.new_probe()
+        if names.is_probe(old.name) and clock.now() - old.last_modified > STALE:
+            files.delete_probe(bridge.account, old.name)
+    probe = names.new_probe()
     blob = container.get_blob_client(probe)
     blob.upload_blob(b"probe")
     started = clock.monotonic()

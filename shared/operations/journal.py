@@ -25,7 +25,7 @@ from azure.storage.blob import BlobType
 from shared import clock, deadline
 from shared.config.jobs import Jobs
 from shared.observability import telemetry
-from shared.storage.blobs import DataAccount
+from shared.storage.account import DataAccount
 from shared.threads import Pool
 
 JOURNAL: Final = "journal"

@@ -18,7 +18,8 @@ from shared import clock
 from shared.operations import actions, plots, views
 from shared.operations.health import Line, Verdict
 from shared.operations.views import Detail, Ended, Failing, Filter, Job, Listing, Overview, Row
-from shared.storage import blobs
+from shared.storage import names
+from shared.storage.account import FAILED
 
 REFRESH: Final = 30
 """Seconds after which a page of `_REFRESHED` loads anew."""
@@ -289,7 +290,7 @@ def lately(place: Place, ended: Sequence[Ended], job: str) -> str:
     rows = []
     for each in ended:
         link = place.link("file", **{"in": each.container, "name": each.name})
-        name = f'<a href="{link}" title="{_e(each.name)}">{_e(blobs.unstamped(each.name))}</a>'
+        name = f'<a href="{link}" title="{_e(each.name)}">{_e(names.unstamped(each.name))}</a>'
         if not each.container:
             name = _package(each.job, each.name)
         message = _e(each.message_id) or '<span class="dim">–</span>'
@@ -387,9 +388,7 @@ def _table(place: Place, rows: Sequence[Row]) -> str:
         link = place.link("file", **{"in": row.container, "name": row.name})
         message = _e(row.message_id) or '<span class="dim">–</span>'
         error = f"{_e(row.error)}" if row.error else ""
-        reason = (
-            f'<span class="dim">{_e(row.reason)}</span> ' if row.container == blobs.FAILED else ""
-        )
+        reason = f'<span class="dim">{_e(row.reason)}</span> ' if row.container == FAILED else ""
         said = f"<span>{reason}{error}</span>" if reason or error else ""
         name = f'<a href="{link}" title="{_e(row.name)}">{_e(row.path)}</a>'
         lines.append(
@@ -498,7 +497,7 @@ def file(place: Place, found: Detail, by: str) -> str:
         "Job": row.job,
         "Company": row.company,
         "Company in D365": record.d365company,
-        "Reason": row.reason if row.container == blobs.FAILED else "",
+        "Reason": row.reason if row.container == FAILED else "",
         "Dropped as": record.source,
         "Size": _size(row.size),
         "Dropped": row.dropped and _when(clock.text(row.dropped)),

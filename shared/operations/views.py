@@ -22,22 +22,23 @@ from shared.config.ncrontab import next_run
 from shared.config.settings import EXPORT_SCHEDULE, schedule
 from shared.d365 import MessageId
 from shared.d365.errors import Rejected
-from shared.imports import importing
+from shared.imports import claim
 from shared.imports.outcome import TODO, remark
 from shared.operations import journal
 from shared.operations.journal import Entry, Recent
-from shared.storage import blobs
-from shared.storage.blobs import File
+from shared.storage import files, names
+from shared.storage.account import EXPORTS, FAILED, IMPORTS, PROCESSING, SUCCEEDED
+from shared.storage.records import File
 from shared.threads import Pool
 
 STATES: Final[Mapping[str, str]] = {
-    "failed": blobs.FAILED,
-    "held": blobs.FAILED,
-    "dismissed": blobs.FAILED,
-    "waiting": blobs.IMPORTS,
-    "processing": blobs.PROCESSING,
-    "succeeded": blobs.SUCCEEDED,
-    "exported": blobs.EXPORTS,
+    "failed": FAILED,
+    "held": FAILED,
+    "dismissed": FAILED,
+    "waiting": IMPORTS,
+    "processing": PROCESSING,
+    "succeeded": SUCCEEDED,
+    "exported": EXPORTS,
 }
 """What can be listed, and the container in which it lies; `failed` are those that are held too."""
 
@@ -169,7 +170,7 @@ class Overview:
 # -- the listing ----------------------------------------------------------------------------------
 
 
-def files(bridge: Bridge, wanted: Filter) -> Listing:
+def listing(bridge: Bridge, wanted: Filter) -> Listing:
     """One page of the files that a filter names. Raises `KeyError` for a state that is none."""
     container = STATES[wanted.state]
     prefix = f"{wanted.job}/" if wanted.job else ""
@@ -189,7 +190,7 @@ def files(bridge: Bridge, wanted: Filter) -> Listing:
     looked_at, token = 0, wanted.token
     while True:
         size = STEP if sifts or looked_at else ROWS
-        found, token = blobs.page(bridge.account, container, prefix, size, token)
+        found, token = files.page(bridge.account, container, prefix, size, token)
         chosen = [each for each in found if _fits(each, wanted, part, begins)]
         with Pool(8) as pool:
             rows += pool.map(partial(_row_with_error, bridge), chosen)
@@ -207,7 +208,7 @@ def stem(path: str) -> str:
 
 def path_of(file: File) -> str:
     """A file's name as it was dropped, which is the one that people know."""
-    return file.record.source or blobs.unstamped(file.name)
+    return file.record.source or names.unstamped(file.name)
 
 
 def _fits(file: File, wanted: Filter, part: str, begins: str) -> bool:
@@ -226,27 +227,19 @@ def _fits(file: File, wanted: Filter, part: str, begins: str) -> bool:
 
 def state_of(file: File) -> str:
     """The state of a file in the page's words."""
-    match file.container:
-        case blobs.IMPORTS:
-            return "waiting"
-        case blobs.EXPORTS:
-            return "exported"
-        case blobs.SUCCEEDED:
-            return "succeeded"
-        case blobs.FAILED:
-            dismissed = file.record.resolution == "dismissed"
-            return "dismissed" if dismissed else file.record.state or "failed"
-        case _:
-            return file.record.state or "claimed"
+    if file.container == FAILED:
+        dismissed = file.record.resolution == "dismissed"
+        return "dismissed" if dismissed else file.record.state or "failed"
+    if file.container == PROCESSING:
+        return file.record.state or "claimed"
+    return {IMPORTS: "waiting", EXPORTS: "exported", SUCCEEDED: "succeeded"}[file.container]
 
 
 def row(file: File, error: str = "") -> Row:
     """A file as a row."""
     record = file.record
     job = record.job or file.name.split("/", 1)[0]
-    dropped = blobs.dropped_at(file.name) or (
-        file.modified if file.container == blobs.IMPORTS else None
-    )
+    dropped = names.dropped_at(file.name) or (file.modified if file.container == IMPORTS else None)
     ended = clock.parse(record.ended) if record.ended else None
     return Row(
         state=state_of(file),
@@ -269,26 +262,23 @@ def row(file: File, error: str = "") -> Row:
 
 
 def _remark(file: File) -> str:
-    match file.container:
-        case blobs.PROCESSING:
-            return file.record.reason
-        case blobs.SUCCEEDED:
-            return remark(file.record)
-    return ""
+    if file.container == PROCESSING:
+        return file.record.reason
+    return remark(file.record) if file.container == SUCCEEDED else ""
 
 
 def _row_with_error(bridge: Bridge, file: File) -> Row:
     error = ""
-    if file.container == blobs.FAILED:
+    if file.container == FAILED:
         error = str(report_of(bridge, file).get("error", "")) or file.record.error
-    elif file.container == blobs.IMPORTS and (wait := importing.reason_to_wait(bridge, file)):
+    elif file.container == IMPORTS and (wait := claim.reason_to_wait(bridge, file)):
         error = wait.why
     return row(file, error)
 
 
 def report_of(bridge: Bridge, file: File) -> dict[str, Any]:
     """The error report beside a failed file; empty where there is none, or none that can be read."""
-    blob = bridge.account.blobs.get_blob_client(blobs.FAILED, f"{file.name}.error.json")
+    blob = bridge.account.blobs.get_blob_client(FAILED, f"{file.name}.error.json")
     try:
         found = json.loads(blob.download_blob().readall())
     except (ResourceNotFoundError, ValueError):
@@ -299,10 +289,10 @@ def report_of(bridge: Bridge, file: File) -> dict[str, Any]:
 def detail(bridge: Bridge, container: str, name: str) -> Detail | None:
     """One file, or None where it is not (any more)."""
     there = name and container in STATES.values()
-    file = blobs.find(bridge.account, container, name) if there else None
+    file = files.find(bridge.account, container, name) if there else None
     if file is None:
         return None
-    report = report_of(bridge, file) if container == blobs.FAILED else {}
+    report = report_of(bridge, file) if container == FAILED else {}
     return Detail(row(file, str(report.get("error", ""))), file, report)
 
 
@@ -325,9 +315,7 @@ def overview(bridge: Bridge) -> Overview:
     """Every job with its queue, rate and last run, from the containers (see `_counts`) and the journal."""
     with Pool(4) as pool:
         lately = pool.submit(journal.recent, bridge.account, HOURS)
-        counts = list(
-            pool.map(partial(_counts, bridge), (blobs.IMPORTS, blobs.PROCESSING, blobs.FAILED))
-        )
+        counts = list(pool.map(partial(_counts, bridge), (IMPORTS, PROCESSING, FAILED)))
     recent = lately.result()
     (waiting, more_waiting), (processing, more_processing), (failed, more_failed) = counts
     by_job: dict[tuple[str, str], list[Entry]] = {}
@@ -374,7 +362,7 @@ def overview(bridge: Bridge) -> Overview:
     elsewhere = Counter[str]()
     for (name, state), number in failed.items():
         if name not in known and state in ("failed", "held"):
-            in_no_folder = blobs.dropped_at(name)  # it is a file's own name
+            in_no_folder = names.dropped_at(name)  # it is a file's own name
             elsewhere[name if in_no_folder else f"{name}/"] += number
     return Overview(
         jobs,
@@ -388,20 +376,20 @@ def overview(bridge: Bridge) -> Overview:
 def _counts(bridge: Bridge, container: str) -> tuple[Counter[tuple[str, str]], set[str]]:
     """Files of a container by job and state, and the folders that hold more than were counted ("": there are
     more folders)."""
-    found, more = blobs.page(bridge.account, container, "", COUNTED)
+    found, more = files.page(bridge.account, container, "", COUNTED)
     cut = set[str]()
     if more:  # each folder by itself, so that one job's many files don't hide another's
         top = bridge.account.blobs.get_container_client(container).walk_blobs()
-        names = [each.name for each in islice(top, FOLDERS + 1)]
-        if len(names) > FOLDERS:
+        found_folders = [each.name for each in islice(top, FOLDERS + 1)]
+        if len(found_folders) > FOLDERS:
             cut.add("")
         folders = [f"{job.name}/" for job in bridge.settings.jobs.imports]
-        prefixes = list(dict.fromkeys(folders + names[:FOLDERS]))
+        prefixes = list(dict.fromkeys(folders + found_folders[:FOLDERS]))
 
         def count(prefix: str) -> tuple[list[File], str]:
             # What has no slash is a file that lies in no folder.
             size = COUNTED if prefix.endswith("/") else 1
-            return blobs.page(bridge.account, container, prefix, size)
+            return files.page(bridge.account, container, prefix, size)
 
         found = []
         with Pool(8) as pool:
@@ -411,8 +399,8 @@ def _counts(bridge: Bridge, container: str) -> tuple[Counter[tuple[str, str]], s
                     cut.add(prefix.removesuffix("/"))
     counts = Counter(
         (
-            each.record.job or importing.job_folder(each.name),
-            "no data" if importing.is_never_data(bridge, each) else state_of(each),
+            each.record.job or names.job_folder(each.name),
+            "no data" if claim.is_never_data(bridge, each) else state_of(each),
         )
         for each in found
     )
@@ -510,7 +498,7 @@ def ended(recent: Recent, job: str = "") -> list[Ended]:
         if entry.event in ENDS and job in ("", entry.fields.get("job")):
             keys = ("file", "blob", "correlationId")
             name = next((str(entry.fields[key]) for key in keys if entry.fields.get(key)), "")
-            dropped = blobs.dropped_at(name) if entry.event.startswith("file.") else None
+            dropped = names.dropped_at(name) if entry.event.startswith("file.") else None
             seconds = (entry.at - dropped).total_seconds() if dropped else None
             outcome, of = ENDS[entry.event], str(entry.fields.get("job", ""))
             container = "" if entry.event == "package.failed" else STATES[outcome]

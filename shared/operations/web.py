@@ -22,7 +22,7 @@ from shared.operations import actions, health, pages, views
 from shared.operations.actions import NotDone, Order
 from shared.operations.pages import Place
 from shared.operations.views import Filter
-from shared.storage import blobs
+from shared.storage.errors import error_code
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _view(place: Place, asked: Asked) -> Answer:
             wanted = _filter(query)
             names = [job.name for job in at.settings.jobs.imports]
             names += [job.name for job in at.settings.jobs.exports if job.name not in names]
-            return _html(pages.listing(place, wanted, views.files(at, wanted), names))
+            return _html(pages.listing(place, wanted, views.listing(at, wanted), names))
         case "file":
             found = views.detail(at, query.get("in", ""), query.get("name", ""))
             if found is None:
@@ -205,7 +205,7 @@ def _api(asked: Asked) -> object:
             lately = views.lately(at, asked.query.get("job", ""))
             return {"ended": [asdict(each) for each in lately]}
         case "files":
-            listing = views.files(at, _filter(asked.query))
+            listing = views.listing(at, _filter(asked.query))
             rows = [asdict(row) for row in listing.rows]
             return {
                 "files": rows,
@@ -285,5 +285,5 @@ def _short(error: Exception) -> str:
             if error.status_code == 403
             else ""
         )
-        return f"storage answered {error.status_code} ({blobs.error_code(error)}){denied}"
+        return f"storage answered {error.status_code} ({error_code(error)}){denied}"
     return redact(str(unquote(str(error)).split("\n", 1)[0]))

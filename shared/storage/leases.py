@@ -14,7 +14,7 @@ from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsE
 from azure.storage.blob import BlobClient, BlobLeaseClient
 
 from shared.observability.telemetry import report
-from shared.storage.blobs import error_code
+from shared.storage.errors import error_code
 from shared.threads import Pool
 
 SECONDS: Final = 30

@@ -20,8 +20,9 @@ from shared.d365 import D365
 from shared.identity import new_credential
 from shared.operations import views
 from shared.operations.views import Filter
-from shared.storage import blobs
-from shared.storage.blobs import SUCCEEDED, Record
+from shared.storage import names, records
+from shared.storage.account import SUCCEEDED, connect
+from shared.storage.records import Record
 
 JOBS = b'{"imports": [{"name": "journals", "activityId": "11111111-1111-4111-8111-111111111111"}]}'
 
@@ -32,9 +33,9 @@ def _fill(bridge: Bridge, files: int) -> None:
 
     def upload(number: int) -> None:
         moment = begun + timedelta(seconds=number)
-        name = blobs.stamped(f"journals/USMF/file {number:06}.csv", moment, str(number))
+        name = names.stamped(f"journals/USMF/file {number:06}.csv", moment, str(number))
         told = Record(job="journals", state="succeeded", ended=clock.text(moment), messageid="x")
-        container.upload_blob(name, b"x", metadata=blobs.to_metadata(told, {}))
+        container.upload_blob(name, b"x", metadata=records.to_metadata(told, {}))
 
     with ThreadPoolExecutor(8) as pool:
         for done, _ in enumerate(pool.map(upload, range(files)), 1):
@@ -44,7 +45,7 @@ def _fill(bridge: Bridge, files: int) -> None:
 
 def _views(bridge: Bridge) -> Iterator[tuple[str, Callable[[], object]]]:
     def listed(**wanted: str) -> views.Listing:
-        return views.files(bridge, Filter("succeeded", **wanted))  # type: ignore[arg-type]
+        return views.listing(bridge, Filter("succeeded", **wanted))  # type: ignore[arg-type]
 
     yield "first page", listed
     yield "second page", lambda: listed(token=listed().next_token)
@@ -69,7 +70,7 @@ def main() -> None:
             "JOBS_FILE": str(file),
         }
         found = settings.load(environment)
-        bridge = Bridge(found, D365(found.d365_url, new_credential), blobs.connect(found.storage))
+        bridge = Bridge(found, D365(found.d365_url, new_credential), connect(found.storage))
         _fill(bridge, options.files)
         for name, view in _views(bridge):
             times = []

@@ -24,7 +24,7 @@ from local.hosting import RunningHost, running_host
 from local.provisioning import provision
 from local.samples import write_large_package
 from local.simulator import Simulator, identity_settings, running_simulator
-from shared.storage.blobs import EXPORTS, IMPORTS, SUCCEEDED
+from shared.storage.account import EXPORTS, IMPORTS, SUCCEEDED
 
 AT_ONCE = 4
 """Imports that one instance may have at once (host.json, `maxDegreeOfParallelism`)."""

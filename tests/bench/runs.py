@@ -48,7 +48,7 @@ def ours(url: str, exports: int = 1, at_once: int = 8) -> Any:
     from shared.config import jobs, settings
     from shared.d365 import D365
     from shared.identity import new_credential
-    from shared.storage import blobs
+    from shared.storage.account import connect
 
     os.environ.update(IDENTITY_ENDPOINT=f"{url}/msi/token", IDENTITY_HEADER="x")
     os.environ.update(DataStorage=storage(url), D365_URL=url, EXPORT_PARALLELISM=str(at_once))
@@ -60,7 +60,7 @@ def ours(url: str, exports: int = 1, at_once: int = 8) -> Any:
     os.environ["JOBS_FILE"] = "jobs.json"
     found = settings.load()
     object.__setattr__(found, "jobs", jobs.parse(json.dumps(raw).encode()))
-    bridge = Bridge(found, D365(url, new_credential), blobs.connect(found.storage))
+    bridge = Bridge(found, D365(url, new_credential), connect(found.storage))
     bridge.d365.message_status("warm-up")  # type: ignore[arg-type]  # for the token and its imports
     return bridge
 
@@ -85,10 +85,10 @@ def jobs_ours(url: str, count: str) -> dict[str, Any]:
 
 def import_ours(url: str) -> dict[str, Any]:
     """One file, claimed, sent and noted."""
-    from shared.imports import importing
+    from shared.imports import intake
 
     bridge = ours(url)
-    return timed(lambda: importing.import_file(bridge, "journals/large.csv"))
+    return timed(lambda: intake.import_file(bridge, "journals/large.csv"))
 
 
 # -- what a user would otherwise write ----------------------------------------------------------------

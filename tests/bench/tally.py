@@ -21,10 +21,11 @@ from shared.config import jobs, settings
 from shared.d365 import D365
 from shared.exports.run import export_packages
 from shared.identity import new_credential
-from shared.imports import advance, importing
+from shared.imports import advance, intake, schedule
 from shared.observability.telemetry import report
 from shared.operations import journal
-from shared.storage import blobs
+from shared.storage import files
+from shared.storage.account import DELIVERED, IMPORTS, PROCESSING, SUCCEEDED, connect
 from tests.bench.pages import Table
 
 EXPORT_ID = "11111111-1111-4111-8111-111111111111"
@@ -65,7 +66,7 @@ def _kind(method: str, url: str) -> str:
     if "/data/" in url:
         return "D365 GetMessageStatus"
     comp = re.search(r"comp=(\w+)", url)
-    place = "queue" if "/messages" in url and f"/{blobs.DELIVERED}/" not in url else "blob"
+    place = "queue" if "/messages" in url and f"/{DELIVERED}/" not in url else "blob"
     return f"storage {place} {method}" + (f" {comp[1]}" if comp else "")
 
 
@@ -74,7 +75,7 @@ def count(files: int, packages: int) -> Found:
     with running_azurite() as azurite, running_simulator() as d365:
         provision(azurite.connection_string)
         d365.add_import_job(IMPORT_ID)
-        account = blobs.connect(settings.Storage(azurite.connection_string, None, None, None))
+        account = connect(settings.Storage(azurite.connection_string, None, None, None))
         found = settings.Settings(
             d365.base_url,
             settings.Storage("", None, None, None),
@@ -98,21 +99,21 @@ def count(files: int, packages: int) -> Found:
     return _found(exports, empty, packages, imports, files)
 
 
-def _import(bridge: Bridge, files: int) -> dict[str, Counter[str]]:
-    for number in range(files):
-        blob = bridge.account.blobs.get_blob_client(blobs.IMPORTS, f"journals/{number:05}.csv")
+def _import(bridge: Bridge, number_of_files: int) -> dict[str, Counter[str]]:
+    for number in range(number_of_files):
+        blob = bridge.account.blobs.get_blob_client(IMPORTS, f"journals/{number:05}.csv")
         blob.upload_blob(f"1;{number}".encode())
     with counted() as sending:
-        for number in range(files):
-            importing.import_file(bridge, f"journals/{number:05}.csv")
+        for number in range(number_of_files):
+            intake.import_file(bridge, f"journals/{number:05}.csv")
     found = {"send": sending}
     for column in ("first check", "second check", "last check"):
-        waiting = list(blobs.listed(bridge.account, blobs.PROCESSING))
-        assert len(waiting) == files
+        waiting = list(files.listed(bridge.account, PROCESSING))
+        assert len(waiting) == number_of_files
         with counted() as found[column]:
             for file in waiting:
                 advance.check_status(bridge, {"file": file.name, "etag": file.etag})
-    assert sum(1 for _ in blobs.listed(bridge.account, blobs.SUCCEEDED)) == files
+    assert sum(1 for _ in files.listed(bridge.account, SUCCEEDED)) == number_of_files
     return found
 
 
@@ -165,9 +166,9 @@ def _status(files: int, running: float, last: float) -> Table:
     """
     rows = []
     for name, seconds in (("5 s", 5), ("1 min", 60), ("5 min", 300), ("1 h", 3600), ("8 h", 28800)):
-        times = [importing.check_delay(0).total_seconds()]
+        times = [schedule.check_delay(0).total_seconds()]
         while times[-1] < seconds:
-            times.append(times[-1] + importing.check_delay(len(times)).total_seconds())
+            times.append(times[-1] + schedule.check_delay(len(times)).total_seconds())
         checks = len(times)
         storage = files * ((checks - 1) * (running + 2) + last + 2)
         late = times[-1] - (times[-2] if checks > 1 else 0)

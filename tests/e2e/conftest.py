@@ -16,7 +16,7 @@ from local.azurite import Azurite
 from local.host.blobs import QUEUE as INTERNAL_QUEUE
 from local.hosting import RunningHost, running_host
 from local.simulator import Simulator, identity_settings
-from shared.storage.blobs import DataAccount
+from shared.storage.account import DataAccount
 from tests.conftest import JOBS
 
 NEVER = "0 0 0 1 1 *"

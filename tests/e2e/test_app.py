@@ -16,7 +16,7 @@ from local.azurite import Azurite
 from local.hosting import HostFailed, RunningHost
 from local.samples import VENDORS, Part, package
 from local.simulator import Simulator
-from shared.storage.blobs import (
+from shared.storage.account import (
     EXPORT_JOBS_QUEUE,
     EXPORTS,
     FAILED,

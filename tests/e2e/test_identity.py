@@ -11,8 +11,7 @@ from local.hosting import running_host
 from local.samples import VENDORS, Part, package
 from local.simulator import Simulator, identity_settings
 from shared.config.settings import Storage
-from shared.storage import blobs
-from shared.storage.blobs import EXPORTS, SUCCEEDED
+from shared.storage.account import EXPORTS, SUCCEEDED, connect
 from tests.conftest import EXPORT_ID, JOBS, contents, drop
 from tests.e2e.conftest import NEVER, until
 
@@ -34,7 +33,7 @@ def test_the_whole_job_with_the_managed_identity(
     https = Certificate(tmp_path / "cert.pem", tmp_path / "key.pem")
     monkeypatch.setenv(*next(iter(trusted.items())))
     with running_azurite(https=https) as azurite:
-        account = blobs.connect(Storage(azurite.connection_string, None, None, None))
+        account = connect(Storage(azurite.connection_string, None, None, None))
         settings = {
             "FUNCTIONS_WORKER_RUNTIME": "python",
             "D365_URL": d365.base_url,

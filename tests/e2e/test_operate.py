@@ -14,7 +14,7 @@ from local.hosting import RunningHost
 from local.samples import VENDORS, Part, package
 from local.simulator import Simulator
 from shared.operations.journal import JOURNAL
-from shared.storage.blobs import (
+from shared.storage.account import (
     CONTAINERS,
     EXPORTS,
     FAILED,

@@ -18,7 +18,7 @@ from local.hosting import ROOT, RunningHost
 from local.samples import VENDORS, package
 from local.samples import Part as Entity
 from local.simulator import Simulator
-from shared.storage.blobs import FAILED, PROCESSING, SUCCEEDED, DataAccount
+from shared.storage.account import FAILED, PROCESSING, SUCCEEDED, DataAccount
 from tests.conftest import EXPORT_ID, contents, drop
 from tests.e2e.conftest import until
 

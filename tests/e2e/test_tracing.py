@@ -9,8 +9,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from local.samples import VENDORS, Part, package
 from local.serving import serve
 from local.simulator import Simulator
-from shared.storage import blobs
-from shared.storage.blobs import FAILED, DataAccount
+from shared.storage import files
+from shared.storage.account import FAILED, DataAccount
 from tests.conftest import EXPORT_ID, contents, drop
 from tests.e2e.conftest import Start, until
 
@@ -76,7 +76,7 @@ def test_one_trace_from_drop_to_end_and_metrics_by_outcome(
             }
             until(lambda: wanted <= collector.points.keys(), app)
             log = app.output()
-    (file,) = blobs.listed(account, FAILED)
+    (file,) = files.listed(account, FAILED)
     trace_id = file.record.traceparent.split("-")[1]
     found = {
         span.trace_id.hex() for span in collector.spans if span.name in ("send file", "check file")

@@ -13,9 +13,10 @@ from shared.bridge import Bridge
 from shared.config import jobs, settings
 from shared.d365 import D365
 from shared.identity import new_credential
-from shared.imports import advance, importing
-from shared.storage import blobs
-from shared.storage.blobs import File
+from shared.imports import advance, intake
+from shared.storage import files
+from shared.storage.account import FAILED, PROCESSING, STATUS_QUEUE, SUCCEEDED
+from shared.storage.records import File
 from tests.faults.world import World
 
 REFUSED, REJECTED, HELD, HELD_AND_REJECTED = (
@@ -39,13 +40,13 @@ def trouble(world: World) -> None:
         world.d365.add_fault("enqueue", "answer", activity_id=job, status=400)
         _send(bridge, world, REFUSED, f"1;{world.number}")
         _send(bridge, world, REJECTED, f"2;REJECT;{world.number}")
-        (sent,) = blobs.listed(world.account, blobs.PROCESSING)
+        (sent,) = files.listed(world.account, PROCESSING)
         advance.check_status(bridge, {"file": sent.name, "etag": sent.etag})
         for name, data in ((HELD, "3;"), (HELD_AND_REJECTED, "4;REJECT;")):
             world.d365.add_fault("enqueue", "reset-after", activity_id=job)
             _send(bridge, world, name, f"{data}{world.number}")
-    world.account.queue(blobs.STATUS_QUEUE).clear_messages()
-    found = {file.record.source: file for file in blobs.listed(world.account, blobs.FAILED)}
+    world.account.queue(STATUS_QUEUE).clear_messages()
+    found = {file.record.source: file for file in files.listed(world.account, FAILED)}
     assert set(found) == set(world.dropped), found
     assert {name for name, file in found.items() if file.record.state == "held"} == {
         f"journals/{HELD}",
@@ -55,7 +56,7 @@ def trouble(world: World) -> None:
 
 def _send(bridge: Bridge, world: World, name: str, data: str) -> None:
     world.drop(name, data.encode())
-    importing.import_file(bridge, f"journals/{name}")
+    intake.import_file(bridge, f"journals/{name}")
 
 
 def tend(world: World, host: RunningHost) -> bool:
@@ -66,7 +67,7 @@ def tend(world: World, host: RunningHost) -> bool:
     """
     waiting = [
         file
-        for file in blobs.listed(world.account, blobs.FAILED)
+        for file in files.listed(world.account, FAILED)
         if file.record.resolution != "dismissed"
     ]
     for file in waiting:
@@ -103,14 +104,14 @@ def _post(host: RunningHost, file: File, do: str, **more: str) -> str:
 def untended(world: World) -> list[str]:
     """What is not as people wanted it: D365 has each file once, and they know of each what became of it."""
     wrong = []
-    for name, files in world.places().items():
+    for name, versions in world.places().items():
         times = world.received(world.dropped[name])
         if times != 1:
             wrong.append(f"{name}: D365 took it {times} times")
-        wanted = blobs.FAILED if name.endswith("rejected.csv") else blobs.SUCCEEDED
-        found = [file.container for file in files]
+        wanted = FAILED if name.endswith("rejected.csv") else SUCCEEDED
+        found = [file.container for file in versions]
         if found != [wanted]:
             wrong.append(f"{name} is in {found}, not in {wanted}")
-        elif wanted == blobs.FAILED and files[0].record.resolution != "dismissed":
+        elif wanted == FAILED and versions[0].record.resolution != "dismissed":
             wrong.append(f"{name} is not dismissed")
     return wrong

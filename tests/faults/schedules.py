@@ -26,7 +26,7 @@ from local.azurite import Azurite, running_azurite
 from local.hosting import RunningHost, running_host
 from local.samples import VENDORS, Part, package, write_large_package
 from local.simulator import GATEWAY_ERRORS, Simulator, running_simulator
-from shared.storage.blobs import STATUS_QUEUE
+from shared.storage.account import STATUS_QUEUE
 from tests.faults.world import JOBS, OFTEN, OTHER_JOBS, World
 
 WIRE = (sys.executable, "-m", "local.host", "--worker", "tests.faults.wire")

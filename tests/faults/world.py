@@ -23,14 +23,24 @@ from local.simulator import Package, Received, Simulator, identity_settings
 from shared import clock
 from shared.config.settings import Storage
 from shared.imports import templates
-from shared.storage import blobs
-from shared.storage.blobs import DataAccount, File
+from shared.storage import files
+from shared.storage.account import (
+    EXPORTS,
+    FAILED,
+    IMPORTS,
+    PROCESSING,
+    SUCCEEDED,
+    TEMPLATES,
+    DataAccount,
+    connect,
+)
+from shared.storage.records import File
 from tests.faults import order
 
 FUNCTION_TIMEOUT = "00:00:10"
 """Short, so that what was left is soon overdue; the host ends what lasts longer."""
 
-ENDS = (blobs.SUCCEEDED, blobs.FAILED)
+ENDS = (SUCCEEDED, FAILED)
 TEMPLATE = "vendors.zip"
 NEVER = "0 0 0 1 1 *"
 OFTEN = "* * * * * *"
@@ -69,13 +79,13 @@ class World:
 
     def __post_init__(self) -> None:
         provision(self.connection_string)
-        self.account = blobs.connect(Storage(self.connection_string, None, None, None))
+        self.account = connect(Storage(self.connection_string, None, None, None))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.write_jobs()
         others = {**self._jobs(), "imports": []}
         self.folder.joinpath(OTHER_JOBS).write_text(json.dumps(others), encoding="utf-8")
         if self.template:
-            place = self.account.blobs.get_blob_client(blobs.TEMPLATES, TEMPLATE)
+            place = self.account.blobs.get_blob_client(TEMPLATES, TEMPLATE)
             place.upload_blob(samples.package("Vendors", [samples.Part(samples.VENDORS, 1)]))
         self.d365.add_import_job(self.activity_id(0))
         for kind in (1, 2):
@@ -136,14 +146,14 @@ class World:
     def drop(self, name: str, data: bytes) -> None:
         """Drop a file for the import job; no two files may have the same bytes."""
         self.dropped[f"journals/{name}"] = data
-        self.account.blobs.get_blob_client(blobs.IMPORTS, f"journals/{name}").upload_blob(data)
+        self.account.blobs.get_blob_client(IMPORTS, f"journals/{name}").upload_blob(data)
         self.there[f"journals/{name}"] = time.time()
 
     def write_in_steps(self, name: str, parts: Sequence[bytes], pause: float) -> None:
         """Drop a file as programs do that commit it after each part, and need it to be there until the last."""
         path = f"journals/{name}"
         self.dropped[path] = b"".join(parts)
-        blob = self.account.blobs.get_blob_client(blobs.IMPORTS, path)
+        blob = self.account.blobs.get_blob_client(IMPORTS, path)
         ids = list[BlobBlock]()
         unchanged: dict[str, Any] = {}
         for number, part in enumerate(parts):
@@ -167,7 +177,7 @@ class World:
 
         Raises `AzureError`.
         """
-        container = self.account.blobs.get_container_client(blobs.EXPORTS)
+        container = self.account.blobs.get_container_client(EXPORTS)
         names = sorted(container.list_blob_names())
         for name in self.taking.keys() - set(names):
             self.taken.append((name, self.taking.pop(name)))
@@ -198,19 +208,19 @@ class World:
     def places(self) -> dict[str, list[File]]:
         """Of each dropped file, where it lies: once, but for those that people say another stands for."""
         found: dict[str, list[File]] = {name: [] for name in self.dropped}
-        for container in (blobs.IMPORTS, blobs.PROCESSING, blobs.SUCCEEDED, blobs.FAILED):
-            for file in blobs.listed(self.account, container):
+        for container in (IMPORTS, PROCESSING, SUCCEEDED, FAILED):
+            for file in files.listed(self.account, container):
                 found.setdefault(file.record.source or file.name, []).append(file)
-        for name, files in found.items():
-            open_ = [file for file in files if file.record.resolution != "dismissed"]
-            found[name] = open_ or files
+        for name, versions in found.items():
+            open_ = [file for file in versions if file.record.resolution != "dismissed"]
+            found[name] = open_ or versions
         return found
 
     def settled(self) -> bool:
         """Whether nothing is left to do for the app."""
         return all(p.acknowledged for p in self.packages) and all(
-            files and all(file.container in ENDS for file in files)
-            for files in self.places().values()
+            versions and all(file.container in ENDS for file in versions)
+            for versions in self.places().values()
         )
 
     def violations(self) -> list[str]:
@@ -232,17 +242,17 @@ class World:
             order.Turn(
                 name,
                 self.there.get(name, inf),
-                clock.parse(files[0].record.claimed).timestamp() if files else 0.0,
+                clock.parse(versions[0].record.claimed).timestamp() if versions else 0.0,
                 # One whose end D365 never told was in doubt, and is over as soon as it is filed.
                 [(r.began, r.ended or r.taken) for r in self.receipts(self.dropped[name])],
             )
-            for name, files in self.places().items()
+            for name, versions in self.places().items()
             if name in self.dropped
         ]
 
     def _lost_or_doubled_packages(self) -> list[str]:
         wrong: list[str] = []
-        container = self.account.blobs.get_container_client(blobs.EXPORTS)
+        container = self.account.blobs.get_container_client(EXPORTS)
         there = {
             found.name: hashlib.sha256(container.download_blob(found.name).readall()).hexdigest()
             for found in container.list_blobs()
@@ -280,22 +290,22 @@ class World:
         wrong: list[str] = []
         reports = {
             name
-            for name in self.account.blobs.get_container_client(blobs.FAILED).list_blob_names()
+            for name in self.account.blobs.get_container_client(FAILED).list_blob_names()
             if name.endswith(".error.json")
         }
-        for name, files in self.places().items():
+        for name, versions in self.places().items():
             data = self.dropped.get(name)
-            lies = ", ".join(f"{file.container} [{file.record.state}]" for file in files)
+            lies = ", ".join(f"{file.container} [{file.record.state}]" for file in versions)
             if data is None:
                 wrong.append(f"{name} lies in {lies}, and nobody dropped it")
                 continue
             receipts = self.receipts(data)
             times, ended = len(receipts), any(receipt.ended for receipt in receipts)
-            if len(files) != 1 or files[0].container not in ENDS:
+            if len(versions) != 1 or versions[0].container not in ENDS:
                 wrong.append(f"{name} is in {lies or 'no container'}; D365 took it {times} times")
                 continue
-            container, state = files[0].container, files[0].record.state
-            if files[0].record.reason == "no-such-job":  # of an instance with another jobs file
+            container, state = versions[0].container, versions[0].record.state
+            if versions[0].record.reason == "no-such-job":  # of an instance with another jobs file
                 if times:
                     wrong.append(f"{name} was refused, and D365 took it {times} times")
                 continue
@@ -304,23 +314,25 @@ class World:
             if self.when_uncertain == "resend" and times == 0:
                 wrong.append(f"{name}: D365 never took it")
             true = {
-                blobs.SUCCEEDED: state == "succeeded" and ended,
-                blobs.FAILED: state == "held" or (state == "failed" and ended),
+                SUCCEEDED: state == "succeeded" and ended,
+                FAILED: state == "held" or (state == "failed" and ended),
             }[container]
             if not true:
                 wrong.append(f"{name} is {state} in {container}; D365 took it {times} times")
         for container in ENDS:
-            for file in blobs.listed(self.account, container):
+            for file in files.listed(self.account, container):
                 body = self.account.blobs.get_blob_client(container, file.name).download_blob()
                 if body.readall() != self.dropped.get(file.record.source):
                     wrong.append(f"{container}/{file.name}: its bytes are not those dropped")
-                if container == blobs.FAILED and f"{file.name}.error.json" not in reports:
+                if container == FAILED and f"{file.name}.error.json" not in reports:
                     wrong.append(f"{container}/{file.name} has no report beside it")
         return wrong
 
     def outcome(self) -> str:
         """How it ended, in a few words."""
-        states = Counter(files[0].record.state for files in self.places().values() if files)
+        states = Counter(
+            versions[0].record.state for versions in self.places().values() if versions
+        )
         words = [f"{count} {state}" for state, count in sorted(states.items())]
         if self.packages:
             words.append(f"{sum(bool(p.acknowledged) for p in self.packages)} acknowledged")

@@ -15,8 +15,7 @@ import azure.functions as func
 import functions
 from shared.config import settings
 from shared.operations import journal
-from shared.storage import blobs
-from shared.storage.blobs import SUCCEEDED
+from shared.storage.account import CONTAINERS, QUEUES, SUCCEEDED
 from tests.infra.variants import ROOT, account, at, variants, whole
 
 CODE: Final = (
@@ -184,9 +183,9 @@ def containers_and_queues(infra: Path) -> Iterator[str]:
             (
                 "container",
                 variant.in_account("blobServices/containers", of),
-                {*blobs.CONTAINERS, journal.JOURNAL, *NOT_OURS},
+                {*CONTAINERS, journal.JOURNAL, *NOT_OURS},
             ),
-            ("queue", variant.in_account("queueServices/queues", of), set(blobs.QUEUES)),
+            ("queue", variant.in_account("queueServices/queues", of), set(QUEUES)),
         ):
             for name in sorted(used - made):
                 yield f"{variant.name}: {kind} {name} is used and not made"

@@ -19,9 +19,8 @@ from shared.bridge import Bridge
 from shared.config import jobs
 from shared.exports import run
 from shared.exports.run import export_packages
-from shared.imports import importing, reconciliation
-from shared.storage import blobs
-from shared.storage.blobs import DataAccount
+from shared.imports import intake, reconciliation, turns
+from shared.storage.account import POISON_QUEUES, DataAccount
 from tests.conftest import EXPORT_ID, IMPORT_ID, drop, make_bridge, work_queue
 from tests.infra import compiler, kql
 from tests.infra.check_queries import longest, queries_in
@@ -108,14 +107,14 @@ def everything(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
     late.serve()
     files_end(bridge, d365, account)
     d365.company_from_message = False
-    importing.import_file(bridge, drop(account, "journals/USMF/elsewhere.csv"))
+    intake.import_file(bridge, drop(account, "journals/USMF/elsewhere.csv"))
     work_queue(bridge)
     stopped = make_bridge(d365, account, ordered=True, onFailure="stop")
     for name, data in (("a.csv", b"REJECT"), ("b.csv", b"1")):
-        importing.import_file(stopped, drop(account, f"journals/USMF/{name}", data))
+        intake.import_file(stopped, drop(account, f"journals/USMF/{name}", data))
         work_queue(stopped)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importing, "wake", fail)
+        patch.setattr(turns, "enqueue_next", fail)
         reconciliation.reconcile(stopped)
     poison(account)
     reconciliation.reconcile(bridge)
@@ -131,20 +130,20 @@ def bad_package(bridge: Bridge, d365: Simulator) -> str:
 
 def files_end(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
     """One succeeds after an odd status, one has no job, one has to wait, of one nobody knows where it is."""
-    importing.import_file(bridge, drop(account, "journals/USMF/may.csv"))
+    intake.import_file(bridge, drop(account, "journals/USMF/may.csv"))
     d365.received[0].statuses.appendleft("Suspended")
-    importing.import_file(bridge, drop(account, "nobody/may.csv"))
-    importing.import_file(bridge, drop(account, "may.csv"))
+    intake.import_file(bridge, drop(account, "nobody/may.csv"))
+    intake.import_file(bridge, drop(account, "may.csv"))
     with refusing(d365):
-        importing.import_file(bridge, drop(account, "journals/USMF/waits.csv"))
+        intake.import_file(bridge, drop(account, "journals/USMF/waits.csv"))
     d365.add_fault("enqueue", "reset-after", activity_id=IMPORT_ID)
-    importing.import_file(bridge, drop(account, "journals/USMF/lost.csv"))
+    intake.import_file(bridge, drop(account, "journals/USMF/lost.csv"))
     work_queue(bridge)
 
 
 def poison(account: DataAccount) -> None:
     """The host gave up a message."""
-    queue = account.queue(blobs.POISON_QUEUES[0])
+    queue = account.queue(POISON_QUEUES[0])
     with suppress(ResourceExistsError):
         queue.create_queue()
     queue.send_message(json.dumps({"file": "journals/may.csv", "etag": "1"}))

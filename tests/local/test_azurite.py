@@ -15,7 +15,7 @@ from azure.storage.queue import QueueServiceClient
 
 from local.azurite import AzuriteFailed, running_azurite
 from local.provisioning import provision
-from shared.storage.blobs import CONTAINERS, QUEUES
+from shared.storage.account import CONTAINERS, QUEUES
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -24,10 +24,11 @@ from shared.config.settings import Storage
 from shared.d365 import D365, MessageId
 from shared.d365.errors import D365Error, Denied, Unavailable, Uncertain
 from shared.identity import new_credential
-from shared.imports import importing
+from shared.imports import intake, send
 from shared.observability import telemetry
 from shared.operations import journal, web
-from shared.storage import blobs
+from shared.storage import files
+from shared.storage.account import EXPORTS, DataAccount, connect
 from shared.threads import Pool
 from tests.conftest import EXPORT_ID, IMPORT_ID, drop, report
 from tests.faults import sending
@@ -176,10 +177,10 @@ def test_what_came_of_a_file_is_written_down_before_the_deadline(
     bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """D365's answer is waited for as long as there is time, but for what must be done after it."""
-    monkeypatch.setattr(importing, "KEPT_BACK", 10.0)
+    monkeypatch.setattr(send, "KEPT_BACK", 10.0)
     d365.add_fault("enqueue", "hang", seconds=LONG)
     with deadline.within(14):
-        importing.import_file(bridge, drop(bridge.account, "journals/may.csv"))
+        intake.import_file(bridge, drop(bridge.account, "journals/may.csv"))
     assert report(bridge.account)["reason"] == "uncertain"
 
 
@@ -235,7 +236,7 @@ def test_nothing_is_asked_after_the_deadline(bridge: Bridge, d365: Simulator) ->
     with deadline.within(0), pytest.raises(Unavailable, match="time is up"):
         bridge.d365.dequeue(EXPORT_ID)
     with deadline.within(0), pytest.raises(AzureError, match="time is up"):
-        blobs.find(bridge.account, blobs.EXPORTS, "x")
+        files.find(bridge.account, EXPORTS, "x")
     assert d365.requests == []
 
 
@@ -263,14 +264,14 @@ class Storehouse:
         await send({"type": "http.response.body", "body": b""})
 
 
-def new_account(url: str) -> blobs.DataAccount:
+def new_account(url: str) -> DataAccount:
     """The product's clients of such a storage."""
     key = "a2V5"
     text = f"AccountName=x;AccountKey={key};BlobEndpoint={url}/x;QueueEndpoint={url}/x"
-    return blobs.connect(Storage(text, None, None, None))
+    return connect(Storage(text, None, None, None))
 
 
-def connect(url: str) -> BlobServiceClient:
+def blob_service(url: str) -> BlobServiceClient:
     """The one for blobs."""
     return new_account(url).blobs
 
@@ -286,7 +287,7 @@ def silent() -> Iterator[str]:
 def test_storage_that_does_not_answer_ends() -> None:
     """With all the tries of the SDK."""
     with silent() as url, pytest.raises(AzureError):
-        connect(url).get_blob_client("exports", "x").get_blob_properties()
+        blob_service(url).get_blob_client("exports", "x").get_blob_properties()
 
 
 def test_the_journal_keeps_nobody_waiting(
@@ -311,7 +312,7 @@ def test_storage_that_is_busy_is_not_asked_beyond_the_deadline(
     storage = Storehouse()
     storage.status = 503
     with serve(storage) as server, pytest.raises(AzureError):
-        connect(server.url).get_blob_client("exports", "x").get_blob_properties()
+        blob_service(server.url).get_blob_client("exports", "x").get_blob_properties()
     assert (storage.requests, slept) == (1, [])
 
 
@@ -321,7 +322,7 @@ def test_storage_that_drips_ends() -> None:
     storage = Storehouse()
     storage.status = 206
     with serve(storage) as server, pytest.raises(Exception, match=r"timed out|time is up"):
-        connect(server.url).get_blob_client("exports", "x").download_blob().readall()
+        blob_service(server.url).get_blob_client("exports", "x").download_blob().readall()
 
 
 def test_as_many_connections_to_storage_as_threads_are_kept(
@@ -331,7 +332,7 @@ def test_as_many_connections_to_storage_as_threads_are_kept(
     storage = Storehouse()
     storage.status, storage.seconds = 404, 0.3
     with serve(storage) as server, Pool(64) as pool:
-        client = connect(server.url)
+        client = blob_service(server.url)
 
         def ask(number: int) -> None:
             with suppress(AzureError):

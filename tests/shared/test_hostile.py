@@ -13,9 +13,9 @@ from shared.bridge import Bridge
 from shared.d365 import responses
 from shared.d365.errors import D365Error
 from shared.exports.run import export_packages
-from shared.imports import advance, importing
-from shared.storage import blobs
-from shared.storage.blobs import DataAccount
+from shared.imports import advance, intake
+from shared.storage import files, records
+from shared.storage.account import EXPORTS, FAILED, PROCESSING, SUCCEEDED, DataAccount
 from tests.conftest import EXPORT_ID, contents, drop, empty, only, report, work_queue
 
 _FIELDS = (
@@ -82,14 +82,14 @@ def test_any_answer_to_the_status(
     """The file stays in processing, or ends: in one place, with a state."""
     d365.faults.clear()
     empty(account)
-    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    intake.import_file(bridge, drop(account, "journals/may.csv"))
     answers(d365, "message_status", body)
-    file = only(account, blobs.PROCESSING)
+    file = only(account, PROCESSING)
     advance.check_status(bridge, {"file": file.name, "etag": file.etag})
     places = [
         found
-        for container in (blobs.PROCESSING, blobs.SUCCEEDED, blobs.FAILED)
-        for found in blobs.listed(account, container)
+        for container in (PROCESSING, SUCCEEDED, FAILED)
+        for found in files.listed(account, container)
     ]
     assert [place.record.state in ("sent", "succeeded", "failed") for place in places] == [True]
 
@@ -104,7 +104,7 @@ def test_any_account_of_a_failure(
     """However D365 tells what went wrong, the file is filed, with a report that is JSON."""
     d365.faults.clear()
     empty(account)
-    importing.import_file(bridge, drop(account, "journals/may.csv", b"1;REJECT"))
+    intake.import_file(bridge, drop(account, "journals/may.csv", b"1;REJECT"))
     answers(d365, operation, body)
     work_queue(bridge)
     assert report(account)["reason"] in ("not-imported", "partly-imported")
@@ -117,7 +117,7 @@ def test_what_is_no_file_is_left_with_d365(
     """Neither stored nor acknowledged, and told."""
     offered = d365.add_package(EXPORT_ID, content)
     assert export_packages(bridge).failed == 1
-    assert (contents(account, blobs.EXPORTS), offered.acknowledged) == ({}, 0)
+    assert (contents(account, EXPORTS), offered.acknowledged) == ({}, 0)
 
 
 @given(
@@ -127,7 +127,7 @@ def test_what_is_no_file_is_left_with_d365(
 )
 def test_any_metadata_gives_a_record(metadata: dict[str, str]) -> None:
     """Others may write it; what is not ours is kept."""
-    record, theirs = blobs.from_metadata(metadata)
+    record, theirs = records.from_metadata(metadata)
     assert record.attempts >= 0
     assert theirs.items() <= metadata.items()
 

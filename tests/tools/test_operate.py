@@ -14,10 +14,10 @@ from local.azurite import Azurite
 from local.hosting import ROOT
 from local.simulator import Simulator, identity_settings
 from shared.bridge import Bridge
-from shared.imports import importing
+from shared.imports import intake
 from shared.operations import views
-from shared.storage import blobs
-from shared.storage.blobs import FAILED, IMPORTS, DataAccount
+from shared.storage.account import FAILED, IMPORTS, DataAccount
+from shared.storage.records import File
 from tests.conftest import JOBS, contents, drop, only, work_queue
 from tools import operate
 
@@ -53,16 +53,16 @@ def run(azurite: Azurite, d365: Simulator, account: DataAccount, tmp_path: Path)
 
 
 @pytest.fixture
-def rejected(bridge: Bridge) -> blobs.File:
+def rejected(bridge: Bridge) -> File:
     """A file that D365 has rejected."""
     drop(bridge.account, "journals/USMF/may.csv", b"1;2;REJECT")
-    importing.import_file(bridge, "journals/USMF/may.csv")
+    intake.import_file(bridge, "journals/USMF/may.csv")
     work_queue(bridge)
     return only(bridge.account, FAILED)
 
 
 def test_a_script_lists_and_sends_again_the_version_that_it_means(
-    run: Run, rejected: blobs.File, account: DataAccount
+    run: Run, rejected: File, account: DataAccount
 ) -> None:
     """JSON lines in, an ETag back; with an old ETag nothing is done."""
     (line,) = run("list", "--json").stdout.splitlines()
@@ -87,7 +87,7 @@ def test_what_commands_a_terminal_does_not_reach_it(
 ) -> None:
     """Neither from D365's errors nor from a file's name."""
     d365.reject_errors = ["Bad.\x1b[2J\x9b31m"]
-    importing.import_file(bridge, drop(account, "journals/may\x9b31m.csv", b"1;2;REJECT"))
+    intake.import_file(bridge, drop(account, "journals/may\x9b31m.csv", b"1;2;REJECT"))
     work_queue(bridge)
     for words in (("list",), ("list", "--json"), ("show", "may"), ("lately",)):
         answer = run(*words)
@@ -97,7 +97,7 @@ def test_what_commands_a_terminal_does_not_reach_it(
 
 
 def test_a_person_is_shown_the_file_and_asked(
-    run: Run, rejected: blobs.File, account: DataAccount
+    run: Run, rejected: File, account: DataAccount
 ) -> None:
     """Anything but yes does nothing."""
     for said in ("", "no\n", "y\n"):
@@ -113,7 +113,7 @@ def test_what_came_last_and_how_far_a_search_went_is_told(
     run: Run, account: DataAccount, noted: DataAccount, bridge: Bridge
 ) -> None:
     """Where it found nothing, too."""
-    importing.import_file(bridge, drop(noted, "journals/may.csv"))
+    intake.import_file(bridge, drop(noted, "journals/may.csv"))
     work_queue(bridge)
     assert run("lately").stdout.startswith("succeeded ")
     (line,) = run("lately", "--job", "journals", "--json").stdout.splitlines()
@@ -125,14 +125,14 @@ def test_what_came_last_and_how_far_a_search_went_is_told(
 
 
 def test_a_person_is_told_what_d365_has_already(
-    run: Run, rejected: blobs.File, bridge: Bridge, account: DataAccount
+    run: Run, rejected: File, bridge: Bridge, account: DataAccount
 ) -> None:
     """With what to do, before the question; of what D365 has surely not there is nothing to mind."""
     answer = run("replay", "may.csv", "--why", "x").stdout
     assert "What to do: See D365's errors" in answer
     assert f"as the message {rejected.record.messageid}" in answer
     assert "posted twice" not in run("dismiss", "may.csv", "--why", "x").stdout
-    importing.import_file(bridge, drop(account, "nowhere/june.csv"))
+    intake.import_file(bridge, drop(account, "nowhere/june.csv"))
     answer = run("replay", "june.csv", "--why", "x").stdout
     assert ("What to do: Drop the file into the right folder" in answer, "Mind" in answer) == (
         True,
@@ -175,7 +175,7 @@ def test_the_one_file_that_a_name_means_is_found_wherever_it_lies(
             operate._find(bridge, "waiting", name)
 
 
-def test_release_is_for_held_files_alone(run: Run, rejected: blobs.File) -> None:
+def test_release_is_for_held_files_alone(run: Run, rejected: File) -> None:
     """A failed one is replayed."""
     assert rejected.record.state == "failed"
     assert "is not held" in run("release", "may", "--send", "--why", "x").stderr

@@ -15,7 +15,7 @@ from local.simulator import Package, Simulator
 from shared import clock
 from shared.bridge import Bridge
 from shared.exports.run import Totals, export_packages
-from shared.storage import blobs
+from shared.storage.account import DELIVERED, EXPORTS
 from shared.storage.transfer import BLOCK
 from tests.conftest import EXPORT_ID, contents
 
@@ -40,12 +40,12 @@ def large() -> bytes:
 
 
 def exported(bridge: Bridge) -> dict[str, bytes]:
-    return contents(bridge.account, blobs.EXPORTS)
+    return contents(bridge.account, EXPORTS)
 
 
 def take_all(bridge: Bridge, *, packages: bool = True) -> None:
     """A reader takes all that was exported, or the unzipped files alone."""
-    container = bridge.account.blobs.get_container_client(blobs.EXPORTS)
+    container = bridge.account.blobs.get_container_client(EXPORTS)
     for name in list(container.list_blob_names()):
         if packages or name.count("/") > 1:
             container.delete_blob(name)
@@ -98,7 +98,7 @@ def test_a_job_of_type_file_delivers_any_file(
     assert export_packages(unzipping) == Totals(1, 0)
     name = f"vendors/{package.correlation_id}{extension}"
     assert exported(unzipping) == {name: content}
-    blob = unzipping.account.blobs.get_blob_client(blobs.EXPORTS, name)
+    blob = unzipping.account.blobs.get_blob_client(EXPORTS, name)
     assert blob.get_blob_properties().content_settings.content_type == media_type
     assert package.acknowledged == 1
 
@@ -198,7 +198,7 @@ def test_what_d365_delivers_whole_and_nobody_can_read_is_stored_as_it_is(
     name = f"vendors/{package.correlation_id}.zip"
     assert exported(bridge) == {name: content}
     assert (package.acknowledged, d365.count("download")) == (1, 2)
-    blob = bridge.account.blobs.get_blob_client(blobs.EXPORTS, name)
+    blob = bridge.account.blobs.get_blob_client(EXPORTS, name)
     assert "Manifest" in blob.get_blob_properties().metadata["unreadable"]
     (told,) = events("package.unreadable")
     assert told["blob"] == name
@@ -282,7 +282,7 @@ def test_what_can_not_be_looked_into_on_its_way_is_read_back(
     assert export_packages(bridge) == Totals(1, 0)
     name = f"vendors/{package.correlation_id}.zip"
     assert exported(bridge) == {name: content}
-    blob = bridge.account.blobs.get_blob_client(blobs.EXPORTS, name)
+    blob = bridge.account.blobs.get_blob_client(EXPORTS, name)
     assert "unreadable" not in blob.get_blob_properties().metadata
     assert events("package.unreadable") == []
 
@@ -378,7 +378,7 @@ def test_a_package_that_differs_at_each_download_is_one_blob(
 
 
 def lease(bridge: Bridge, name: str) -> BlobLeaseClient:
-    return bridge.account.blobs.get_blob_client(blobs.EXPORTS, name).acquire_lease()
+    return bridge.account.blobs.get_blob_client(EXPORTS, name).acquire_lease()
 
 
 @pytest.mark.parametrize("size", [0, BLOCK])
@@ -391,7 +391,7 @@ def test_a_stored_package_whose_blob_is_leased_is_only_acknowledged(
     d365.add_fault("acknowledge", "answer", status=500, times=-1)
     assert export_packages(bridge) == Totals(0, 1)
     if not noted:  # a crash
-        container = bridge.account.blobs.get_container_client(blobs.DELIVERED)
+        container = bridge.account.blobs.get_container_client(DELIVERED)
         for name in container.list_blob_names():
             container.delete_blob(name)
     held = lease(bridge, f"vendors/{package.correlation_id}.zip")
@@ -421,9 +421,7 @@ def test_a_message_that_d365_does_not_have_any_more_needs_no_acknowledgement(
 
 
 def uncommitted(bridge: Bridge, package: Package) -> int:
-    blob = bridge.account.blobs.get_blob_client(
-        blobs.EXPORTS, f"vendors/{package.correlation_id}.zip"
-    )
+    blob = bridge.account.blobs.get_blob_client(EXPORTS, f"vendors/{package.correlation_id}.zip")
     return len(blob.get_block_list("uncommitted")[1])
 
 
@@ -479,9 +477,7 @@ def test_blocks_whose_ids_have_another_length_are_in_nobodys_way(
 ) -> None:
     """Storage keeps what an earlier version left for a week, and takes no other length beside it."""
     package = d365.add_package(EXPORT_ID, with_more(SMALL, size))
-    blob = bridge.account.blobs.get_blob_client(
-        blobs.EXPORTS, f"vendors/{package.correlation_id}.zip"
-    )
+    blob = bridge.account.blobs.get_blob_client(EXPORTS, f"vendors/{package.correlation_id}.zip")
     blob.stage_block(id_, b"left")
     assert export_packages(bridge) == Totals(1, 0)
     assert list(exported(bridge).values()) == [package.content]

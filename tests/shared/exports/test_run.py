@@ -27,8 +27,7 @@ from shared.d365.errors import Rejected
 from shared.exports import package as packages
 from shared.exports import run
 from shared.exports.run import Totals, export_packages
-from shared.storage import blobs
-from shared.storage.blobs import DataAccount
+from shared.storage.account import EXPORT_JOBS_QUEUE, EXPORTS, DataAccount
 from shared.storage.transfer import BLOCK
 from tests.conftest import EXPORT_ID, contents
 
@@ -48,7 +47,7 @@ def large() -> bytes:
 
 
 def exported(account: DataAccount) -> dict[str, bytes]:
-    return contents(account, blobs.EXPORTS)
+    return contents(account, EXPORTS)
 
 
 def test_every_package_of_the_queue_is_stored_and_acknowledged(
@@ -581,7 +580,7 @@ def wait_for(done: Callable[[], bool]) -> None:
 
 def handed_on(bridge: Bridge) -> list[str]:
     """The jobs for which there is a message, which are taken from the queue."""
-    queue = bridge.account.queue(blobs.EXPORT_JOBS_QUEUE)
+    queue = bridge.account.queue(EXPORT_JOBS_QUEUE)
     found = []
     for message in queue.receive_messages():
         found.append(json.loads(message.content)["job"])

@@ -16,7 +16,8 @@ from shared import clock
 from shared.bridge import Bridge
 from shared.exports.run import Totals, export_packages
 from shared.packages import Entry, entries
-from shared.storage import blobs, transfer
+from shared.storage import transfer
+from shared.storage.account import DELIVERED, EXPORTS
 from shared.storage.transfer import BLOCK
 from tests.conftest import EXPORT_ID, contents
 
@@ -27,7 +28,7 @@ OTHER = samples.package("other", [samples.Part(samples.VENDORS, 6)])
 
 
 def exported(bridge: Bridge) -> dict[str, bytes]:
-    return contents(bridge.account, blobs.EXPORTS)
+    return contents(bridge.account, EXPORTS)
 
 
 def folder_of(package: Package) -> str:
@@ -35,7 +36,7 @@ def folder_of(package: Package) -> str:
 
 
 def a_file_of(bridge: Bridge, package: Package, name: str = "PackageHeader.xml") -> BlobClient:
-    return bridge.account.blobs.get_blob_client(blobs.EXPORTS, f"{folder_of(package)}/{name}")
+    return bridge.account.blobs.get_blob_client(EXPORTS, f"{folder_of(package)}/{name}")
 
 
 def zipped(files: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -50,7 +51,7 @@ def not_acknowledged(d365: Simulator, bridge: Bridge, content: bytes) -> Package
     """A package that was stored, and whose acknowledgement was lost before it was noted."""
     package = d365.add_package(EXPORT_ID, content)
     export_packages(bridge)
-    container = bridge.account.blobs.get_container_client(blobs.DELIVERED)
+    container = bridge.account.blobs.get_container_client(DELIVERED)
     for name in list(container.list_blob_names()):
         container.delete_blob(name)
     package.acknowledged = package.offered = 0
@@ -130,7 +131,7 @@ def test_files_are_written_side_by_side(
 def test_who_takes_a_file_may_mark_it(unzipping: Bridge, d365: Simulator) -> None:
     """With metadata in the place of ours; it is the same file when the package comes again."""
     package = not_acknowledged(d365, unzipping, SMALL)
-    stored = unzipping.account.blobs.get_blob_client(blobs.EXPORTS, f"{folder_of(package)}.zip")
+    stored = unzipping.account.blobs.get_blob_client(EXPORTS, f"{folder_of(package)}.zip")
     for blob in (a_file_of(unzipping, package), stored):
         blob.set_blob_metadata({"taken": "yes"})
     before = set(exported(unzipping))

@@ -11,9 +11,10 @@ import pytest
 from local.simulator import Simulator
 from shared import clock
 from shared.bridge import Bridge
-from shared.imports import advance, importing
-from shared.storage import blobs
-from shared.storage.blobs import DataAccount
+from shared.imports import advance, intake, schedule
+from shared.storage import files
+from shared.storage.account import FAILED, PROCESSING, STATUS_QUEUE, SUCCEEDED, DataAccount
+from shared.storage.records import File
 from tests.conftest import contents, drop, make_bridge, only, report, try_on, work_queue
 
 type Events = Callable[[str], list[dict[str, Any]]]
@@ -21,9 +22,9 @@ type Events = Callable[[str], list[dict[str, Any]]]
 
 def sent(bridge: Bridge, d365: Simulator, *statuses: str) -> dict[str, str]:
     """A file that D365 has, with the statuses that it will give; the message that asks for it."""
-    importing.import_file(bridge, drop(bridge.account, "journals/may.csv"))
+    intake.import_file(bridge, drop(bridge.account, "journals/may.csv"))
     d365.received[0].statuses = deque(statuses)
-    file = only(bridge.account, blobs.PROCESSING)
+    file = only(bridge.account, PROCESSING)
     return {"file": file.name, "etag": file.etag}
 
 
@@ -57,7 +58,7 @@ def test_every_form_of_a_status_ends_the_file(
     message = sent(bridge, d365, "Processing")
     d365.add_fault("message_status", "answer", status=200, body=body)
     advance.check_status(bridge, message)
-    assert only(account, blobs.SUCCEEDED).record.status.lower() in ("processed", "5")
+    assert only(account, SUCCEEDED).record.status.lower() in ("processed", "5")
 
 
 def test_a_page_is_no_status(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
@@ -66,7 +67,7 @@ def test_a_page_is_no_status(bridge: Bridge, d365: Simulator, account: DataAccou
     page = "<!DOCTYPE html><html><title>Processed</title></html>"
     d365.add_fault("message_status", "answer", status=200, body=page)
     advance.check_status(bridge, message)
-    assert "not JSON" in only(account, blobs.PROCESSING).record.reason
+    assert "not JSON" in only(account, PROCESSING).record.reason
 
 
 def test_a_running_file_is_asked_after_again(
@@ -74,11 +75,11 @@ def test_a_running_file_is_asked_after_again(
 ) -> None:
     """The status and the time of the check stand with it, and the next check is due."""
     advance.check_status(bridge, sent(bridge, d365, "Processing", "Processed"))
-    record = only(account, blobs.PROCESSING).record
+    record = only(account, PROCESSING).record
     assert (record.status, record.checks) == ("Processing", 1)
     assert record.due > record.checked
     work_queue(bridge)
-    done = only(account, blobs.SUCCEEDED).record
+    done = only(account, SUCCEEDED).record
     assert (done.state, done.status, done.checks) == ("succeeded", "Processed", 2)
 
 
@@ -87,31 +88,31 @@ def test_an_unknown_status_counts_as_running_and_is_told(
 ) -> None:
     """S1."""
     advance.check_status(bridge, sent(bridge, d365, "Suspended", "Processed"))
-    assert only(bridge.account, blobs.PROCESSING).record.status == "Suspended"
+    assert only(bridge.account, PROCESSING).record.status == "Suspended"
     assert events("status.unknown")[0]["status"] == "Suspended"
 
 
 def test_checks_back_off() -> None:
     """Seconds at first, minutes later, never beyond five (S3)."""
-    delays = [importing.check_delay(n).total_seconds() for n in range(12)]
+    delays = [schedule.check_delay(n).total_seconds() for n in range(12)]
     assert delays == sorted(delays)
     assert (delays[0], delays[-1]) == (5, 300)
 
 
 def test_a_status_message_waits_its_time(d365: Simulator, account: DataAccount) -> None:
     """Nobody sees it before; D365 would be asked without a pause."""
-    file = blobs.File(blobs.PROCESSING, "journals/may.csv", '"1"', 5, clock.now())
-    importing.look_again(make_bridge(d365, account), file, timedelta(minutes=5))
-    queue = account.queue(blobs.STATUS_QUEUE)
+    file = File(PROCESSING, "journals/may.csv", '"1"', 5, clock.now())
+    schedule.check_file(make_bridge(d365, account), file, timedelta(minutes=5))
+    queue = account.queue(STATUS_QUEUE)
     assert queue.get_queue_properties().approximate_message_count == 1
     assert not list(queue.receive_messages())
 
 
 def test_a_status_message_lives_for_ever(d365: Simulator, account: DataAccount) -> None:
     """By itself one goes after seven days, of which an app that is stopped may take more."""
-    file = blobs.File(blobs.PROCESSING, "journals/may.csv", '"1"', 5, clock.now())
-    importing.look_again(make_bridge(d365, account), file, timedelta(0))
-    (message,) = account.queue(blobs.STATUS_QUEUE).receive_messages()
+    file = File(PROCESSING, "journals/may.csv", '"1"', 5, clock.now())
+    schedule.check_file(make_bridge(d365, account), file, timedelta(0))
+    (message,) = account.queue(STATUS_QUEUE).receive_messages()
     assert message.expires_on
     assert message.expires_on - clock.now() > timedelta(days=365)
 
@@ -132,7 +133,7 @@ def test_a_failure_is_filed_with_what_d365_says(
     assert (entity["entity"], entity["records"], entity["imported"]) == ("General journal", 20, 0)
     assert said["d365"]["log"]
     assert said["d365"]["errors"] == ["Account 999999 does not exist."]
-    assert b"1;2;3" in contents(account, blobs.FAILED).values()
+    assert b"1;2;3" in contents(account, FAILED).values()
 
 
 def test_a_file_of_which_a_part_got_in_is_told_apart(
@@ -142,7 +143,7 @@ def test_a_file_of_which_a_part_got_in_is_told_apart(
     message = sent(bridge, d365, "ProcessedWithErrors")
     d365.received[0].errors, d365.received[0].imported = ["Account 9 does not exist."], 18
     advance.check_status(bridge, message)
-    file, said = only(account, blobs.FAILED), report(account)
+    file, said = only(account, FAILED), report(account)
     assert (file.record.reason, file.record.records) == ("partly-imported", "18")
     assert file.record.entities == "General journal: 18 of 20"
     assert (said["reason"], said["records"]) == ("partly-imported", 18)
@@ -194,7 +195,7 @@ def test_a_file_of_which_nothing_got_in_is_marked(
     message = sent(bridge, d365, "Processed")
     d365.received[0].imported = 0
     advance.check_status(bridge, message)
-    assert only(account, blobs.SUCCEEDED).record.records == "0"
+    assert only(account, SUCCEEDED).record.records == "0"
     (event,) = events("file.succeeded")
     assert (event["records"], event["remark"]) == (0, "D365 imported no record of it")
 
@@ -208,7 +209,7 @@ def test_a_job_can_want_a_file_of_which_nothing_got_in_as_failed(
     d365.received[0].imported = 0
     advance.check_status(bridge, message)
     assert report(account)["reason"] == "no-records"
-    assert only(account, blobs.FAILED).record.status == "Processed"
+    assert only(account, FAILED).record.status == "Processed"
 
 
 def test_a_success_is_asked_after_once(
@@ -216,7 +217,7 @@ def test_a_success_is_asked_after_once(
 ) -> None:
     """Its record has the counts and the company."""
     advance.check_status(bridge, sent(bridge, d365, "Processed"))
-    record = only(account, blobs.SUCCEEDED).record
+    record = only(account, SUCCEEDED).record
     assert (record.records, record.entities) == ("20", "General journal: 20 of 20")
     assert (record.d365company, d365.count("job_status")) == ("DAT", 1)
     (event,) = events("file.succeeded")
@@ -230,7 +231,7 @@ def test_a_success_that_can_not_be_counted_is_one_all_the_same(
     bridge = make_bridge(d365, account, whenNoRecords="fail")
     d365.add_fault("job_status", "answer", status=404, times=-1)
     advance.check_status(bridge, sent(bridge, d365, "Processed"))
-    assert only(account, blobs.SUCCEEDED).record.records == ""
+    assert only(account, SUCCEEDED).record.records == ""
 
 
 @pytest.mark.parametrize("status", ["Processed", "ProcessedWithErrors"])
@@ -241,7 +242,7 @@ def test_another_company_than_the_one_asked_for_is_told(
     d365.company_from_message = False
     bridge = make_bridge(d365, account, company="USMF")
     advance.check_status(bridge, sent(bridge, d365, status))
-    container = blobs.SUCCEEDED if status == "Processed" else blobs.FAILED
+    container = SUCCEEDED if status == "Processed" else FAILED
     record = only(account, container).record
     assert (record.company, record.d365company) == ("USMF", "DAT")
     (told,) = events("company.differs")
@@ -258,7 +259,7 @@ def test_the_company_that_was_asked_for_is_no_news(
     """In whatever case; nor is any where none was asked for."""
     bridge = make_bridge(d365, account, **({"company": company} if company else {}))
     advance.check_status(bridge, sent(bridge, d365, "Processed"))
-    assert only(account, blobs.SUCCEEDED).record.d365company.lower() == "dat"
+    assert only(account, SUCCEEDED).record.d365company.lower() == "dat"
     assert not events("company.differs")
 
 
@@ -281,14 +282,14 @@ def test_a_repeated_message_changes_nothing(
     message = sent(bridge, d365, "Processing", "Processing", "ProcessedWithErrors")
     for _ in range(3):
         advance.check_status(bridge, message)
-    assert only(account, blobs.PROCESSING).record.checks == 1
+    assert only(account, PROCESSING).record.checks == 1
     assert d365.count("message_status") == 1
-    assert account.queue(blobs.STATUS_QUEUE).get_queue_properties().approximate_message_count == 2
+    assert account.queue(STATUS_QUEUE).get_queue_properties().approximate_message_count == 2
     work_queue(bridge)
-    failed = contents(account, blobs.FAILED)
+    failed = contents(account, FAILED)
     advance.check_status(bridge, message)
-    assert contents(account, blobs.FAILED) == failed
-    assert not contents(account, blobs.PROCESSING)
+    assert contents(account, FAILED) == failed
+    assert not contents(account, PROCESSING)
 
 
 @pytest.mark.parametrize(
@@ -310,10 +311,10 @@ def test_a_question_that_fails_says_nothing_of_the_file(
     message = sent(bridge, d365, "Processed")
     d365.add_fault("message_status", "answer", status=status, times=4)
     advance.check_status(bridge, message)
-    assert str(status) in only(account, blobs.PROCESSING).record.reason
+    assert str(status) in only(account, PROCESSING).record.reason
     d365.faults.clear()
     work_queue(bridge)
-    assert only(account, blobs.SUCCEEDED).record.reason == ""
+    assert only(account, SUCCEEDED).record.reason == ""
 
 
 def test_a_pause_of_the_app_is_no_time_that_d365_took(
@@ -323,7 +324,7 @@ def test_a_pause_of_the_app_is_no_time_that_d365_took(
     message = sent(bridge, d365, "Processing")
     later(timedelta(days=30))
     advance.check_status(bridge, message)
-    assert only(account, blobs.PROCESSING).record.state == "sent"
+    assert only(account, PROCESSING).record.state == "sent"
 
 
 def test_no_final_status_has_an_end(
@@ -338,7 +339,7 @@ def test_no_final_status_has_an_end(
     monkeypatch.setattr(advance, "GIVE_UP", timedelta(hours=1))
     sent(bridge, d365, "Processing")
     try_on(bridge, later, timedelta(minutes=50), timedelta(minutes=8))
-    assert only(account, blobs.PROCESSING).record.state == "sent"
+    assert only(account, PROCESSING).record.state == "sent"
     try_on(bridge, later, timedelta(hours=1), timedelta(minutes=8))
     said = report(account)
     assert (said["reason"], said["status"]) == ("no-final-status", "Processing")
@@ -350,9 +351,9 @@ def test_a_file_whose_job_is_gone_is_still_tracked(
 ) -> None:
     """D365 has it; what becomes of it does not depend on our jobs file."""
     message = sent(bridge, d365, "Processed")
-    file = only(account, blobs.PROCESSING)
+    file = only(account, PROCESSING)
     from dataclasses import replace
 
-    renamed = blobs.update(account, file, replace(file.record, job="gone"))
+    renamed = files.update(account, file, replace(file.record, job="gone"))
     advance.check_status(bridge, {**message, "etag": renamed.etag})
-    assert json.dumps(only(account, blobs.SUCCEEDED).record.status) == '"Processed"'
+    assert json.dumps(only(account, SUCCEEDED).record.status) == '"Processed"'

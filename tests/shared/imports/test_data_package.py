@@ -11,9 +11,8 @@ import pytest
 from local import samples
 from local.simulator import Simulator
 from shared.bridge import Bridge
-from shared.imports import importing
-from shared.storage import blobs
-from shared.storage.blobs import DataAccount
+from shared.imports import intake
+from shared.storage.account import FAILED, TEMPLATES, DataAccount
 from tests.conftest import contents, drop, make_bridge, report
 
 PACKAGE = samples.package("Vendors", [samples.Part(samples.VENDORS, 5)])
@@ -43,11 +42,11 @@ def test_what_is_no_data_package_is_told_at_once(
     bridge: Bridge, d365: Simulator, account: DataAccount, data: bytes, says: str
 ) -> None:
     """D365 takes such a file, and says hours later, in other words, that it can't use it."""
-    importing.import_file(bridge, drop(account, "packages/vendors.zip", data))
+    intake.import_file(bridge, drop(account, "packages/vendors.zip", data))
     said = report(account)
     assert (said["reason"], says in said["error"]) == ("bad-package", True), said["error"]
     assert d365.count("enqueue") == 0
-    assert data in contents(account, blobs.FAILED).values()
+    assert data in contents(account, FAILED).values()
 
 
 @pytest.mark.parametrize(
@@ -59,7 +58,7 @@ def test_what_is_only_odd_is_for_d365_to_judge(
     bridge: Bridge, d365: Simulator, account: DataAccount, data: bytes
 ) -> None:
     """Nothing is turned down that D365 may take."""
-    importing.import_file(bridge, drop(account, "packages/vendors.zip", data))
+    intake.import_file(bridge, drop(account, "packages/vendors.zip", data))
     assert [received.length for received in d365.received] == [len(data)]
 
 
@@ -69,7 +68,7 @@ def test_a_large_package_is_read_at_its_end_alone(
     """By ranges: it is never in memory whole."""
     samples.write_large_package(tmp_path / "large.zip", 20 << 20)
     data = (tmp_path / "large.zip").read_bytes()
-    importing.import_file(bridge, drop(account, "packages/large.zip", data))
+    intake.import_file(bridge, drop(account, "packages/large.zip", data))
     assert [received.length for received in d365.received] == [len(data)]
 
 
@@ -109,8 +108,8 @@ def test_a_file_of_another_format_than_its_template_is_told_at_once(
 ) -> None:
     """D365 would take it, and fail at each of its lines."""
     bridge = make_bridge(d365, account, template="t.zip", entity=None)
-    account.blobs.get_blob_client(blobs.TEMPLATES, "t.zip").upload_blob(template_of(form))
-    importing.import_file(bridge, drop(account, "journals/may.csv", data))
+    account.blobs.get_blob_client(TEMPLATES, "t.zip").upload_blob(template_of(form))
+    intake.import_file(bridge, drop(account, "journals/may.csv", data))
     assert len(d365.received) == (not says)
     if says:
         said = report(account)
@@ -123,8 +122,8 @@ def test_a_template_whose_format_is_put_right_takes_the_file(
 ) -> None:
     """The next one that is dropped; nothing is remembered of the template."""
     bridge = make_bridge(d365, account, template="t.zip", entity=None)
-    place = account.blobs.get_blob_client(blobs.TEMPLATES, "t.zip")
+    place = account.blobs.get_blob_client(TEMPLATES, "t.zip")
     for form in ("EXCEL", "CSV-Unicode"):
         place.upload_blob(template_of(form), overwrite=True)
-        importing.import_file(bridge, drop(account, "journals/may.csv", b"1;2"))
+        intake.import_file(bridge, drop(account, "journals/may.csv", b"1;2"))
     assert len(d365.received) == 1

@@ -9,9 +9,8 @@ from local.simulator import Simulator
 from shared.bridge import Bridge
 from shared.config.jobs import ImportJob
 from shared.d365.statuses import EntityCounts, JobStatus
-from shared.imports import diagnosis, importing
-from shared.storage import blobs
-from shared.storage.blobs import DataAccount
+from shared.imports import diagnosis, intake
+from shared.storage.account import FAILED, DataAccount
 from tests.conftest import IMPORT_ID, contents, drop, make_bridge, only, report, work_queue
 
 BAD = b"1;2;REJECT"
@@ -20,7 +19,7 @@ BAD = b"1;2;REJECT"
 def fail(d365: Simulator, account: DataAccount, **changes: object) -> dict[str, Any]:
     """Let a file fail in D365; what its report has of D365."""
     bridge = make_bridge(d365, account, **changes)
-    importing.import_file(bridge, drop(account, "journals/may.csv", BAD))
+    intake.import_file(bridge, drop(account, "journals/may.csv", BAD))
     work_queue(bridge)
     return dict(report(account)["d365"])
 
@@ -30,11 +29,11 @@ def test_error_keys_are_kept_beside_the_file(
 ) -> None:
     """The report names the blob; and it is no file of its own: nothing lists it, or stops for it."""
     said = fail(d365, account, errorKeys=True)
-    file = only(account, blobs.FAILED)
+    file = only(account, FAILED)
     name = f"{file.name}.error.keys/General journal.txt"
     assert said["errorKeys"] == [name]
     execution = d365.received[0].execution_id
-    assert contents(account, blobs.FAILED)[name].decode() == f"LINENUMBER\r\n17 of {execution}\r\n"
+    assert contents(account, FAILED)[name].decode() == f"LINENUMBER\r\n17 of {execution}\r\n"
 
 
 def test_error_keys_are_not_asked_for_otherwise(
@@ -153,5 +152,5 @@ def test_an_entitys_name_stays_in_its_folder(
     )
     d365.keys_location = "{base}/keys/{execution}/x?sig=1"
     (name,) = fail(d365, account, errorKeys=True)["errorKeys"]
-    file = only(account, blobs.FAILED)
+    file = only(account, FAILED)
     assert name == f"{file.name}.error.keys/.._.._exports_a_b_{'x' * 62}.txt"

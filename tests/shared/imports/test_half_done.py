@@ -15,10 +15,20 @@ import pytest
 from local.simulator import Simulator
 from shared.bridge import Bridge
 from shared.config import jobs
-from shared.imports import importing, outcome, reconciliation
+from shared.imports import advance, claim, intake, outcome, reconciliation, schedule
 from shared.operations import actions
-from shared.storage import blobs
-from shared.storage.blobs import DataAccount
+from shared.storage import files
+from shared.storage.account import (
+    FAILED,
+    IMPORTS,
+    NOTIFICATIONS_QUEUE,
+    PROCESSING,
+    STATUS_QUEUE,
+    SUCCEEDED,
+    DataAccount,
+)
+from shared.storage.errors import Conflict
+from shared.storage.records import File
 from tests.conftest import drop, make_bridge, only, report, work_queue
 
 type Later = Callable[[timedelta], None]
@@ -42,16 +52,16 @@ def dies(monkeypatch: pytest.MonkeyPatch) -> Dies:
     """Do a step up to a delete of a blob: its first, or as many later."""
 
     def until_the_delete(step: Callable[[], object], after: int = 0) -> None:
-        delete, deletes = blobs._delete, list[int]()
+        delete, deletes = files.delete, list[int]()
 
-        def die(account: DataAccount, file: blobs.File) -> bool:
+        def die(account: DataAccount, file: File) -> bool:
             if len(deletes) == after:
                 raise Died
             deletes.append(1)
             return delete(account, file)
 
         with monkeypatch.context() as patch:
-            patch.setattr(blobs, "_delete", die)
+            patch.setattr(files, "delete", die)
             with pytest.raises(Died):
                 step()
 
@@ -60,8 +70,8 @@ def dies(monkeypatch: pytest.MonkeyPatch) -> Dies:
 
 def places(account: DataAccount) -> list[str]:
     """Where files lie."""
-    containers = (blobs.IMPORTS, blobs.PROCESSING, blobs.SUCCEEDED, blobs.FAILED)
-    return [found.container for name in containers for found in blobs.listed(account, name)]
+    containers = (IMPORTS, PROCESSING, SUCCEEDED, FAILED)
+    return [found.container for name in containers for found in files.listed(account, name)]
 
 
 def without_jobs(bridge: Bridge) -> Bridge:
@@ -71,7 +81,7 @@ def without_jobs(bridge: Bridge) -> Bridge:
 
 def settle(bridge: Bridge, account: DataAccount, later: Later) -> None:
     """The dead worker's message is lost too; reconcile and the queue do what is left to do."""
-    account.queue(blobs.STATUS_QUEUE).clear_messages()
+    account.queue(STATUS_QUEUE).clear_messages()
     for _ in range(2):
         later(MISSED)
         reconciliation.reconcile(bridge)
@@ -89,14 +99,14 @@ def test_a_claimed_file_filed_as_failed_is_not_sent_after_all(
 ) -> None:
     """Its job was gone, and is back: whoever reads the report sends the file again, so we must not."""
     bridge = make_bridge(d365, account, ordered=ordered)
-    dropped = blobs.find(account, blobs.IMPORTS, drop(account, "journals/may.csv"))
+    dropped = files.find(account, IMPORTS, drop(account, "journals/may.csv"))
     assert dropped
-    claimed = importing.claim(bridge, dropped)
+    claimed = claim.claim(bridge, dropped)
     assert claimed
-    importing.look_again(bridge, claimed, timedelta(0))
+    schedule.check_file(bridge, claimed, timedelta(0))
     dies(lambda: work_queue(without_jobs(bridge)), after=1)
     settle(bridge, account, later)
-    assert places(account) == [blobs.FAILED]
+    assert places(account) == [FAILED]
     assert (report(account)["reason"], d365.received) == ("no-such-job", [])
 
 
@@ -109,9 +119,9 @@ def test_a_refused_file_is_not_sent_after_all(
 ) -> None:
     """The same before it was claimed."""
     name = drop(account, "journals/may.csv")
-    dies(lambda: importing.import_file(without_jobs(bridge), name), after=1)
+    dies(lambda: intake.import_file(without_jobs(bridge), name), after=1)
     settle(bridge, account, later)
-    assert places(account) == [blobs.FAILED]
+    assert places(account) == [FAILED]
     assert (report(account)["reason"], d365.received) == ("no-such-job", [])
 
 
@@ -120,9 +130,9 @@ def test_a_file_that_was_only_claimed_is_decided_by_who_goes_on(
 ) -> None:
     """An instance with an older jobs file died before it could refuse it: nothing was said of it yet."""
     name = drop(account, "journals/may.csv")
-    dies(lambda: importing.import_file(without_jobs(bridge), name))
+    dies(lambda: intake.import_file(without_jobs(bridge), name))
     settle(bridge, account, later)
-    assert places(account) == [blobs.SUCCEEDED]
+    assert places(account) == [SUCCEEDED]
     assert len(d365.received) == 1
 
 
@@ -134,18 +144,18 @@ def test_two_instances_that_differ_about_a_file_never_both_act(
     fail = outcome.fail
 
     def after_the_other_has_sent(*args: Any, **kw: Any) -> None:
-        file = only(account, blobs.PROCESSING)
+        file = only(account, PROCESSING)
         monkeypatch.setattr(outcome, "fail", fail)
-        importing.resume(bridge, file)
+        advance.check_status(bridge, {"file": file.name, "etag": file.etag})
         fail(*args, **kw)
 
     monkeypatch.setattr(outcome, "fail", after_the_other_has_sent)
-    with suppress(blobs.Lost):
-        importing.import_file(without_jobs(bridge), name)
+    with suppress(Conflict):
+        intake.import_file(without_jobs(bridge), name)
     work_queue(bridge)
     assert len(d365.received) == 1
-    assert places(account) == [blobs.SUCCEEDED]
-    assert not list(account.queue(blobs.NOTIFICATIONS_QUEUE).peek_messages())
+    assert places(account) == [SUCCEEDED]
+    assert not list(account.queue(NOTIFICATIONS_QUEUE).peek_messages())
 
 
 def test_a_file_that_succeeded_is_never_given_up(
@@ -157,12 +167,12 @@ def test_a_file_that_succeeded_is_never_given_up(
 ) -> None:
     """D365 can't be asked when the worker is back; but what it said is written down."""
     d365.statuses = ("Processed",)
-    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    intake.import_file(bridge, drop(account, "journals/may.csv"))
     dies(lambda: work_queue(bridge))
-    assert places(account) == [blobs.PROCESSING, blobs.SUCCEEDED]
+    assert places(account) == [PROCESSING, SUCCEEDED]
     d365.add_fault("message_status", "answer", status=503, times=-1)
     settle(bridge, account, later)
-    assert places(account) == [blobs.SUCCEEDED]
+    assert places(account) == [SUCCEEDED]
 
 
 def test_a_held_file_that_was_received_is_held_no_longer(
@@ -176,13 +186,13 @@ def test_a_held_file_that_was_received_is_held_no_longer(
     bridge = make_bridge(d365, account, ordered=True, onFailure="stop")
     d365.statuses = ("Processed",)
     d365.add_fault("enqueue", "reset-after")
-    importing.import_file(bridge, drop(account, "journals/10.csv"))
+    intake.import_file(bridge, drop(account, "journals/10.csv"))
     drop(account, "journals/20.csv")
-    held = only(account, blobs.FAILED)
+    held = only(account, FAILED)
     order = actions.Order(held.name, held.etag, "me", "found", d365.received[0].message_id)
     dies(lambda: actions.receive(bridge, order))
     settle(bridge, account, later)
-    assert places(account) == [blobs.SUCCEEDED, blobs.SUCCEEDED]
+    assert places(account) == [SUCCEEDED, SUCCEEDED]
     assert len(d365.received) == 2
 
 
@@ -198,10 +208,10 @@ def test_a_file_that_was_sent_again_is_not_left_under_failed(
     """It has a new version, on its way; and what it stopped goes on."""
     bridge = make_bridge(d365, account, ordered=True, onFailure=stops)
     d365.add_fault("enqueue", "answer", status=400, body='{"Message": "no"}')
-    importing.import_file(bridge, drop(account, "journals/10.csv"))
-    failed = only(account, blobs.FAILED)
+    intake.import_file(bridge, drop(account, "journals/10.csv"))
+    failed = only(account, FAILED)
     order = actions.Order(failed.name, failed.etag, "me", "mended")
     dies(lambda: actions.resend(bridge, order))
     settle(bridge, account, later)
-    assert places(account) == [blobs.SUCCEEDED]
+    assert places(account) == [SUCCEEDED]
     assert len(d365.received) == 1

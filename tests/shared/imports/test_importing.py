@@ -18,9 +18,11 @@ from local.simulator import Simulator
 from shared import clock
 from shared.bridge import Bridge
 from shared.d365 import transport
-from shared.imports import advance, importing, reconciliation, templates
-from shared.storage import blobs
-from shared.storage.blobs import DataAccount
+from shared.imports import advance, claim, intake, reconciliation, templates
+from shared.storage import files, moves
+from shared.storage.account import FAILED, IMPORTS, PROCESSING, SUCCEEDED, TEMPLATES, DataAccount
+from shared.storage.errors import Conflict
+from shared.storage.records import Record
 from tests.conftest import (
     EXPORT_ID,
     PACKAGE_ID,
@@ -40,15 +42,15 @@ def test_a_file_is_sent_as_it_is_and_noted(
     bridge: Bridge, d365: Simulator, account: DataAccount
 ) -> None:
     """Bytes, entity, company and external identifier on the one side; message id and hash on the other."""
-    importing.import_file(bridge, drop(account, "journals/USMF/may.csv", b"1;2;3"))
+    intake.import_file(bridge, drop(account, "journals/USMF/may.csv", b"1;2;3"))
     (received,) = d365.received
-    record = only(account, blobs.PROCESSING).record
+    record = only(account, PROCESSING).record
     assert (received.entity, received.company) == ("General journal", "USMF")
     assert (record.state, record.messageid) == ("sent", received.message_id)
     assert (record.sha256, record.externalid) == (received.sha256, received.external_id)
     assert record.source == "journals/USMF/may.csv"
     assert received.headers["Content-Length"] == "5"
-    assert not contents(account, blobs.IMPORTS)
+    assert not contents(account, IMPORTS)
 
 
 @pytest.mark.parametrize("name", ["may.csv.gz", "日" * 300 + ".csv"], ids=["short", "long name"])
@@ -59,14 +61,14 @@ def test_a_file_with_a_content_encoding_is_sent_as_it_lies_there(
     """I4: whatever the header says of the bytes, they are never decoded; also where we copy them ourselves."""
     data = gzip.compress(b"".join(b"line %d\n" % number for number in range(400)))
     settings = ContentSettings(content_encoding=encoding)
-    blob = account.blobs.get_blob_client(blobs.IMPORTS, f"journals/{name}")
+    blob = account.blobs.get_blob_client(IMPORTS, f"journals/{name}")
     blob.upload_blob(data, content_settings=settings)
-    importing.import_file(bridge, f"journals/{name}")
+    intake.import_file(bridge, f"journals/{name}")
     work_queue(bridge)
     (received,) = d365.received
     assert (received.length, received.sha256) == (len(data), hashlib.sha256(data).hexdigest())
-    file = only(account, blobs.SUCCEEDED)
-    kept = account.blobs.get_blob_client(blobs.SUCCEEDED, file.name)
+    file = only(account, SUCCEEDED)
+    kept = account.blobs.get_blob_client(SUCCEEDED, file.name)
     assert kept.download_blob(decompress=False).readall() == data
 
 
@@ -75,7 +77,7 @@ def test_a_data_package_is_sent_without_an_entity(
 ) -> None:
     """It names its entities itself."""
     data = samples.package("Vendors", [samples.Part(samples.VENDORS, 5)])
-    importing.import_file(bridge, drop(account, "packages/vendors.ZIP", data))
+    intake.import_file(bridge, drop(account, "packages/vendors.ZIP", data))
     (received,) = d365.received
     assert (received.activity_id, received.entity, received.company) == (PACKAGE_ID, None, None)
 
@@ -85,8 +87,8 @@ def test_the_company_of_the_job_is_taken(
 ) -> None:
     """And a folder that says the same in another case is no contradiction."""
     bridge = make_bridge(d365, account, company="USMF")
-    importing.import_file(bridge, drop(account, "journals/a.csv"))
-    importing.import_file(bridge, drop(account, "journals/usmf/b.csv"))
+    intake.import_file(bridge, drop(account, "journals/a.csv"))
+    intake.import_file(bridge, drop(account, "journals/usmf/b.csv"))
     assert [(each.company or "").upper() for each in d365.received] == ["USMF", "USMF"]
 
 
@@ -110,13 +112,13 @@ def test_a_misplaced_file_is_explained_and_never_sent(
     reason: str,
 ) -> None:
     """Under failed, with the reason and what to do, its bytes as they were."""
-    importing.import_file(bridge, drop(account, name, data))
-    failed = only(account, blobs.FAILED)
+    intake.import_file(bridge, drop(account, name, data))
+    failed = only(account, FAILED)
     said = report(account)
     assert (said["reason"], said["file"], failed.record.state) == (reason, name, "failed")
     assert said["todo"]
-    assert contents(account, blobs.FAILED)[failed.name] == data
-    assert not contents(account, blobs.IMPORTS)
+    assert contents(account, FAILED)[failed.name] == data
+    assert not contents(account, IMPORTS)
     assert not d365.received
 
 
@@ -130,10 +132,10 @@ def test_an_empty_file_may_get_its_content(
 ) -> None:
     """Until an hour is over: what comes by SFTP is there, empty, before its content; and a program may write it
     empty first, which is an event of its own."""
-    importing.import_file(bridge, drop(account, name, b""))
+    intake.import_file(bridge, drop(account, name, b""))
     later(timedelta(minutes=30))
     reconciliation.reconcile(bridge)
-    assert list(contents(account, blobs.IMPORTS)) == [name]
+    assert list(contents(account, IMPORTS)) == [name]
     later(timedelta(hours=2))
     reconciliation.reconcile(bridge)
     assert report(account)["reason"] == "empty-file"
@@ -149,11 +151,11 @@ def test_a_file_that_grows_is_sent_when_nothing_more_comes(
     name: str,
 ) -> None:
     """An append blob is there from its first bytes on; in an ordered job the others wait for it."""
-    blob = account.blobs.get_blob_client(blobs.IMPORTS, name)
+    blob = account.blobs.get_blob_client(IMPORTS, name)
     blob.create_append_blob()
     blob.append_block(b"1;2\n")
-    importing.import_file(bridge, name)
-    importing.import_file(bridge, drop(account, "steps/next.csv"))
+    intake.import_file(bridge, name)
+    intake.import_file(bridge, drop(account, "steps/next.csv"))
     reconciliation.reconcile(bridge)
     blob.append_block(b"3;4\n")
     assert blob.download_blob().readall() == b"1;2\n3;4\n"
@@ -162,18 +164,18 @@ def test_a_file_that_grows_is_sent_when_nothing_more_comes(
     reconciliation.reconcile(bridge)
     work_queue(bridge)
     assert {each.length for each in d365.received} == {5, 8}
-    assert not contents(account, blobs.IMPORTS)
+    assert not contents(account, IMPORTS)
 
 
 def test_a_folder_of_a_hierarchical_namespace_is_no_file(
     bridge: Bridge, account: DataAccount
 ) -> None:
     """Also where an event names it."""
-    marker = account.blobs.get_blob_client(blobs.IMPORTS, "journals/USMF")
+    marker = account.blobs.get_blob_client(IMPORTS, "journals/USMF")
     marker.upload_blob(b"", metadata={"hdi_isfolder": "true"})
-    importing.import_file(bridge, "journals/USMF")
-    assert list(contents(account, blobs.IMPORTS)) == ["journals/USMF"]
-    assert not contents(account, blobs.FAILED)
+    intake.import_file(bridge, "journals/USMF")
+    assert list(contents(account, IMPORTS)) == ["journals/USMF"]
+    assert not contents(account, FAILED)
 
 
 def test_a_leased_file_is_told_of_once(
@@ -184,7 +186,7 @@ def test_a_leased_file_is_told_of_once(
 ) -> None:
     """What can't be taken away is not decided yet; the lease is what is told, and the end is told once."""
     name = drop(account, "nobody/may.csv")
-    lease = account.blobs.get_blob_client(blobs.IMPORTS, name).acquire_lease()
+    lease = account.blobs.get_blob_client(IMPORTS, name).acquire_lease()
     for _ in range(3):
         later(timedelta(minutes=10))
         reconciliation.reconcile(bridge)
@@ -192,7 +194,7 @@ def test_a_leased_file_is_told_of_once(
     assert "has a lease" in events("reconcile.failed")[0]["error"]
     lease.release()
     reconciliation.reconcile(bridge)
-    assert not contents(account, blobs.IMPORTS)
+    assert not contents(account, IMPORTS)
     assert len(events("file.failed")) == 1
 
 
@@ -202,9 +204,9 @@ def test_each_file_of_an_ordered_job_has_its_own_trace(
     """Though one invocation ends a file and begins the next; each line bears its own file's."""
     for number in "123":
         drop(account, f"steps/{number}.csv")
-    importing.import_file(bridge, "steps/1.csv")
+    intake.import_file(bridge, "steps/1.csv")
     work_queue(bridge)
-    ended = list(blobs.listed(account, blobs.SUCCEEDED))
+    ended = list(files.listed(account, SUCCEEDED))
     traces = {file.name: file.record.traceparent.split("-")[1] for file in ended}
     assert len(set(traces.values())) == 3
     for name in ("file.claimed", "file.sent", "status.checked", "file.succeeded"):
@@ -233,9 +235,9 @@ def test_names_of_all_kinds_arrive(
     bridge: Bridge, d365: Simulator, account: DataAccount, name: str
 ) -> None:
     """Sent once, filed in the end, its name kept in the metadata; the header is plain ASCII on one line."""
-    importing.import_file(bridge, drop(account, name))
+    intake.import_file(bridge, drop(account, name))
     work_queue(bridge)
-    assert only(account, blobs.SUCCEEDED).record.source == name
+    assert only(account, SUCCEEDED).record.source == name
     (received,) = d365.received
     assert received.external_id.isascii()
     assert received.external_id.isprintable()
@@ -248,22 +250,22 @@ def test_only_files_that_match_the_pattern_are_taken(
     """One of another name waits an hour, since programs rename what they have uploaded; then it has failed."""
     bridge = make_bridge(d365, account, pattern="gj[1]*.CSV")
     for name in ("journals/GJ[1] may.csv", "journals/USMF/GJ[1].csv.filepart", "journals/gj1.csv"):
-        importing.import_file(bridge, drop(account, name))
+        intake.import_file(bridge, drop(account, name))
     later(timedelta(minutes=59))
     reconciliation.reconcile(bridge)
     assert len(d365.received) == 1
-    assert set(contents(account, blobs.IMPORTS)) == {
+    assert set(contents(account, IMPORTS)) == {
         "journals/USMF/GJ[1].csv.filepart",
         "journals/gj1.csv",
     }
-    account.blobs.get_blob_client(blobs.IMPORTS, "journals/USMF/GJ[1].csv.filepart").delete_blob()
-    importing.import_file(bridge, drop(account, "journals/USMF/GJ[1].csv"))
+    account.blobs.get_blob_client(IMPORTS, "journals/USMF/GJ[1].csv.filepart").delete_blob()
+    intake.import_file(bridge, drop(account, "journals/USMF/GJ[1].csv"))
     assert len(d365.received) == 2
     later(timedelta(minutes=2))
     reconciliation.reconcile(bridge)
     said = report(account)
     assert (said["reason"], said["file"]) == ("no-match", "journals/gj1.csv")
-    assert not contents(account, blobs.IMPORTS)
+    assert not contents(account, IMPORTS)
 
 
 @pytest.mark.parametrize(
@@ -280,9 +282,9 @@ def test_the_company_is_taken_from_the_files_name(
 ) -> None:
     """Its second part between underscores, whatever the suffix; a folder may say the same."""
     bridge = make_bridge(d365, account, companyFrom={"separator": "_", "position": 2})
-    importing.import_file(bridge, drop(account, f"journals/{name}"))
+    intake.import_file(bridge, drop(account, f"journals/{name}"))
     assert [each.company for each in d365.received] == [company]
-    assert only(account, blobs.PROCESSING).record.company == company
+    assert only(account, PROCESSING).record.company == company
 
 
 @pytest.mark.parametrize(
@@ -299,7 +301,7 @@ def test_a_name_without_its_company_is_never_sent(
 ) -> None:
     """Nor one that says another company than its folder: money in the wrong books is worse than none."""
     bridge = make_bridge(d365, account, companyFrom={"separator": "_", "position": 2})
-    importing.import_file(bridge, drop(account, f"journals/{name}"))
+    intake.import_file(bridge, drop(account, f"journals/{name}"))
     assert report(account)["reason"] == reason
     assert not d365.received
 
@@ -310,11 +312,11 @@ def test_a_repeated_event_changes_nothing(
     """Before, while and after the file is with D365."""
     name = drop(account, "journals/may.csv")
     for _ in range(3):
-        importing.import_file(bridge, name)
+        intake.import_file(bridge, name)
     work_queue(bridge)
-    importing.import_file(bridge, name)
+    intake.import_file(bridge, name)
     assert len(d365.received) == 1
-    assert len(contents(account, blobs.SUCCEEDED)) == 1
+    assert len(contents(account, SUCCEEDED)) == 1
     assert {each["reason"] for each in events("message.ignored")}
 
 
@@ -326,8 +328,8 @@ def test_many_workers_with_one_event_send_one_file(
 
     def run() -> None:
         try:
-            importing.import_file(bridge, name)
-        except blobs.Lost:
+            intake.import_file(bridge, name)
+        except Conflict:
             return
 
     threads = [threading.Thread(target=run) for _ in range(8)]
@@ -343,9 +345,9 @@ def test_a_name_dropped_twice_stays_two_files(
 ) -> None:
     """Neither hides the other."""
     for data in (b"one", b"two"):
-        importing.import_file(bridge, drop(account, "journals/may.csv", data))
+        intake.import_file(bridge, drop(account, "journals/may.csv", data))
     work_queue(bridge)
-    assert sorted(contents(account, blobs.SUCCEEDED).values()) == [b"one", b"two"]
+    assert sorted(contents(account, SUCCEEDED).values()) == [b"one", b"two"]
     assert len(d365.received) == 2
 
 
@@ -361,11 +363,11 @@ def test_a_file_overwritten_while_it_is_sent(
         return enqueue(*args, **kw)
 
     monkeypatch.setattr(bridge.d365, "enqueue", overwritten)
-    importing.import_file(bridge, name)
-    assert contents(account, blobs.IMPORTS) == {name: b"new"}
-    assert list(contents(account, blobs.PROCESSING).values()) == [b"old"]
+    intake.import_file(bridge, name)
+    assert contents(account, IMPORTS) == {name: b"new"}
+    assert list(contents(account, PROCESSING).values()) == [b"old"]
     monkeypatch.setattr(bridge.d365, "enqueue", enqueue)
-    importing.import_file(bridge, name)
+    intake.import_file(bridge, name)
     assert len(d365.received) == 2
 
 
@@ -374,12 +376,12 @@ def test_a_file_overwritten_before_its_claim_is_never_mixed_up(
 ) -> None:
     """A claim of a version that is gone takes nothing, and deletes nothing."""
     name = drop(account, "journals/may.csv", b"old")
-    old = blobs.find(account, blobs.IMPORTS, name)
+    old = files.find(account, IMPORTS, name)
     assert old
     drop(account, name, b"new")
-    assert importing.claim(bridge, old) is None
-    assert contents(account, blobs.IMPORTS) == {name: b"new"}
-    assert not contents(account, blobs.PROCESSING)
+    assert claim.claim(bridge, old) is None
+    assert contents(account, IMPORTS) == {name: b"new"}
+    assert not contents(account, PROCESSING)
 
 
 def test_the_answer_is_lost_and_the_file_is_held(
@@ -387,7 +389,7 @@ def test_the_answer_is_lost_and_the_file_is_held(
 ) -> None:
     """Nobody can know whether D365 has it: the report names what to look for there. It is not sent again."""
     d365.add_fault("enqueue", "reset-after")
-    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    intake.import_file(bridge, drop(account, "journals/may.csv"))
     work_queue(bridge)
     said = report(account)
     (received,) = d365.received
@@ -402,11 +404,11 @@ def test_the_answer_is_lost_and_the_file_is_sent_again(
     """As the job says."""
     bridge = make_bridge(d365, account, whenUncertain="resend")
     d365.add_fault("enqueue", "reset-during", bytes=1)
-    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    intake.import_file(bridge, drop(account, "journals/may.csv"))
     later(timedelta(minutes=1))
     work_queue(bridge)
     assert len(d365.received) == 1
-    assert len(contents(account, blobs.SUCCEEDED)) == 1
+    assert len(contents(account, SUCCEEDED)) == 1
 
 
 def test_a_worker_that_dies_while_it_sends_leaves_its_intent(
@@ -427,12 +429,12 @@ def test_a_worker_that_dies_while_it_sends_leaves_its_intent(
     with monkeypatch.context() as patch:
         patch.setattr(bridge.d365, "enqueue", die)
         with pytest.raises(KeyboardInterrupt):
-            importing.import_file(bridge, name)
-    file = only(account, blobs.PROCESSING)
+            intake.import_file(bridge, name)
+    file = only(account, PROCESSING)
     assert file.record.state == "sending"
     message = {"file": file.name, "etag": file.etag}
     advance.check_status(bridge, message)
-    assert only(account, blobs.PROCESSING).record.state == "sending"
+    assert only(account, PROCESSING).record.state == "sending"
     later(timedelta(minutes=31))
     advance.check_status(bridge, message)
     assert report(account)["outcome"] == "held"
@@ -449,7 +451,7 @@ def test_what_d365_refuses_for_good_is_filed_with_what_to_do(
     """Sent once, never again."""
     body = json.dumps({"Message": "Something is wrong with it."})
     d365.add_fault("enqueue", "answer", status=status, body=body, times=-1)
-    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    intake.import_file(bridge, drop(account, "journals/may.csv"))
     said = report(account)
     assert (said["reason"], str(status) in said["error"]) == ("refused", True)
     assert words in said["error"]
@@ -465,11 +467,11 @@ def test_a_file_waits_while_something_else_answers_in_d365s_place(
 ) -> None:
     """A gateway that has lost its route for some seconds says nothing of the file; a wrong D365_URL is told."""
     d365.add_fault("enqueue", "answer", status=status, body=body)
-    importing.import_file(bridge, drop(account, "journals/may.csv"))
-    assert only(account, blobs.PROCESSING).record.state == "claimed"
+    intake.import_file(bridge, drop(account, "journals/may.csv"))
+    assert only(account, PROCESSING).record.state == "claimed"
     assert "D365_URL" in events("d365.denied")[0]["error"]
     work_queue(bridge)
-    assert only(account, blobs.SUCCEEDED).record.attempts == 2
+    assert only(account, SUCCEEDED).record.attempts == 2
     assert len(d365.received) == 1
 
 
@@ -482,14 +484,14 @@ def test_a_file_that_is_not_accepted_today_waits(
 ) -> None:
     """403: nobody's fault but the set-up's. Once the app is registered, the file goes by itself."""
     d365.registered = False
-    importing.import_file(bridge, drop(account, "journals/may.csv"))
-    assert only(account, blobs.PROCESSING).record.state == "claimed"
+    intake.import_file(bridge, drop(account, "journals/may.csv"))
+    assert only(account, PROCESSING).record.state == "claimed"
     assert "Microsoft Entra applications" in events("d365.denied")[0]["error"]
     assert events("file.waiting")[0]["retryInSeconds"] > 0
     d365.registered = True
     later(timedelta(minutes=1))
     work_queue(bridge)
-    assert len(contents(account, blobs.SUCCEEDED)) == 1
+    assert len(contents(account, SUCCEEDED)) == 1
     assert len(d365.received) == 1
 
 
@@ -498,7 +500,7 @@ def test_a_file_waits_as_long_as_d365_asks(
 ) -> None:
     """A2: longer than we would by ourselves."""
     d365.add_fault("enqueue", "answer", status=429, times=-1, headers={"Retry-After": "7200"})
-    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    intake.import_file(bridge, drop(account, "journals/may.csv"))
     assert events("file.waiting")[0]["retryInSeconds"] == 7200
 
 
@@ -514,13 +516,13 @@ def test_a_full_disk_makes_a_file_wait(
     bridge = make_bridge(d365, account, template="journals.zip")
     part = samples.Part(replace(samples.VENDORS, name="General journal"), 1)
     template = samples.package("General journal", [part])
-    account.blobs.get_blob_client(blobs.TEMPLATES, "journals.zip").upload_blob(template)
+    account.blobs.get_blob_client(TEMPLATES, "journals.zip").upload_blob(template)
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(templates, "wrap", full)
-    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    intake.import_file(bridge, drop(account, "journals/may.csv"))
     assert "No space left" in events("file.waiting")[0]["reason"]
     try_on(bridge, later, timedelta(hours=28), timedelta(minutes=20))
     assert "No space left" in report(account)["error"]
@@ -532,7 +534,7 @@ def test_a_file_that_is_named_like_a_secret_keeps_its_name(
 ) -> None:
     """In report, log and error: whoever looks for it, and for its external identifier, needs them."""
     d365.add_fault("enqueue", "answer", status=400, body='{"Message": "No code=17.csv"}', times=-1)
-    importing.import_file(bridge, drop(account, "journals/sig=1.csv"))
+    intake.import_file(bridge, drop(account, "journals/sig=1.csv"))
     told = report(account)
     assert told["file"] == "journals/sig=1.csv"
     assert told["externalIdentifier"].startswith("sig=1.")
@@ -545,15 +547,15 @@ def test_a_signature_in_what_d365_says_is_not_kept(
 ) -> None:
     """A3: neither in the report nor in the log, however D365 writes it."""
     d365.reject_errors = ["no access to https://x.blob/c/b?sv=1&sig=S3CRET%3D&se=2"]
-    importing.import_file(bridge, drop(account, "journals/may.csv", b"REJECT"))
+    intake.import_file(bridge, drop(account, "journals/may.csv", b"REJECT"))
     work_queue(bridge)
     body = '{"odata.error": {"message": {"value": "see https://x/b?sv=1\\u0026sig=S3CRET"}}}'
     d365.add_fault("enqueue", "answer", status=400, body=body)
-    importing.import_file(bridge, drop(account, "journals/june.csv"))
-    reports = b"".join(contents(account, blobs.FAILED).values()).decode()
+    intake.import_file(bridge, drop(account, "journals/june.csv"))
+    reports = b"".join(contents(account, FAILED).values()).decode()
     assert reports.count("sig=[redacted]") >= 3
     assert "S3CRET" not in reports + str(events("file.failed"))
-    records = [file.record for file in blobs.listed(account, blobs.FAILED)]
+    records = [file.record for file in files.listed(account, FAILED)]
     assert "S3CRET" not in str(records)
 
 
@@ -562,9 +564,9 @@ def test_waiting_has_an_end(
 ) -> None:
     """After a day of 429 the file is filed under failed, saying so."""
     d365.add_fault("enqueue", "answer", status=429, times=-1, headers={"Retry-After": "21600"})
-    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    intake.import_file(bridge, drop(account, "journals/may.csv"))
     tries = 0
-    while (file := next(blobs.listed(account, blobs.PROCESSING), None)) and tries < 10:
+    while (file := next(files.listed(account, PROCESSING), None)) and tries < 10:
         later(timedelta(hours=7))
         advance.check_status(bridge, {"file": file.name, "etag": file.etag})
         tries += 1
@@ -575,16 +577,16 @@ def test_only_the_time_counts_in_which_a_file_was_tried(
     bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
 ) -> None:
     """Not that in which its job was paused, the app did not run, or the file lay there before its first try."""
-    dropped = blobs.find(account, blobs.IMPORTS, drop(account, "journals/may.csv"))
+    dropped = files.find(account, IMPORTS, drop(account, "journals/may.csv"))
     assert dropped
-    assert importing.claim(bridge, dropped)
+    assert claim.claim(bridge, dropped)
     for accepted in (False, False, False, True):
         d365.registered = accepted
         later(timedelta(days=2))
-        file = only(account, blobs.PROCESSING)
+        file = only(account, PROCESSING)
         advance.check_status(bridge, {"file": file.name, "etag": file.etag})
     assert len(d365.received) == 1
-    assert only(account, blobs.PROCESSING).record.state == "sent"
+    assert only(account, PROCESSING).record.state == "sent"
 
 
 def test_a_paused_job_leaves_its_files_alone(
@@ -592,8 +594,8 @@ def test_a_paused_job_leaves_its_files_alone(
 ) -> None:
     """They wait where they were dropped."""
     bridge = make_bridge(d365, account, enabled=False)
-    importing.import_file(bridge, drop(account, "journals/may.csv"))
-    assert list(contents(account, blobs.IMPORTS)) == ["journals/may.csv"]
+    intake.import_file(bridge, drop(account, "journals/may.csv"))
+    assert list(contents(account, IMPORTS)) == ["journals/may.csv"]
     assert not d365.requests
 
 
@@ -601,11 +603,11 @@ def test_what_the_dropper_wrote_on_it_stays(
     bridge: Bridge, d365: Simulator, account: DataAccount
 ) -> None:
     """Its own metadata and content type; and none of it can pass for ours."""
-    blob = account.blobs.get_blob_client(blobs.IMPORTS, "journals/may.csv")
+    blob = account.blobs.get_blob_client(IMPORTS, "journals/may.csv")
     blob.upload_blob(b"1", metadata={"author": "Ann", "state": "sent", "messageid": "x"})
-    importing.import_file(bridge, "journals/may.csv")
+    intake.import_file(bridge, "journals/may.csv")
     work_queue(bridge)
-    (found,) = account.blobs.get_container_client(blobs.SUCCEEDED).list_blobs(include=["metadata"])
+    (found,) = account.blobs.get_container_client(SUCCEEDED).list_blobs(include=["metadata"])
     assert found.metadata["author"] == "Ann"
     assert found.metadata["messageid"] == d365.received[0].message_id
 
@@ -620,12 +622,12 @@ def test_a_claimed_file_of_a_paused_job_is_not_sent(
 ) -> None:
     """It was taken before the job was paused; once it is paused no more, it goes on."""
     paused = make_bridge(d365, account, ordered=ordered, enabled=False)
-    dropped = blobs.find(account, blobs.IMPORTS, drop(account, "journals/may.csv"))
+    dropped = files.find(account, IMPORTS, drop(account, "journals/may.csv"))
     assert dropped
-    assert importing.claim(paused, dropped)
+    assert claim.claim(paused, dropped)
     for each, sent in ((paused, 0), (make_bridge(d365, account, ordered=ordered), 1)):
         later(timedelta(minutes=10))
-        file = only(account, blobs.PROCESSING)
+        file = only(account, PROCESSING)
         advance.check_status(each, {"file": file.name, "etag": file.etag})
         reconciliation.reconcile(each)
         work_queue(each)
@@ -638,12 +640,12 @@ def test_whoever_goes_on_with_a_claim_lets_the_dropped_version_go_first(
 ) -> None:
     """A worker died between copy and delete: what lies in imports was never sent, so it must be gone first."""
     bridge = make_bridge(d365, account, ordered=ordered)
-    dropped = blobs.find(account, blobs.IMPORTS, drop(account, "journals/may.csv"))
+    dropped = files.find(account, IMPORTS, drop(account, "journals/may.csv"))
     assert dropped
-    claimed = blobs.copy_claim(account, dropped, blobs.Record(state="claimed"))
+    claimed = moves.copy_claim(account, dropped, Record(state="claimed"))
     assert claimed
     advance.check_status(bridge, {"file": claimed.name, "etag": claimed.etag})
-    assert not contents(account, blobs.IMPORTS)
+    assert not contents(account, IMPORTS)
     assert len(d365.received) == 1
 
 
@@ -673,7 +675,7 @@ def test_a_worker_that_is_killed_while_it_only_waits_leaves_no_doubt(
                 bridge.d365.dequeue(EXPORT_ID)
     elif waits_for == "an answer to a question":
         d365.add_fault("enqueue", "reset-after")
-        importing.import_file(bridge, drop(account, "journals/april.csv"))
+        intake.import_file(bridge, drop(account, "journals/april.csv"))
     name = drop(account, "journals/may.csv")
     with monkeypatch.context() as patch:
         if waits_for == "a token":
@@ -683,14 +685,12 @@ def test_a_worker_that_is_killed_while_it_only_waits_leaves_no_doubt(
         else:
             patch.setattr(type(bridge.d365), "_ask_first", die)
         with pytest.raises(Killed):
-            importing.import_file(bridge, name)
-    assert only(account, blobs.PROCESSING).record.state == "claimed"
+            intake.import_file(bridge, name)
+    assert only(account, PROCESSING).record.state == "claimed"
     later(timedelta(hours=1))
     reconciliation.reconcile(bridge)
     work_queue(bridge)
-    ended = {
-        file.record.source: file.record.state for file in blobs.listed(account, blobs.SUCCEEDED)
-    }
+    ended = {file.record.source: file.record.state for file in files.listed(account, SUCCEEDED)}
     assert ended == {"journals/may.csv": "succeeded"}
 
 
@@ -703,7 +703,7 @@ def test_waits_grow_and_have_a_longest(
 ) -> None:
     """Seconds at first, a quarter of an hour in the end: what D365 takes again is not left for a day."""
     d365.registered = False
-    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    intake.import_file(bridge, drop(account, "journals/may.csv"))
     try_on(bridge, later, timedelta(hours=3), timedelta(minutes=18))
     waits = [each["retryInSeconds"] for each in events("file.waiting")]
     assert waits == sorted(waits)

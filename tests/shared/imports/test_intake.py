@@ -15,10 +15,11 @@ from local.simulator import Simulator
 from shared import clock
 from shared.bridge import Bridge
 from shared.connections import SdkTransport
-from shared.imports import advance, importing, reconciliation
+from shared.imports import advance, intake, reconciliation
 from shared.operations import actions, views
-from shared.storage import blobs
-from shared.storage.blobs import DataAccount
+from shared.storage import files
+from shared.storage.account import FAILED, IMPORTS, PROCESSING, STATUS_QUEUE, SUCCEEDED, DataAccount
+from shared.storage.records import File
 from tests.conftest import contents, drop, make_bridge, only, report, work_queue
 
 type Events = Callable[[str], list[dict[str, Any]]]
@@ -27,12 +28,12 @@ type Later = Callable[[timedelta], None]
 
 def dropped_names(account: DataAccount) -> list[str]:
     """What lies in `imports`, whatever it is."""
-    return [found.name for found in account.blobs.get_container_client(blobs.IMPORTS).list_blobs()]
+    return [found.name for found in account.blobs.get_container_client(IMPORTS).list_blobs()]
 
 
 def commit(account: DataAccount, name: str, *parts: bytes) -> None:
     """Write a block blob as programs do that write in steps: the blocks so far, then all of them."""
-    blob = account.blobs.get_blob_client(blobs.IMPORTS, name)
+    blob = account.blobs.get_blob_client(IMPORTS, name)
     ids = [BlobBlock(f"{number:04}") for number in range(len(parts))]
     for block, part in zip(ids, parts, strict=True):
         blob.stage_block(block.id, part)
@@ -47,14 +48,14 @@ def test_a_job_can_wait_until_nothing_changes_a_file(
     bridge = make_bridge(d365, account, settleSeconds=60, ordered=ordered)
     for parts in ((), (b"1;2\n",), (b"1;2\n", b"3;4\n")):
         commit(account, "journals/may.csv", *parts)
-        importing.import_file(bridge, "journals/may.csv")
+        intake.import_file(bridge, "journals/may.csv")
         reconciliation.reconcile(bridge)
         assert dropped_names(account) == ["journals/may.csv"]
     later(timedelta(seconds=55))  # storage says times to the second
-    importing.import_file(bridge, "journals/may.csv")
+    intake.import_file(bridge, "journals/may.csv")
     assert not d365.received
     later(timedelta(seconds=10))
-    messages = list(account.queue(blobs.STATUS_QUEUE).peek_messages())
+    messages = list(account.queue(STATUS_QUEUE).peek_messages())
     assert messages == []  # they come when the time is over, and not before
     advance.check_status(bridge, {"dropped": "journals/may.csv"})
     assert [received.length for received in d365.received] == [8]
@@ -65,7 +66,7 @@ def test_a_file_that_settles_is_looked_at_when_its_time_is_over(
 ) -> None:
     """By a message of its own: nobody has to wait for reconcile."""
     bridge = make_bridge(d365, account, settleSeconds=1)
-    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    intake.import_file(bridge, drop(account, "journals/may.csv"))
     assert not d365.received
     later(timedelta(seconds=2))
     for _ in range(100):
@@ -103,19 +104,19 @@ def test_what_is_never_data_is_left_alone_and_counted(
     """Whatever the job, with a pattern or without; and it keeps nobody of an ordered job waiting."""
     bridge = make_bridge(d365, account, ordered=ordered)
     for name in NEVER:
-        importing.import_file(bridge, drop(account, f"journals/{name}"))
+        intake.import_file(bridge, drop(account, f"journals/{name}"))
     drop(account, "journals/USMF", b"")  # folders, as some programs mark them
     drop(account, "journals/empty/", b"")
-    importing.import_file(bridge, drop(account, "journals/zzz.csv"))
+    intake.import_file(bridge, drop(account, "journals/zzz.csv"))
     later(timedelta(hours=2))
     reconciliation.reconcile(bridge)
     work_queue(bridge)
     assert len(d365.received) == 1
     assert len(dropped_names(account)) == len(NEVER) + 2
-    assert not contents(account, blobs.FAILED)
+    assert not contents(account, FAILED)
     counted = {job.name: (job.waiting, job.no_data) for job in views.overview(bridge).jobs}
     assert counted["journals"] == (0, len(NEVER) + 2)
-    rows = views.files(bridge, views.Filter(state="waiting")).rows
+    rows = views.listing(bridge, views.Filter(state="waiting")).rows
     assert {row.error for row in rows} == {"its name says that it is no data: it is left alone"}
 
 
@@ -124,16 +125,16 @@ def test_a_pattern_can_ask_for_such_names(
 ) -> None:
     """But one that only lets them through does not."""
     bridge = make_bridge(d365, account, pattern="*.tmp")
-    importing.import_file(bridge, drop(account, "journals/may.tmp"))
+    intake.import_file(bridge, drop(account, "journals/may.tmp"))
     bridge = make_bridge(d365, account, pattern="GJ*")
-    importing.import_file(bridge, drop(account, "journals/GJ.csv.tmp"))
+    intake.import_file(bridge, drop(account, "journals/GJ.csv.tmp"))
     assert len(d365.received) == 1
 
 
 def test_an_empty_file_of_a_page_says_why_it_waits(bridge: Bridge, account: DataAccount) -> None:
     """On the page, for as long as it does."""
-    importing.import_file(bridge, drop(account, "journals/may.csv", b""))
-    (row,) = views.files(bridge, views.Filter(state="waiting")).rows
+    intake.import_file(bridge, drop(account, "journals/may.csv", b""))
+    (row,) = views.listing(bridge, views.Filter(state="waiting")).rows
     assert row.error == "it is empty: its content may be on its way"
 
 
@@ -142,9 +143,9 @@ def test_a_page_blob_is_sent_when_nothing_changes_it(
     bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, name: str
 ) -> None:
     """It has its whole length from the first moment on, full of zeros; its writer must find it there."""
-    blob = account.blobs.get_blob_client(blobs.IMPORTS, name)
+    blob = account.blobs.get_blob_client(IMPORTS, name)
     blob.create_page_blob(512)
-    importing.import_file(bridge, name)
+    intake.import_file(bridge, name)
     reconciliation.reconcile(bridge)
     blob.upload_page(b"x" * 512, 0, 512)
     assert not d365.received
@@ -153,7 +154,7 @@ def test_a_page_blob_is_sent_when_nothing_changes_it(
     work_queue(bridge)
     (received,) = d365.received
     assert received.length == 512
-    assert list(contents(account, blobs.SUCCEEDED).values()) == [b"x" * 512]
+    assert list(contents(account, SUCCEEDED).values()) == [b"x" * 512]
 
 
 @pytest.mark.parametrize("job", ["journals", "steps"])
@@ -162,14 +163,14 @@ def test_an_archived_file_is_taken_once_it_is_rehydrated(
 ) -> None:
     """It can't be read: no error of ours, and nothing to file. Log and page say what it is and what to do."""
     name = drop(account, f"{job}/may.csv")
-    blob = account.blobs.get_blob_client(blobs.IMPORTS, name)
+    blob = account.blobs.get_blob_client(IMPORTS, name)
     blob.set_standard_blob_tier("Archive")
-    importing.import_file(bridge, name)
+    intake.import_file(bridge, name)
     later(timedelta(hours=2))
     reconciliation.reconcile(bridge)
     assert not events("reconcile.failed")
     assert "rehydrate it" in events("message.ignored")[0]["reason"]
-    (row,) = views.files(bridge, views.Filter(state="waiting")).rows
+    (row,) = views.listing(bridge, views.Filter(state="waiting")).rows
     assert "archive tier" in row.error
     assert dropped_names(account) == [name]
     blob.set_standard_blob_tier("Hot")
@@ -180,15 +181,15 @@ def test_an_archived_file_is_taken_once_it_is_rehydrated(
 
 def test_an_archived_file_is_not_sent_again(bridge: Bridge, account: DataAccount) -> None:
     """A lifecycle rule has put it away: the person is told what to do first, and nothing is changed."""
-    importing.import_file(bridge, drop(account, "nobody/may.csv"))
-    failed = only(account, blobs.FAILED)
-    blob = account.blobs.get_blob_client(blobs.FAILED, failed.name)
+    intake.import_file(bridge, drop(account, "nobody/may.csv"))
+    failed = only(account, FAILED)
+    blob = account.blobs.get_blob_client(FAILED, failed.name)
     blob.set_standard_blob_tier("Archive")
-    archived = only(account, blobs.FAILED)
+    archived = only(account, FAILED)
     order = actions.Order(archived.name, archived.etag, "me", "mended")
     with pytest.raises(actions.NotDone, match="rehydrate it first"):
         actions.resend(bridge, order)
-    assert only(account, blobs.FAILED) == archived
+    assert only(account, FAILED) == archived
 
 
 @pytest.mark.parametrize("path", ["journals/../x.csv", "journals/..%5Cx.csv", "journals/./x.csv"])
@@ -202,8 +203,8 @@ def test_a_name_that_no_request_reaches_is_told(
         later(timedelta(minutes=6))
         reconciliation.reconcile(bridge)
     finally:  # nor can it be deleted by the library that the tests use
-        account.blobs.delete_container(blobs.IMPORTS)
-        account.blobs.create_container(blobs.IMPORTS)
+        account.blobs.delete_container(IMPORTS)
+        account.blobs.create_container(IMPORTS)
     work_queue(bridge)
     assert len(d365.received) == 1
     (told,) = events("reconcile.failed")
@@ -212,10 +213,10 @@ def test_a_name_that_no_request_reaches_is_told(
 
 def put_raw(account: DataAccount, path: str) -> None:
     """Put a blob by a request whose path no library has touched."""
-    container = account.blobs.get_container_client(blobs.IMPORTS)
+    container = account.blobs.get_container_client(IMPORTS)
     token = generate_container_sas(
         str(account.blobs.account_name),
-        blobs.IMPORTS,
+        IMPORTS,
         account_key=account.blobs.credential.account_key,
         permission="cw",
         expiry=clock.now() + timedelta(hours=1),
@@ -230,13 +231,13 @@ def put_raw(account: DataAccount, path: str) -> None:
 
 def with_copy_status(monkeypatch: pytest.MonkeyPatch, status: str) -> None:
     """Let a dropped file be a copy that has come so far (Azurite copies at once)."""
-    file = blobs._file
+    file = files._file
 
-    def copied(container: str, name: str, found: Any) -> blobs.File:
+    def copied(container: str, name: str, found: Any) -> File:
         made = file(container, name, found)
-        return replace(made, copy_status=status) if container == blobs.IMPORTS else made
+        return replace(made, copy_status=status) if container == IMPORTS else made
 
-    monkeypatch.setattr(blobs, "_file", copied)
+    monkeypatch.setattr(files, "_file", copied)
 
 
 @pytest.mark.parametrize("name", ["journals/may.csv", "steps/may.csv"])
@@ -252,11 +253,11 @@ def test_a_file_that_is_being_copied_there_is_not_whole(
     drop(account, name)
     with monkeypatch.context() as patch:
         with_copy_status(patch, "pending")
-        importing.import_file(bridge, name)
+        intake.import_file(bridge, name)
         later(timedelta(hours=2))
         reconciliation.reconcile(bridge)
         assert dropped_names(account) == [name]
-    importing.import_file(bridge, name)
+    intake.import_file(bridge, name)
     work_queue(bridge)
     assert len(d365.received) == 1
 
@@ -272,7 +273,7 @@ def test_a_copy_that_came_to_nothing_is_told(
     """It is not sent, and not looked at for ever."""
     name = drop(account, "journals/may.csv")
     with_copy_status(monkeypatch, status)
-    importing.import_file(bridge, name)
+    intake.import_file(bridge, name)
     said = report(account)
     assert (said["reason"], status in said["error"]) == ("not-whole", True)
     assert not dropped_names(account)
@@ -285,18 +286,16 @@ def test_a_name_that_fills_its_part_of_a_path_is_filed(
 ) -> None:
     """A hierarchical namespace takes 255 characters in each part: there must be room for stamp and report."""
     name = drop(account, f"journals/USMF/{'x' * (255 - len(suffix))}{suffix}")
-    importing.import_file(bridge, name)
+    intake.import_file(bridge, name)
     work_queue(bridge)
-    file = only(account, blobs.SUCCEEDED)
+    file = only(account, SUCCEEDED)
     assert file.record.source == name
     assert max(len(part) for part in file.name.split("/")) + len(".error.json") <= 255
-    importing.import_file(bridge, drop(account, f"nobody/{'日' * 255}"))
-    assert all(
-        len(part) <= 255 for name in contents(account, blobs.FAILED) for part in name.split("/")
-    )
+    intake.import_file(bridge, drop(account, f"nobody/{'日' * 255}"))
+    assert all(len(part) <= 255 for name in contents(account, FAILED) for part in name.split("/"))
 
 
-@pytest.mark.parametrize("missing", [blobs.IMPORTS, blobs.PROCESSING, blobs.SUCCEEDED])
+@pytest.mark.parametrize("missing", [IMPORTS, PROCESSING, SUCCEEDED])
 def test_a_container_that_is_missing_is_no_file_that_is_gone(
     bridge: Bridge, d365: Simulator, account: DataAccount, missing: str
 ) -> None:
@@ -305,7 +304,7 @@ def test_a_container_that_is_missing_is_no_file_that_is_gone(
     account.blobs.delete_container(missing)
 
     def import_it() -> None:
-        importing.import_file(bridge, name)
+        intake.import_file(bridge, name)
         work_queue(bridge)
 
     try:
@@ -313,23 +312,23 @@ def test_a_container_that_is_missing_is_no_file_that_is_gone(
             import_it()
     finally:
         account.blobs.create_container(missing)
-    file = next(blobs.listed(account, blobs.PROCESSING), None)
+    file = next(files.listed(account, PROCESSING), None)
     if file:  # what was done is not lost
         advance.check_status(bridge, {"file": file.name, "etag": file.etag})
-        assert len(contents(account, blobs.SUCCEEDED)) == len(d365.received) == 1
+        assert len(contents(account, SUCCEEDED)) == len(d365.received) == 1
 
 
 def test_index_tags_stay_with_a_file(bridge: Bridge, account: DataAccount) -> None:
     """From `imports` to its end, and back when it is sent again: no copy takes them along by itself."""
     tags = {"project": "May 2026", "owner": "ann"}
     for name in ("journals/may.csv", f"journals/{'日' * 300}.csv"):
-        account.blobs.get_blob_client(blobs.IMPORTS, name).upload_blob(b"1", tags=tags)
-        importing.import_file(bridge, name)
+        account.blobs.get_blob_client(IMPORTS, name).upload_blob(b"1", tags=tags)
+        intake.import_file(bridge, name)
     work_queue(bridge)
-    for file in blobs.listed(account, blobs.SUCCEEDED):
-        blob = account.blobs.get_blob_client(blobs.SUCCEEDED, file.name)
+    for file in files.listed(account, SUCCEEDED):
+        blob = account.blobs.get_blob_client(SUCCEEDED, file.name)
         assert blob.get_blob_tags() == tags
-    assert len(contents(account, blobs.SUCCEEDED)) == 2
+    assert len(contents(account, SUCCEEDED)) == 2
 
 
 @pytest.mark.parametrize("may", ["read", "not even read"])
@@ -352,11 +351,11 @@ def test_a_role_without_tags_stops_no_file(
     monkeypatch.setattr(BlobClient, "start_copy_from_url", no_writing)
     if may == "not even read":
         monkeypatch.setattr(BlobClient, "get_blob_tags", no_reading)
-    blob = account.blobs.get_blob_client(blobs.IMPORTS, "journals/may.csv")
+    blob = account.blobs.get_blob_client(IMPORTS, "journals/may.csv")
     blob.upload_blob(b"1", tags={"owner": "ann"})
-    importing.import_file(bridge, "journals/may.csv")
+    intake.import_file(bridge, "journals/may.csv")
     work_queue(bridge)
-    assert len(contents(account, blobs.SUCCEEDED)) == 1
+    assert len(contents(account, SUCCEEDED)) == 1
     assert [each["tags"] for each in events("tags.dropped")] == [1]
 
 
@@ -364,11 +363,11 @@ def test_what_has_room_of_much_metadata_is_kept(
     bridge: Bridge, account: DataAccount, events: Events
 ) -> None:
     """And what has none is named."""
-    blob = account.blobs.get_blob_client(blobs.IMPORTS, "journals/may.csv")
+    blob = account.blobs.get_blob_client(IMPORTS, "journals/may.csv")
     blob.upload_blob(b"1", metadata={"owner": "ann", "large": "x" * 4000, "larger": "y" * 4001})
-    importing.import_file(bridge, "journals/may.csv")
+    intake.import_file(bridge, "journals/may.csv")
     work_queue(bridge)
-    assert set(only(account, blobs.SUCCEEDED).theirs) == {"owner", "large"}
+    assert set(only(account, SUCCEEDED).theirs) == {"owner", "large"}
     assert [each["keys"] for each in events("metadata.dropped")] == [["larger"]]
 
 

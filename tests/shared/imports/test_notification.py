@@ -11,16 +11,17 @@ from azure.core.exceptions import ResourceNotFoundError
 
 from local.simulator import Simulator
 from shared.bridge import Bridge
-from shared.imports import importing, notification, outcome
+from shared.imports import claim, intake, notification, outcome
 from shared.imports.notification import Notification
-from shared.storage import blobs
-from shared.storage.blobs import DataAccount
+from shared.storage import files
+from shared.storage.account import FAILED, IMPORTS, NOTIFICATIONS_QUEUE, PROCESSING, DataAccount
+from shared.storage.errors import Conflict
 from tests.conftest import contents, drop, only, work_queue
 
 
 def notifications(account: DataAccount) -> list[Notification]:
     """All that lie on the queue, each in the form of the schema."""
-    messages = account.queue(blobs.NOTIFICATIONS_QUEUE).receive_messages(messages_per_page=32)
+    messages = account.queue(NOTIFICATIONS_QUEUE).receive_messages(messages_per_page=32)
     return [msgspec.json.decode(message.content, type=Notification) for message in messages]
 
 
@@ -28,7 +29,7 @@ def test_a_rejected_file_is_told_with_what_to_do(
     bridge: Bridge, d365: Simulator, account: DataAccount
 ) -> None:
     """Its job, its report, D365's first error and id."""
-    importing.import_file(bridge, drop(account, "journals/USMF/may.csv", b"1;REJECT"))
+    intake.import_file(bridge, drop(account, "journals/USMF/may.csv", b"1;REJECT"))
     work_queue(bridge)
     (told,) = notifications(account)
     assert told.type == "d365-blob-bridge.file.failed"
@@ -37,14 +38,14 @@ def test_a_rejected_file_is_told_with_what_to_do(
     assert told.data.message_id == d365.received[0].message_id
     assert d365.reject_errors[0] in told.data.error
     assert told.data.todo
-    there = {f"{blobs.FAILED}/{name}" for name in contents(account, blobs.FAILED)}
+    there = {f"{FAILED}/{name}" for name in contents(account, FAILED)}
     assert there == {told.data.blob, told.data.report}
 
 
 def test_a_held_file_is_told_as_held(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
     """With what to look for in D365."""
     d365.add_fault("enqueue", "reset-after")
-    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    intake.import_file(bridge, drop(account, "journals/may.csv"))
     (told,) = notifications(account)
     assert told.type == "d365-blob-bridge.file.held"
     assert told.data.external_identifier == d365.received[0].external_id
@@ -52,14 +53,14 @@ def test_a_held_file_is_told_as_held(bridge: Bridge, d365: Simulator, account: D
 
 def test_a_misplaced_file_is_told(bridge: Bridge, account: DataAccount) -> None:
     """Nobody else would look there."""
-    importing.import_file(bridge, drop(account, "nobody/may.csv"))
+    intake.import_file(bridge, drop(account, "nobody/may.csv"))
     (told,) = notifications(account)
     assert told.data.reason == "no-such-job"
 
 
 def test_a_file_that_succeeds_is_no_news(bridge: Bridge, account: DataAccount) -> None:
     """Only what someone must act on."""
-    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    intake.import_file(bridge, drop(account, "journals/may.csv"))
     work_queue(bridge)
     assert notifications(account) == []
 
@@ -74,41 +75,41 @@ def test_a_repeated_notification_has_the_same_id(
 
     name = drop(account, "nobody/may.csv")
     with monkeypatch.context() as patch:
-        patch.setattr(blobs, "delete", die)
+        patch.setattr(outcome, "announce", die)
         with pytest.raises(KeyboardInterrupt):
-            importing.import_file(bridge, name)
-    outcome.finish(account, only(account, blobs.PROCESSING))
+            intake.import_file(bridge, name)
+    outcome.finish(account, only(account, PROCESSING))
     one, two = notifications(account)
     assert one.id == two.id
 
 
 def test_what_another_worker_has_decided_is_no_news(bridge: Bridge, account: DataAccount) -> None:
     """I7: nothing is told before the write that makes it true, and that one write is lost here."""
-    dropped = blobs.find(account, blobs.IMPORTS, drop(account, "journals/may.csv", b"1"))
+    dropped = files.find(account, IMPORTS, drop(account, "journals/may.csv", b"1"))
     assert dropped
-    claimed = importing.claim(bridge, dropped)
+    claimed = claim.claim(bridge, dropped)
     assert claimed
-    blobs.update(account, claimed, replace(claimed.record, state="sending"))
-    with pytest.raises(blobs.Lost):
+    files.update(account, claimed, replace(claimed.record, state="sending"))
+    with pytest.raises(Conflict):
         outcome.fail(account, claimed, claimed.record, "no-such-job", "there is no such job")
     assert not notifications(account)
-    assert not contents(account, blobs.FAILED)
+    assert not contents(account, FAILED)
 
 
 def test_a_missing_queue_is_made(bridge: Bridge, account: DataAccount) -> None:
     """A file is not left unfiled because nobody made it."""
-    queue = account.queue(blobs.NOTIFICATIONS_QUEUE)
+    queue = account.queue(NOTIFICATIONS_QUEUE)
     queue.delete_queue()
     with pytest.raises(ResourceNotFoundError):
         queue.get_queue_properties()
-    importing.import_file(bridge, drop(account, "nobody/may.csv"))
+    intake.import_file(bridge, drop(account, "nobody/may.csv"))
     assert len(notifications(account)) == 1
 
 
 def test_a_long_error_is_cut_to_fit(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
     """The report has all of it."""
     d365.reject_errors = ["ä" * 100_000]
-    importing.import_file(bridge, drop(account, "journals/may.csv", b"1;REJECT"))
+    intake.import_file(bridge, drop(account, "journals/may.csv", b"1;REJECT"))
     work_queue(bridge)
     (told,) = notifications(account)
     assert len(told.data.error) < 3000

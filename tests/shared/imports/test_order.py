@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,9 +11,11 @@ import pytest
 from local.simulator import Simulator
 from shared.bridge import Bridge
 from shared.config import jobs
-from shared.imports import advance, importing, reconciliation
-from shared.storage import blobs
-from shared.storage.blobs import DataAccount
+from shared.imports import advance, claim, intake, reconciliation, send, turns
+from shared.storage import files, names
+from shared.storage.account import FAILED, IMPORTS, PROCESSING, SUCCEEDED, DataAccount
+from shared.storage.errors import Conflict
+from shared.storage.records import File
 from tests.conftest import ORDERED_ID, contents, drop, make_bridge, work_queue
 
 NAMES = ("10 first.csv", "20 second.csv", "30 third.csv")
@@ -32,7 +34,7 @@ def drop_all(account: DataAccount, *data: bytes) -> None:
 
 def arrived(d365: Simulator) -> list[str]:
     """The files that D365 took, as they were named when dropped."""
-    return [blobs.unstamped(received.external_id) for received in d365.received]
+    return [names.unstamped(received.external_id) for received in d365.received]
 
 
 def test_files_go_one_by_one_in_name_order(
@@ -42,13 +44,13 @@ def test_files_go_one_by_one_in_name_order(
     bridge = ordered(d365, account)
     drop_all(account)
     for name in reversed(NAMES):
-        importing.import_file(bridge, f"journals/{name}")
+        intake.import_file(bridge, f"journals/{name}")
         assert arrived(d365) == [NAMES[0]]
         # Nor is the next one taken yet: one that comes later may go before it.
-        assert len(contents(account, blobs.PROCESSING)) == 1
+        assert len(contents(account, PROCESSING)) == 1
     work_queue(bridge)
     assert arrived(d365) == list(NAMES)
-    assert len(contents(account, blobs.SUCCEEDED)) == 3
+    assert len(contents(account, SUCCEEDED)) == 3
 
 
 def test_the_next_one_may_go_when_one_is_accepted(
@@ -57,9 +59,9 @@ def test_the_next_one_may_go_when_one_is_accepted(
     """nextAfter accepted: none waits for the end of the one before, and the order stays."""
     bridge = ordered(d365, account, nextAfter="accepted")
     drop_all(account)
-    importing.import_file(bridge, f"journals/{NAMES[2]}")
+    intake.import_file(bridge, f"journals/{NAMES[2]}")
     assert arrived(d365) == list(NAMES)
-    assert len(contents(account, blobs.PROCESSING)) == 3
+    assert len(contents(account, PROCESSING)) == 3
 
 
 @pytest.mark.parametrize("bad", [b"REJECT", b""], ids=["rejected", "empty"])
@@ -75,10 +77,10 @@ def test_a_failed_file_lets_the_others_go_on(
     drop_all(account, b"1", bad, b"3")
     later(timedelta(hours=2))  # so long what is empty may get its content
     for name in reversed(NAMES):
-        importing.import_file(bridge, f"journals/{name}")
+        intake.import_file(bridge, f"journals/{name}")
     work_queue(bridge)
     assert arrived(d365)[-1] == NAMES[2]
-    assert len(contents(account, blobs.SUCCEEDED)) == 2
+    assert len(contents(account, SUCCEEDED)) == 2
 
 
 @pytest.mark.parametrize("bad", [b"REJECT", b""], ids=["rejected", "empty"])
@@ -95,18 +97,18 @@ def test_a_failed_file_stops_its_job_until_it_is_gone(
     drop_all(account, b"1", bad, b"3")
     later(timedelta(hours=2))
     for name in NAMES[:2]:
-        importing.import_file(bridge, f"journals/{name}")
+        intake.import_file(bridge, f"journals/{name}")
     work_queue(bridge)
-    importing.import_file(bridge, f"journals/{NAMES[2]}")
+    intake.import_file(bridge, f"journals/{NAMES[2]}")
     reconciliation.reconcile(bridge)
     assert NAMES[2] not in arrived(d365)
-    assert list(contents(account, blobs.IMPORTS)) == [f"journals/{NAMES[2]}"]
-    failed = contents(account, blobs.FAILED)
+    assert list(contents(account, IMPORTS)) == [f"journals/{NAMES[2]}"]
+    failed = contents(account, FAILED)
     report = next(text for name, text in failed.items() if name.endswith(".error.json"))
     assert b"The job is stopped" in report
     assert events("job.stopped")
     for name in failed:
-        account.blobs.get_blob_client(blobs.FAILED, name).delete_blob()
+        account.blobs.get_blob_client(FAILED, name).delete_blob()
     reconciliation.reconcile(bridge)
     work_queue(bridge)
     assert arrived(d365)[-1] == NAMES[2]
@@ -118,10 +120,10 @@ def test_an_empty_file_keeps_its_place(
     """Its content may be on its way (SFTP): the others wait for it, and go on when it is whole."""
     bridge = ordered(d365, account)
     drop_all(account, b"", b"2", b"3")
-    importing.import_file(bridge, f"journals/{NAMES[2]}")
+    intake.import_file(bridge, f"journals/{NAMES[2]}")
     reconciliation.reconcile(bridge)
     assert not d365.received
-    importing.import_file(bridge, drop(account, f"journals/{NAMES[0]}"))
+    intake.import_file(bridge, drop(account, f"journals/{NAMES[0]}"))
     work_queue(bridge)
     assert arrived(d365) == list(NAMES)
 
@@ -134,13 +136,13 @@ def test_a_file_of_another_name_stops_nothing(
     drop(account, "journals/00 read me.txt")
     drop_all(account)
     for name in ("00 read me.txt", NAMES[1]):
-        importing.import_file(bridge, f"journals/{name}")
+        intake.import_file(bridge, f"journals/{name}")
     assert arrived(d365) == [NAMES[0]]
     later(timedelta(hours=2))
     reconciliation.reconcile(bridge)
     work_queue(bridge)
     assert arrived(d365) == list(NAMES)
-    assert [file.record.reason for file in blobs.listed(account, blobs.FAILED)] == ["no-match"]
+    assert [file.record.reason for file in files.listed(account, FAILED)] == ["no-match"]
 
 
 def test_a_failure_from_before_the_job_was_ordered_stops_nothing(
@@ -148,10 +150,10 @@ def test_a_failure_from_before_the_job_was_ordered_stops_nothing(
 ) -> None:
     """Only a file that failed as part of the order holds it up."""
     plain = make_bridge(d365, account)
-    importing.import_file(plain, drop(account, "journals/old.csv", b"REJECT"))
+    intake.import_file(plain, drop(account, "journals/old.csv", b"REJECT"))
     work_queue(plain)
     bridge = ordered(d365, account, onFailure="stop")
-    importing.import_file(bridge, drop(account, "journals/new.csv"))
+    intake.import_file(bridge, drop(account, "journals/new.csv"))
     assert len(d365.received) == 2
 
 
@@ -162,8 +164,8 @@ def test_a_file_that_d365_does_not_take_now_keeps_its_place(
     bridge = ordered(d365, account)
     drop_all(account)
     d365.add_fault("enqueue", "answer", status=429, headers={"Retry-After": "600"})
-    importing.import_file(bridge, f"journals/{NAMES[0]}")
-    importing.import_file(bridge, f"journals/{NAMES[1]}")
+    intake.import_file(bridge, f"journals/{NAMES[0]}")
+    intake.import_file(bridge, f"journals/{NAMES[1]}")
     reconciliation.reconcile(bridge)
     assert not d365.received
 
@@ -180,8 +182,8 @@ def test_workers_side_by_side_keep_the_order(
 
     def run(name: str) -> None:
         try:
-            importing.import_file(bridge, name)
-        except blobs.Lost:
+            intake.import_file(bridge, name)
+        except Conflict:
             return
 
     threads = [threading.Thread(target=run, args=(name,)) for name in names]
@@ -195,7 +197,7 @@ def test_workers_side_by_side_keep_the_order(
         work_queue(bridge)
         reconciliation.reconcile(bridge)
     assert [f"journals/{each}" for each in arrived(d365)] == names
-    assert len(contents(account, blobs.SUCCEEDED)) == 8
+    assert len(contents(account, SUCCEEDED)) == 8
 
 
 @pytest.mark.parametrize(
@@ -220,7 +222,7 @@ def test_files_go_in_the_order_that_the_job_says(
     """By size or by time, up or down; and so whoever brings the event."""
     bridge = ordered(d365, account, **order)
     dropped_apart({"c": b"22", "a": b"333", "b": b"1"})
-    importing.import_file(bridge, "journals/a.csv")
+    intake.import_file(bridge, "journals/a.csv")
     work_queue(bridge)
     assert [name.split(".")[0] for name in arrived(d365)] == list(expected)
 
@@ -231,19 +233,19 @@ def dropped_apart(
 ) -> Callable[[dict[str, bytes]], None]:
     """Drops files one after the other, an hour between each: their times are to the second."""
     times: dict[str, datetime] = {}
-    file = blobs._file
+    file = files._file
 
-    def with_time(container: str, name: str, found: Any) -> blobs.File:
-        if container == blobs.IMPORTS and name in times:
+    def with_time(container: str, name: str, found: Any) -> File:
+        if container == IMPORTS and name in times:
             found.last_modified = times[name]
         return file(container, name, found)
 
-    def drop_them(files: dict[str, bytes]) -> None:
-        for hour, (name, data) in enumerate(files.items()):
+    def drop_them(dropped: dict[str, bytes]) -> None:
+        for hour, (name, data) in enumerate(dropped.items()):
             times[drop(account, f"journals/{name}.csv", data)] = datetime(
                 2026, 11, 23, hour, tzinfo=UTC
             )
-        monkeypatch.setattr(blobs, "_file", with_time)
+        monkeypatch.setattr(files, "_file", with_time)
 
     return drop_them
 
@@ -256,15 +258,15 @@ def test_a_file_that_another_worker_has_claimed_keeps_its_place(
     bridge = ordered(d365, account, orderBy=order_by)
     job = bridge.settings.jobs.imports[0]
     first, second = (
-        importing.claim(bridge, found)
+        claim.claim(bridge, found)
         for name, data in ((NAMES[0], b"1"), (NAMES[1], b"22"))
-        if (found := blobs.find(account, blobs.IMPORTS, drop(account, f"journals/{name}", data)))
+        if (found := files.find(account, IMPORTS, drop(account, f"journals/{name}", data)))
     )
     assert first
     assert second
-    importing.send(bridge, job, second)
+    send.send(bridge, job, second)
     assert not d365.received
-    importing.send(bridge, job, first)
+    send.send(bridge, job, first)
     assert arrived(d365) == [NAMES[0]]
 
 
@@ -275,10 +277,10 @@ def test_of_claimed_files_the_first_in_order_goes(
     bridge = ordered(d365, account, reverseOrder=True)
     job = bridge.settings.jobs.imports[0]
     for name in NAMES:
-        found = blobs.find(account, blobs.IMPORTS, drop(account, f"journals/{name}"))
+        found = files.find(account, IMPORTS, drop(account, f"journals/{name}"))
         assert found
-        assert importing.claim(bridge, found)
-    importing.start_next(bridge, job)
+        assert claim.claim(bridge, found)
+    send.send_next(bridge, job)
     assert arrived(d365) == [NAMES[2]]
 
 
@@ -290,7 +292,7 @@ def test_a_pause_is_kept_before_each_file(
     drop_all(account)
     for count in range(1, 4):
         for name in NAMES:
-            importing.import_file(bridge, f"journals/{name}")
+            intake.import_file(bridge, f"journals/{name}")
             reconciliation.reconcile(bridge)
             work_queue(bridge)
         assert len(d365.received) == count - 1
@@ -299,13 +301,13 @@ def test_a_pause_is_kept_before_each_file(
         work_queue(bridge)
         assert arrived(d365) == list(NAMES[:count])
         end(account, bridge)
-    assert len(contents(account, blobs.SUCCEEDED)) == 3
+    assert len(contents(account, SUCCEEDED)) == 3
 
 
 def end(account: DataAccount, bridge: Bridge) -> None:
     """D365 ends what it has, and the bridge learns of it."""
     for _ in range(5):
-        for file in blobs.listed(account, blobs.PROCESSING):
+        for file in files.listed(account, PROCESSING):
             if file.record.state == "sent":
                 advance.check_status(bridge, {"file": file.name, "etag": file.etag})
 
@@ -336,17 +338,17 @@ def test_a_job_that_stopped_meanwhile_sends_no_other(
     for name in NAMES[:2]:
         drop(account, f"journals/{name}")
     d365.add_fault("enqueue", "answer", status=400, body='{"Message": "no"}')
-    stopped, looked = importing._stopped, list[int]()
+    stopping, looked = turns._stopping, list[int]()
 
-    def then_another(at: Bridge, job: jobs.ImportJob) -> bool:
-        found = stopped(at, job)
+    def then_another(at: Bridge, job: jobs.ImportJob) -> Iterator[File]:
+        failed = list(stopping(at, job))
         if not looked:
             looked.append(1)
-            importing.import_file(bridge, f"journals/{NAMES[0]}")
-        return found
+            intake.import_file(bridge, f"journals/{NAMES[0]}")
+        return iter(failed)
 
-    monkeypatch.setattr(importing, "_stopped", then_another)
-    importing.import_file(bridge, f"journals/{NAMES[1]}")
+    monkeypatch.setattr(turns, "_stopping", then_another)
+    intake.import_file(bridge, f"journals/{NAMES[1]}")
     assert d365.received == []
     work_queue(bridge)
     assert d365.received == []
@@ -358,10 +360,10 @@ def test_what_is_not_named_for_the_job_keeps_nobody_waiting(
     """An empty marker that a program writes with each load. An empty file of the job's own does."""
     bridge = ordered(d365, account, pattern="*.csv")
     drop(account, "journals/_SUCCESS", b"")
-    importing.import_file(bridge, drop(account, "journals/a.csv"))
+    intake.import_file(bridge, drop(account, "journals/a.csv"))
     work_queue(bridge)
     assert len(d365.received) == 1
     drop(account, "journals/b.csv", b"")
-    importing.import_file(bridge, drop(account, "journals/c.csv"))
+    intake.import_file(bridge, drop(account, "journals/c.csv"))
     assert len(d365.received) == 1
     assert [each["file"] for each in events("message.ignored")][-1] == "journals/b.csv"

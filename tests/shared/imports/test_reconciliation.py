@@ -13,9 +13,19 @@ from azure.core.exceptions import ResourceExistsError
 from local.simulator import Simulator
 from shared import clock
 from shared.bridge import Bridge
-from shared.imports import importing, reconciliation
-from shared.storage import blobs
-from shared.storage.blobs import DataAccount
+from shared.imports import claim, intake, reconciliation
+from shared.storage import files, moves
+from shared.storage.account import (
+    FAILED,
+    IMPORTS,
+    NOTIFICATIONS_QUEUE,
+    POISON_QUEUES,
+    PROCESSING,
+    STATUS_QUEUE,
+    SUCCEEDED,
+    DataAccount,
+)
+from shared.storage.records import File
 from tests.conftest import ORDERED_ID, contents, drop, make_bridge, only, report, work_queue
 
 type Events = Callable[[str], list[dict[str, Any]]]
@@ -27,7 +37,7 @@ MISSED = timedelta(minutes=6)
 
 def queued(account: DataAccount) -> int:
     """Messages on the status queue, hidden ones included."""
-    count = account.queue(blobs.STATUS_QUEUE).get_queue_properties().approximate_message_count
+    count = account.queue(STATUS_QUEUE).get_queue_properties().approximate_message_count
     return count or 0
 
 
@@ -37,11 +47,11 @@ def test_a_file_whose_event_never_came_is_imported(
     """Once it has lain there for longer than an event takes."""
     drop(account, "journals/may.csv")
     reconciliation.reconcile(bridge)
-    assert list(contents(account, blobs.IMPORTS)) == ["journals/may.csv"]
+    assert list(contents(account, IMPORTS)) == ["journals/may.csv"]
     later(MISSED)
     reconciliation.reconcile(bridge)
     work_queue(bridge)
-    assert len(contents(account, blobs.SUCCEEDED)) == 1
+    assert len(contents(account, SUCCEEDED)) == 1
     assert len(d365.received) == 1
     assert [each["found"] for each in events("reconcile.finished")] == [0, 1]
 
@@ -50,12 +60,12 @@ def test_a_file_that_is_worked_at_is_not_overdue(
     bridge: Bridge, account: DataAccount, later: Later, events: Events
 ) -> None:
     """Whatever it says of its next look: somebody has just written to it."""
-    importing.import_file(bridge, drop(account, "journals/may.csv"))
-    file = only(account, blobs.PROCESSING)
-    blobs.update(
+    intake.import_file(bridge, drop(account, "journals/may.csv"))
+    file = only(account, PROCESSING)
+    files.update(
         account, file, replace(file.record, due=clock.text(clock.now() - timedelta(hours=1)))
     )
-    account.queue(blobs.STATUS_QUEUE).clear_messages()
+    account.queue(STATUS_QUEUE).clear_messages()
     reconciliation.reconcile(bridge)
     assert queued(account) == 0
     later(MISSED)
@@ -72,7 +82,7 @@ def test_a_file_named_like_a_report_is_a_file(
     reconciliation.reconcile(bridge)
     work_queue(bridge)
     assert len(d365.received) == 1
-    assert len(contents(account, blobs.SUCCEEDED)) == 1
+    assert len(contents(account, SUCCEEDED)) == 1
 
 
 def test_an_event_that_comes_late_after_all_changes_nothing(
@@ -82,7 +92,7 @@ def test_an_event_that_comes_late_after_all_changes_nothing(
     name = drop(account, "journals/may.csv")
     later(MISSED)
     reconciliation.reconcile(bridge)
-    importing.import_file(bridge, name)
+    intake.import_file(bridge, name)
     work_queue(bridge)
     assert len(d365.received) == 1
 
@@ -101,28 +111,28 @@ def test_a_lost_status_message_is_made_again(
     bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
 ) -> None:
     """And only one that is overdue."""
-    importing.import_file(bridge, drop(account, "journals/may.csv"))
-    account.queue(blobs.STATUS_QUEUE).clear_messages()
+    intake.import_file(bridge, drop(account, "journals/may.csv"))
+    account.queue(STATUS_QUEUE).clear_messages()
     reconciliation.reconcile(bridge)
     assert queued(account) == 0
     later(MISSED)
     reconciliation.reconcile(bridge)
     assert queued(account) == 1
     work_queue(bridge)
-    assert len(contents(account, blobs.SUCCEEDED)) == 1
+    assert len(contents(account, SUCCEEDED)) == 1
 
 
 def test_a_claim_whose_worker_died_before_sending_is_sent(
     bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
 ) -> None:
     """Claimed is surely not sent."""
-    dropped = blobs.find(account, blobs.IMPORTS, drop(account, "journals/may.csv"))
+    dropped = files.find(account, IMPORTS, drop(account, "journals/may.csv"))
     assert dropped
-    importing.claim(bridge, dropped)
+    claim.claim(bridge, dropped)
     later(MISSED)
     reconciliation.reconcile(bridge)
     work_queue(bridge)
-    assert (len(d365.received), len(contents(account, blobs.SUCCEEDED))) == (1, 1)
+    assert (len(d365.received), len(contents(account, SUCCEEDED))) == (1, 1)
 
 
 @pytest.mark.parametrize("when_uncertain", ["hold", "resend"])
@@ -131,12 +141,12 @@ def test_a_claim_whose_worker_died_while_sending_ends_as_the_job_says(
 ) -> None:
     """Held, or sent again; not before that worker's time is up."""
     bridge = make_bridge(d365, account, whenUncertain=when_uncertain)
-    dropped = blobs.find(account, blobs.IMPORTS, drop(account, "journals/may.csv"))
+    dropped = files.find(account, IMPORTS, drop(account, "journals/may.csv"))
     assert dropped
-    claimed = importing.claim(bridge, dropped)
+    claimed = claim.claim(bridge, dropped)
     assert claimed
     due = claimed.record.due
-    blobs.update(account, claimed, replace(claimed.record, state="sending", due=due))
+    files.update(account, claimed, replace(claimed.record, state="sending", due=due))
     later(MISSED)
     reconciliation.reconcile(bridge)
     work_queue(bridge)
@@ -148,7 +158,7 @@ def test_a_claim_whose_worker_died_while_sending_ends_as_the_job_says(
         later(MISSED)
         reconciliation.reconcile(bridge)
         work_queue(bridge)
-        assert (len(d365.received), len(contents(account, blobs.SUCCEEDED))) == (1, 1)
+        assert (len(d365.received), len(contents(account, SUCCEEDED))) == (1, 1)
 
 
 def test_a_claim_that_was_half_done_is_finished(
@@ -161,25 +171,25 @@ def test_a_claim_that_was_half_done_is_finished(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(blobs, "release_source", die)
+        patch.setattr(moves, "release_source", die)
         with pytest.raises(KeyboardInterrupt):
-            importing.import_file(bridge, name)
-    assert (len(contents(account, blobs.IMPORTS)), len(contents(account, blobs.PROCESSING))) == (
+            intake.import_file(bridge, name)
+    assert (len(contents(account, IMPORTS)), len(contents(account, PROCESSING))) == (
         1,
         1,
     )
     later(MISSED)
     reconciliation.reconcile(bridge)
     work_queue(bridge)
-    assert not contents(account, blobs.IMPORTS)
-    assert (len(d365.received), len(contents(account, blobs.SUCCEEDED))) == (1, 1)
+    assert not contents(account, IMPORTS)
+    assert (len(d365.received), len(contents(account, SUCCEEDED))) == (1, 1)
 
 
 def test_a_move_that_was_half_done_is_finished(
     bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, monkeypatch: Any
 ) -> None:
     """The copy under succeeded is made, the one in processing not yet deleted."""
-    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    intake.import_file(bridge, drop(account, "journals/may.csv"))
     d365.received[0].statuses.clear()
     d365.received[0].statuses.append("Processed")
 
@@ -187,27 +197,27 @@ def test_a_move_that_was_half_done_is_finished(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(blobs, "_delete", die)
+        patch.setattr(files, "delete", die)
         with pytest.raises(KeyboardInterrupt):
             work_queue(bridge)
     later(MISSED)
     reconciliation.reconcile(bridge)
     work_queue(bridge)
-    assert not contents(account, blobs.PROCESSING)
-    assert len(contents(account, blobs.SUCCEEDED)) == 1
+    assert not contents(account, PROCESSING)
+    assert len(contents(account, SUCCEEDED)) == 1
 
 
-@pytest.mark.parametrize("queue", blobs.POISON_QUEUES)
+@pytest.mark.parametrize("queue", POISON_QUEUES)
 def test_poison_messages_are_taken_up_and_told(
     bridge: Bridge, account: DataAccount, later: Later, events: Events, queue: str
 ) -> None:
     """Of every queue; the file that it was about goes on by what its container says."""
-    importing.import_file(bridge, drop(account, "journals/may.csv"))
-    account.queue(blobs.STATUS_QUEUE).clear_messages()
+    intake.import_file(bridge, drop(account, "journals/may.csv"))
+    account.queue(STATUS_QUEUE).clear_messages()
     poison = account.queue(queue)
     with suppress(ResourceExistsError):
         poison.create_queue()
-    file = only(account, blobs.PROCESSING)
+    file = only(account, PROCESSING)
     poison.send_message(json.dumps({"file": file.name, "etag": file.etag}))
     later(MISSED)
     reconciliation.reconcile(bridge)
@@ -216,7 +226,7 @@ def test_poison_messages_are_taken_up_and_told(
         (queue, True)
     ]
     work_queue(bridge)
-    assert len(contents(account, blobs.SUCCEEDED)) == 1
+    assert len(contents(account, SUCCEEDED)) == 1
 
 
 def test_one_file_that_fails_does_not_keep_the_others_waiting(
@@ -230,19 +240,19 @@ def test_one_file_that_fails_does_not_keep_the_others_waiting(
     """It is reported, and tried again the next time."""
     drop(account, "journals/a.csv")
     drop(account, "journals/b.csv")
-    claim = importing.claim
+    real = claim.claim
 
-    def broken(bridge: Bridge, dropped: blobs.File) -> Any:
+    def broken(bridge: Bridge, dropped: File) -> Any:
         if dropped.name.endswith("a.csv"):
             raise RuntimeError("storage hiccup")
-        return claim(bridge, dropped)
+        return real(bridge, dropped)
 
     later(MISSED)
     with monkeypatch.context() as patch:
-        patch.setattr(importing, "claim", broken)
+        patch.setattr(claim, "claim", broken)
         reconciliation.reconcile(bridge)
     assert "storage hiccup" in events("reconcile.failed")[0]["error"]
-    assert len(contents(account, blobs.PROCESSING)) == 1
+    assert len(contents(account, PROCESSING)) == 1
     reconciliation.reconcile(bridge)
     work_queue(bridge)
     assert len(d365.received) == 2
@@ -266,7 +276,7 @@ def test_a_time_that_is_none_stops_no_other_file(
     bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, due: str
 ) -> None:
     """Somebody put a file into processing by hand, with metadata of their own."""
-    odd = account.blobs.get_blob_client(blobs.PROCESSING, "journals/a.csv")
+    odd = account.blobs.get_blob_client(PROCESSING, "journals/a.csv")
     odd.upload_blob(b"1", metadata={"due": due})
     drop(account, "steps/b.csv")
     later(MISSED)
@@ -284,14 +294,14 @@ def test_an_error_that_nobody_expected_stops_no_other_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is told, with the file at which it came."""
-    take = importing.take
+    take = claim.claim_and_route
 
-    def odd(at: Bridge, dropped: blobs.File) -> object:
+    def odd(at: Bridge, dropped: File) -> object:
         if dropped.name == "journals/a.csv":
             raise KeyError("odd")
         return take(at, dropped)
 
-    monkeypatch.setattr(importing, "take", odd)
+    monkeypatch.setattr(claim, "claim_and_route", odd)
     for name in ("journals/a.csv", "journals/b.csv", "steps/c.csv"):
         drop(account, name)
     later(MISSED)
@@ -322,15 +332,15 @@ def test_reconcile_ends_in_time(
     for number in range(6):
         drop(account, f"journals/{number}.csv")
     later(MISSED)
-    monotonic, claim, claims = clock.monotonic, importing.claim, []
+    monotonic, real, claims = clock.monotonic, claim.claim, []
 
-    def slow(*args: Any) -> blobs.File | None:
+    def slow(*args: Any) -> File | None:
         claims.append(1)
         passed = 240.0 * len(claims)
         monkeypatch.setattr(clock, "monotonic", lambda: monotonic() + passed)
-        return claim(*args)
+        return real(*args)
 
-    monkeypatch.setattr(importing, "claim", slow)
+    monkeypatch.setattr(claim, "claim", slow)
     reconciliation.reconcile(bridge)
     assert len(claims) == 3
     reconciliation.reconcile(bridge)
@@ -344,7 +354,7 @@ def test_metadata_of_a_program_stops_no_other_file(
     later: Callable[[timedelta], None],
 ) -> None:
     """What looks like ours and is not."""
-    odd = account.blobs.get_blob_client(blobs.IMPORTS, "journals/a.csv")
+    odd = account.blobs.get_blob_client(IMPORTS, "journals/a.csv")
     odd.upload_blob(b"1", metadata={"checksum": "base64:1B2M2Y8AsgTpgAmY7PhCfg=="})
     drop(account, "journals/b.csv")
     later(timedelta(minutes=10))
@@ -357,12 +367,12 @@ def test_what_is_not_missed_yet_is_left_alone(
     bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
 ) -> None:
     """Four minutes old: an event may be on its way, and a worker at it. So is what was written just now."""
-    importing.import_file(bridge, drop(account, "journals/sent.csv"))
-    account.queue(blobs.STATUS_QUEUE).clear_messages()
+    intake.import_file(bridge, drop(account, "journals/sent.csv"))
+    account.queue(STATUS_QUEUE).clear_messages()
     drop(account, "journals/may.csv")
     later(timedelta(minutes=4))
     reconciliation.reconcile(bridge)
-    assert list(contents(account, blobs.IMPORTS)) == ["journals/may.csv"]
+    assert list(contents(account, IMPORTS)) == ["journals/may.csv"]
     assert queued(account) == 0
 
 
@@ -370,18 +380,18 @@ def test_an_end_that_a_crash_has_left_in_processing_is_brought_to_its_place(
     bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, monkeypatch: Any
 ) -> None:
     """With its reason, with D365's own account, and with the news of it: it is told after it is so (I7)."""
-    importing.import_file(bridge, drop(account, "journals/may.csv", b"1;REJECT"))
+    intake.import_file(bridge, drop(account, "journals/may.csv", b"1;REJECT"))
 
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(blobs, "write_report", die)
+        patch.setattr(files, "write_error_report", die)
         with pytest.raises(KeyboardInterrupt):
             work_queue(bridge)
-    assert not list(account.queue(blobs.NOTIFICATIONS_QUEUE).peek_messages())
-    assert not contents(account, blobs.FAILED)
-    account.queue(blobs.STATUS_QUEUE).clear_messages()
+    assert not list(account.queue(NOTIFICATIONS_QUEUE).peek_messages())
+    assert not contents(account, FAILED)
+    account.queue(STATUS_QUEUE).clear_messages()
     later(MISSED)
     reconciliation.reconcile(bridge)
     work_queue(bridge)
@@ -391,5 +401,5 @@ def test_an_end_that_a_crash_has_left_in_processing_is_brought_to_its_place(
         True,
         True,
     )
-    assert len(list(account.queue(blobs.NOTIFICATIONS_QUEUE).peek_messages())) == 1
-    assert not contents(account, blobs.PROCESSING)
+    assert len(list(account.queue(NOTIFICATIONS_QUEUE).peek_messages())) == 1
+    assert not contents(account, PROCESSING)

@@ -17,12 +17,11 @@ from local import samples
 from local.samples import Part
 from local.simulator import Simulator
 from shared.bridge import Bridge
-from shared.imports import importing, reconciliation, templates
+from shared.imports import intake, reconciliation, templates
 from shared.imports.templates import InvalidTemplate
 from shared.operations import health
 from shared.packages import PackageCheck
-from shared.storage import blobs
-from shared.storage.blobs import DataAccount
+from shared.storage.account import PROCESSING, SUCCEEDED, TEMPLATES, DataAccount
 from tests.conftest import contents, drop, make_bridge, only, report, try_on, work_queue
 
 NAME = "vendors.zip"
@@ -34,7 +33,7 @@ TWO = samples.package("Both", [VENDORS, Part(samples.RELEASED_PRODUCTS, 2, "xml"
 
 def put(account: DataAccount, data: bytes = TEMPLATE, name: str = NAME) -> None:
     """Put a template where a job finds it."""
-    account.blobs.get_blob_client(blobs.TEMPLATES, name).upload_blob(data, overwrite=True)
+    account.blobs.get_blob_client(TEMPLATES, name).upload_blob(data, overwrite=True)
 
 
 @pytest.fixture
@@ -70,7 +69,7 @@ def test_a_bare_file_is_sent_in_a_package(
     bridge = make_bridge(d365, account, template=NAME, entity=None)
     put(account)
     data = samples.VENDORS.csv(50)
-    importing.import_file(bridge, drop(account, "journals/USMF/new.csv", data))
+    intake.import_file(bridge, drop(account, "journals/USMF/new.csv", data))
     (package,) = sent
     template = unpacked(TEMPLATE)
     assert unpacked(package) == {**template, VENDORS.file_name: data}
@@ -79,8 +78,8 @@ def test_a_bare_file_is_sent_in_a_package(
     assert received.sha256 == hashlib.sha256(package).hexdigest()
     assert received.headers["Content-Length"] == str(len(package))
     work_queue(bridge)
-    file = only(account, blobs.SUCCEEDED)
-    assert contents(account, blobs.SUCCEEDED)[file.name] == data
+    file = only(account, SUCCEEDED)
+    assert contents(account, SUCCEEDED)[file.name] == data
     assert file.record.sha256 == hashlib.sha256(data).hexdigest()
 
 
@@ -89,7 +88,7 @@ def test_a_package_is_sent_as_it_is(
 ) -> None:
     """Also where the job has a template, and where there is none in the container."""
     bridge = make_bridge(d365, account, template=NAME)
-    importing.import_file(bridge, drop(account, "journals/new.zip", TEMPLATE))
+    intake.import_file(bridge, drop(account, "journals/new.zip", TEMPLATE))
     assert sent == [TEMPLATE]
     assert d365.received[0].entity is None
 
@@ -100,7 +99,7 @@ def test_the_jobs_entity_says_whose_place_it_is(
     """Where the template has several; the others' files stay."""
     bridge = make_bridge(d365, account, template=NAME, entity=samples.RELEASED_PRODUCTS.name)
     put(account, TWO)
-    importing.import_file(bridge, drop(account, "journals/new.xml", b"<Document/>"))
+    intake.import_file(bridge, drop(account, "journals/new.xml", b"<Document/>"))
     assert unpacked(sent[0]) == {**unpacked(TWO), "Released products V2.xml": b"<Document/>"}
     assert d365.received[0].entity is None
 
@@ -113,7 +112,7 @@ def test_a_large_file_is_sent_again_from_its_first_byte(
     put(account)
     data = random.Random(1).randbytes(9 * 1024 * 1024)
     d365.add_fault("enqueue", "answer", status=429, headers={"Retry-After": "1"})
-    importing.import_file(bridge, drop(account, "journals/large.csv", data))
+    intake.import_file(bridge, drop(account, "journals/large.csv", data))
     work_queue(bridge)
     (received,) = d365.received
     assert d365.count("enqueue") == 2
@@ -135,8 +134,8 @@ def test_a_file_waits_for_its_template(
     bridge = make_bridge(d365, account, template=NAME, entity=None)
     if first:
         put(account, first)
-    importing.import_file(bridge, drop(account, "journals/new.csv"))
-    waiting = only(account, blobs.PROCESSING)
+    intake.import_file(bridge, drop(account, "journals/new.csv"))
+    waiting = only(account, PROCESSING)
     assert waiting.record.state == "claimed"
     assert waiting.record.attempts == 1
     assert NAME in events("file.waiting")[0]["reason"]
@@ -146,7 +145,7 @@ def test_a_file_waits_for_its_template(
     reconciliation.reconcile(bridge)
     work_queue(bridge)
     assert len(d365.received) == 1
-    assert len(contents(account, blobs.SUCCEEDED)) == 1
+    assert len(contents(account, SUCCEEDED)) == 1
 
 
 @pytest.mark.parametrize(
@@ -181,7 +180,7 @@ def test_waiting_for_a_template_has_an_end(
 ) -> None:
     """After a day the file has failed, and its report says what is missing where."""
     bridge = make_bridge(d365, account, template=NAME, entity=None)
-    importing.import_file(bridge, drop(account, "journals/new.csv"))
+    intake.import_file(bridge, drop(account, "journals/new.csv"))
     try_on(bridge, later, timedelta(hours=28), timedelta(minutes=20))
     said = report(account)
     assert said["reason"] == "no-template"
@@ -195,7 +194,7 @@ def test_an_answer_that_is_lost_holds_the_file(
     bridge = make_bridge(d365, account, template=NAME, entity=None)
     put(account)
     d365.add_fault("enqueue", "reset-after")
-    importing.import_file(bridge, drop(account, "journals/new.csv"))
+    intake.import_file(bridge, drop(account, "journals/new.csv"))
     work_queue(bridge)
     assert report(account)["outcome"] == "held"
     assert len(d365.received) == 1
@@ -207,7 +206,7 @@ def test_a_file_too_large_to_wrap_is_refused_at_once(
     """The temporary disk is not without end."""
     monkeypatch.setattr(templates, "LARGEST_FILE", 4)
     bridge = make_bridge(d365, account, template=NAME, entity=None)
-    importing.import_file(bridge, drop(account, "journals/new.csv", b"12345"))
+    intake.import_file(bridge, drop(account, "journals/new.csv", b"12345"))
     assert report(account)["reason"] == "too-large"
 
 

@@ -20,11 +20,12 @@ from shared import clock
 from shared.bridge import Bridge
 from shared.config import jobs
 from shared.exports.run import export_packages
-from shared.imports import advance, importing, reconciliation
+from shared.imports import advance, intake, reconciliation
 from shared.operations import actions, views
 from shared.operations.actions import NotDone, Order
-from shared.storage import blobs
-from shared.storage.blobs import EXPORTS, FAILED, IMPORTS, PROCESSING, SUCCEEDED, DataAccount
+from shared.storage import files, moves
+from shared.storage.account import EXPORTS, FAILED, IMPORTS, PROCESSING, SUCCEEDED, DataAccount
+from shared.storage.records import File
 from tests.conftest import (
     EXPORT_ID,
     JOBS,
@@ -39,15 +40,15 @@ from tests.conftest import (
 type Events = Callable[[str], list[dict[str, Any]]]
 
 
-def fail_one(bridge: Bridge, name: str = "journals/USMF/may.csv") -> blobs.File:
+def fail_one(bridge: Bridge, name: str = "journals/USMF/may.csv") -> File:
     """A file that D365 has rejected."""
     drop(bridge.account, name, b"1;2;REJECT")
-    importing.import_file(bridge, name)
+    intake.import_file(bridge, name)
     work_queue(bridge)
     return only(bridge.account, FAILED)
 
 
-def order(file: blobs.File, **changes: str) -> Order:
+def order(file: File, **changes: str) -> Order:
     """What a person asks for, having looked at the file."""
     asked = Order(file.name, file.etag, "Ada", "it balances now")
     return replace(asked, **changes) if changes else asked
@@ -70,11 +71,11 @@ def test_a_copy_whose_answer_is_lost_is_ours_all_the_same(
         return answer
 
     monkeypatch.setattr(RequestsTransport, "send", lossy)
-    importing.import_file(bridge, actions.resend(bridge, order(file, why="it balances ")))
+    intake.import_file(bridge, actions.resend(bridge, order(file, why="it balances ")))
     work_queue(bridge)
     assert len(lost) == 1
     assert len(d365.received) == 2
-    assert not list(blobs.listed(bridge.account, FAILED))
+    assert not list(files.listed(bridge.account, FAILED))
 
 
 def test_a_copy_of_which_nothing_is_known_is_the_file(
@@ -83,17 +84,17 @@ def test_a_copy_of_which_nothing_is_known_is_the_file(
     """The new version went on before its copy's answer came: the failed one is not there to be sent again."""
     file = fail_one(bridge)
     d365.reject_text = b""
-    copy = blobs._copy
+    copy = moves._copy
 
     def taken_at_once(*given: Any) -> None:
         monkeypatch.undo()
         copy(*given)
-        importing.import_file(bridge, file.record.source)
+        intake.import_file(bridge, file.record.source)
 
-    monkeypatch.setattr(blobs, "_copy", taken_at_once)
+    monkeypatch.setattr(moves, "_copy", taken_at_once)
     with pytest.raises(NotDone, match="look again"):
         actions.resend(bridge, order(file))
-    assert not list(blobs.listed(bridge.account, FAILED))
+    assert not list(files.listed(bridge.account, FAILED))
     with pytest.raises(NotDone, match="not there any more"):
         actions.resend(bridge, order(file))
     assert len(d365.received) == 2
@@ -111,7 +112,7 @@ def test_of_many_who_send_a_file_again_one_does(bridge: Bridge, d365: Simulator)
             source = actions.resend(bridge, order(file))
         except NotDone as error:
             return str(error)
-        importing.import_file(bridge, source)  # the event comes at once
+        intake.import_file(bridge, source)  # the event comes at once
         return "sent"
 
     with ThreadPoolExecutor(8) as pool:
@@ -119,8 +120,8 @@ def test_of_many_who_send_a_file_again_one_does(bridge: Bridge, d365: Simulator)
     work_queue(bridge)
     assert said.count("sent") == 1
     assert len(d365.received) == 2
-    assert len(list(blobs.listed(bridge.account, SUCCEEDED))) == 1
-    assert not list(blobs.listed(bridge.account, FAILED))
+    assert len(list(files.listed(bridge.account, SUCCEEDED))) == 1
+    assert not list(files.listed(bridge.account, FAILED))
 
 
 def test_two_who_say_the_same_in_the_same_second_are_two(
@@ -131,15 +132,15 @@ def test_two_who_say_the_same_in_the_same_second_are_two(
     moment = clock.now()
     monkeypatch.setattr(clock, "now", lambda: moment)
     monkeypatch.setattr(actions, "_looked_at", lambda *_: file)
-    put_back = blobs.put_back
+    put_back = moves.put_back
 
-    def meanwhile(account: DataAccount, marked: blobs.File, theirs: dict[str, str]) -> bool:
-        monkeypatch.setattr(blobs, "put_back", put_back)
+    def meanwhile(account: DataAccount, marked: File, theirs: dict[str, str]) -> bool:
+        monkeypatch.setattr(moves, "put_back", put_back)
         with pytest.raises(NotDone, match="by somebody else"):
             actions.resend(bridge, order(file))
         return put_back(account, marked, theirs)
 
-    monkeypatch.setattr(blobs, "put_back", meanwhile)
+    monkeypatch.setattr(moves, "put_back", meanwhile)
     actions.resend(bridge, order(file))
     assert len(contents(account, IMPORTS)) == 1
 
@@ -154,7 +155,7 @@ def test_a_crash_before_the_copy_leaves_the_file_with_its_mark(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(blobs, "put_back", crash)
+        patch.setattr(moves, "put_back", crash)
         with pytest.raises(KeyboardInterrupt):
             actions.resend(bridge, order(file))
     marked = only(bridge.account, FAILED)
@@ -178,14 +179,14 @@ def test_a_crash_after_the_copy_sends_nothing_twice(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(blobs, "_delete", crash)
+        patch.setattr(files, "delete", crash)
         with pytest.raises(KeyboardInterrupt):
             actions.resend(bridge, order(file))
     left = only(account, FAILED)
     with pytest.raises(NotDone, match="it is imports/journals/USMF/may"):
         actions.resend(bridge, order(left))
-    importing.import_file(bridge, "journals/USMF/may.csv")
-    assert not list(blobs.listed(account, FAILED))
+    intake.import_file(bridge, "journals/USMF/may.csv")
+    assert not list(files.listed(account, FAILED))
     work_queue(bridge)
     with pytest.raises(NotDone, match="not there any more"):
         actions.resend(bridge, order(left))
@@ -203,7 +204,7 @@ def test_a_crash_after_received_leaves_no_way_to_send_it(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(blobs, "_delete", crash)
+        patch.setattr(files, "delete", crash)
         with pytest.raises(KeyboardInterrupt):
             actions.receive(bridge, order(file, message_id=message_id))
     left = only(account, FAILED)
@@ -215,7 +216,7 @@ def test_a_crash_after_received_leaves_no_way_to_send_it(
     advance.check_status(bridge, {"file": tracked.name, "etag": tracked.etag})
     work_queue(bridge)
     assert only(account, SUCCEEDED).record.messageid == message_id
-    assert not list(blobs.listed(account, FAILED))
+    assert not list(files.listed(account, FAILED))
     assert len(d365.received) == 1
 
 
@@ -228,7 +229,7 @@ def test_a_file_without_a_final_status_is_asked_after_again(
 ) -> None:
     """D365 was busy for a week: when it has ended the file, nobody need send or look up anything."""
     d365.statuses = ("Processing", "Processing", "Processed")
-    importing.import_file(bridge, drop(account, "journals/may.csv"))
+    intake.import_file(bridge, drop(account, "journals/may.csv"))
     with monkeypatch.context() as patch:
         patch.setattr(advance, "GIVE_UP", timedelta(seconds=-1))
         work_queue(bridge)
@@ -242,7 +243,7 @@ def test_a_file_without_a_final_status_is_asked_after_again(
     done = only(account, SUCCEEDED).record
     assert (done.resolution, done.resolvedby, done.error) == ("asked", "Ada", "")
     assert events("file.asked")[0]["by"] == "Ada"
-    assert not list(blobs.listed(account, FAILED))
+    assert not list(files.listed(account, FAILED))
     assert len(d365.received) == 1
 
 
@@ -271,14 +272,14 @@ def test_a_newer_file_that_comes_in_between_wins(
 ) -> None:
     """It lands after the look and before the copy: the failed file is as it was, but for its ETag."""
     file = fail_one(bridge)
-    update = blobs.update
+    update = files.update
 
-    def late(*args: Any) -> blobs.File:
+    def late(*args: Any) -> File:
         if not contents(account, IMPORTS):
             drop(account, "journals/USMF/may.csv", b"newer")
         return update(*args)
 
-    monkeypatch.setattr(blobs, "update", late)
+    monkeypatch.setattr(files, "update", late)
     with pytest.raises(NotDone, match="came in just now"):
         actions.resend(bridge, order(file))
     assert contents(account, IMPORTS) == {"journals/USMF/may.csv": b"newer"}
@@ -292,7 +293,7 @@ def stopped(bridge: Bridge, account: DataAccount, d365: Simulator) -> Bridge:
     stopping = make_bridge(d365, account, **raw)
     drop(account, "journals/1.csv", b"REJECT")
     drop(account, "journals/2.csv", b"good")
-    importing.import_file(stopping, "journals/1.csv")
+    intake.import_file(stopping, "journals/1.csv")
     work_queue(stopping)
     assert [r.external_id.split(".")[0] for r in d365.received] == ["1"]
     assert list(contents(account, IMPORTS)) == ["journals/2.csv"]
@@ -304,7 +305,7 @@ def test_a_received_file_that_fails_has_an_end_like_any_other(
 ) -> None:
     """It can be sent again; who found it in D365 stands in the new report too."""
     d365.add_fault("enqueue", "reset-after")
-    importing.import_file(bridge, drop(account, "journals/may.csv", b"1;REJECT"))
+    intake.import_file(bridge, drop(account, "journals/may.csv", b"1;REJECT"))
     message_id = d365.received[0].message_id
     actions.receive(bridge, order(only(account, FAILED), message_id=message_id))
     work_queue(bridge)
@@ -314,7 +315,7 @@ def test_a_received_file_that_fails_has_an_end_like_any_other(
     assert (done["did"], done["by"]) == ("received", "Ada")
     assert actions.possible(failed) == ["resend", "dismiss"]
     d365.reject_text = b""
-    importing.import_file(bridge, actions.resend(bridge, order(failed)))
+    intake.import_file(bridge, actions.resend(bridge, order(failed)))
     work_queue(bridge)
     assert len(d365.received) == 2
     only(account, SUCCEEDED)
@@ -329,7 +330,7 @@ def test_what_would_be_posted_twice_is_said_before_it_is_sent_again(
 ) -> None:
     """By D365's own counts."""
     d365.imported = imported
-    importing.import_file(bridge, drop(account, "journals/may.csv", b"1;REJECT"))
+    intake.import_file(bridge, drop(account, "journals/may.csv", b"1;REJECT"))
     work_queue(bridge)
     file = only(account, FAILED)
     assert risk in actions.risk(file)
@@ -344,7 +345,7 @@ def test_a_received_file_that_fails_stops_its_job(
     d365.add_fault("enqueue", "reset-after")
     drop(account, "journals/1.csv", b"REJECT")
     drop(account, "journals/2.csv")
-    importing.import_file(bridge, "journals/1.csv")
+    intake.import_file(bridge, "journals/1.csv")
     message_id = d365.received[0].message_id
     actions.receive(bridge, order(only(account, FAILED), message_id=message_id))
     work_queue(bridge)
@@ -376,17 +377,17 @@ def test_a_stopped_job_sends_the_file_again_before_those_behind_it(
     """In name order, as ever."""
     d365.reject_text = b""
     source = actions.resend(stopped, order(only(account, FAILED)))
-    importing.import_file(stopped, source)
+    intake.import_file(stopped, source)
     work_queue(stopped)
     assert [r.external_id.split(".")[0] for r in d365.received] == ["1", "1", "2"]
-    assert len(list(blobs.listed(account, SUCCEEDED))) == 2
+    assert len(list(files.listed(account, SUCCEEDED))) == 2
 
 
-def held(bridge: Bridge, d365: Simulator) -> blobs.File:
+def held(bridge: Bridge, d365: Simulator) -> File:
     """A file of which nobody knows whether D365 has it."""
     d365.add_fault("enqueue", "reset-after")
     drop(bridge.account, "journals/USMF/may.csv")
-    importing.import_file(bridge, "journals/USMF/may.csv")
+    intake.import_file(bridge, "journals/USMF/may.csv")
     return only(bridge.account, FAILED)
 
 
@@ -416,7 +417,7 @@ def test_a_message_of_another_job_is_not_this_file_s(
     """D365 knows it, but not in this job: nothing is believed that D365 does not say."""
     data = samples.package("Vendors", [samples.Part(samples.VENDORS, 1)])
     drop(account, "packages/other.zip", data)
-    importing.import_file(bridge, "packages/other.zip")
+    intake.import_file(bridge, "packages/other.zip")
     file = held(bridge, d365)
     (other,) = (r for r in d365.received if r.activity_id == PACKAGE_ID)
     with pytest.raises(NotDone, match="not have that message in this file's job 'journals'"):
@@ -498,9 +499,9 @@ def unzipping(bridge: Bridge, d365: Simulator) -> Bridge:
     return made
 
 
-def exported(account: DataAccount) -> blobs.File:
+def exported(account: DataAccount) -> File:
     """The package, not its files."""
-    (file,) = (each for each in blobs.listed(account, EXPORTS) if each.name.endswith(".zip"))
+    (file,) = (each for each in files.listed(account, EXPORTS) if each.name.endswith(".zip"))
     return file
 
 

@@ -11,10 +11,10 @@ from local.simulator import Simulator
 from shared.bridge import Bridge
 from shared.config import jobs
 from shared.exports.run import export_packages
-from shared.imports import importing
+from shared.imports import intake
 from shared.operations import health
-from shared.storage import blobs
-from shared.storage.blobs import DataAccount
+from shared.storage import names
+from shared.storage.account import IMPORTS, DataAccount
 from tests.conftest import JOBS, contents, drop, make_bridge, work_queue
 
 OTHER_ID = "99999999-9999-4999-8999-999999999999"
@@ -24,7 +24,7 @@ OTHER_ID = "99999999-9999-4999-8999-999999999999"
 def worked(bridge: Bridge, noted: DataAccount) -> Bridge:
     """A bridge that has sent a file and served an export queue; the journal knows of both."""
     for name in ("journals/may.csv", "journals/june.csv"):
-        importing.import_file(bridge, drop(noted, name))
+        intake.import_file(bridge, drop(noted, name))
     work_queue(bridge)
     export_packages(bridge)
     return bridge
@@ -83,12 +83,12 @@ def test_a_check_leaves_the_probe_of_another_alone(
     bridge: Bridge, account: DataAccount, later: Callable[[timedelta], None]
 ) -> None:
     """Only one that a check has left behind goes; and no file that somebody gave such a name."""
-    other, file = drop(account, blobs.new_probe()), drop(account, ".check-list.csv")
+    other, file = drop(account, names.new_probe()), drop(account, ".check-list.csv")
 
     def check() -> set[str]:
         (line,) = (line for line in health.check(bridge, 0) if line.what.startswith("event"))
         assert line.verdict == "wrong"
-        return set(contents(account, blobs.IMPORTS))
+        return set(contents(account, IMPORTS))
 
     assert check() == {other, file}
     later(timedelta(minutes=11))

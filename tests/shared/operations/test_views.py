@@ -31,7 +31,7 @@ from shared.bridge import Bridge
 from shared.config import jobs
 from shared.d365.errors import Rejected
 from shared.exports.run import export_packages
-from shared.imports import importing
+from shared.imports import intake
 from shared.observability import telemetry
 from shared.operations import actions, journal, pages, views, web
 from shared.operations.actions import NotDone, Order
@@ -39,8 +39,8 @@ from shared.operations.journal import JOURNAL
 from shared.operations.pages import Place
 from shared.operations.views import Filter
 from shared.operations.web import Asked
-from shared.storage import blobs
-from shared.storage.blobs import EXPORTS, FAILED, IMPORTS, SUCCEEDED, DataAccount
+from shared.storage import files, names
+from shared.storage.account import EXPORTS, FAILED, IMPORTS, SUCCEEDED, DataAccount
 from tests.conftest import EXPORT_ID, drop, work_queue
 
 PLACE = Place("/api/operate", "", "https://d365.example.com")
@@ -61,7 +61,7 @@ def test_pages_together_show_each_file_once(
     seen: list[str] = []
     token = ""
     while True:
-        found = views.files(bridge, Filter("waiting", token=token))
+        found = views.listing(bridge, Filter("waiting", token=token))
         assert len(found.rows) <= 7
         seen += [row.name for row in found.rows]
         token = found.next_token
@@ -80,10 +80,10 @@ def test_a_filter_reads_no_more_than_its_limit(
         drop(account, f"journals/{number:03}.csv")
     drop(account, "journals/z.csv")
     wanted = Filter("waiting", name="Z.CSV")
-    first = views.files(bridge, wanted)
+    first = views.listing(bridge, wanted)
     assert (first.rows, first.looked_at) == ([], 10)
-    second = views.files(bridge, Filter("waiting", name="Z.CSV", token=first.next_token))
-    third = views.files(bridge, Filter("waiting", name="Z.CSV", token=second.next_token))
+    second = views.listing(bridge, Filter("waiting", name="Z.CSV", token=first.next_token))
+    third = views.listing(bridge, Filter("waiting", name="Z.CSV", token=second.next_token))
     assert [row.name for row in third.rows] == ["journals/z.csv"]
     assert not third.next_token
 
@@ -94,11 +94,11 @@ def test_a_file_is_found_by_the_name_that_the_page_shows(bridge: Bridge) -> None
     dropped = ("unknown/y.b.csv", "unknown/y.csv", "unknown/y.csv.bak", "unknown/y")
     for name in dropped:
         drop(bridge.account, name)
-        importing.import_file(bridge, name)
-    (wanted,) = [f for f in blobs.listed(bridge.account, FAILED) if f.record.source == dropped[0]]
+        intake.import_file(bridge, name)
+    (wanted,) = [f for f in files.listed(bridge.account, FAILED) if f.record.source == dropped[0]]
 
     def paths(name: str) -> set[str]:
-        return {row.path for row in views.files(bridge, Filter("failed", name=name)).rows}
+        return {row.path for row in views.listing(bridge, Filter("failed", name=name)).rows}
 
     assert paths("Y.CSV") == {"unknown/y.csv", "unknown/y.csv.bak"}
     assert paths("unknown/y.csv") == {"unknown/y.csv", "unknown/y.csv.bak"}
@@ -114,7 +114,7 @@ def test_a_date_is_a_whole_day(bridge: Bridge, account: DataAccount) -> None:
     yesterday = today - timedelta(days=1)
 
     def count(**days: object) -> int:
-        return len(views.files(bridge, Filter("waiting", **days)).rows)  # type: ignore[arg-type]
+        return len(views.listing(bridge, Filter("waiting", **days)).rows)  # type: ignore[arg-type]
 
     assert count(since=today, until=today) == 1
     assert count(until=yesterday) == 0
@@ -263,7 +263,7 @@ def test_what_came_last_stands_first(
     d365.add_package(EXPORT_ID, package("Vendors", [Part(VENDORS, 1)]))
     export_packages(bridge)
     for name, data in (("journals/may.csv", b"1"), ("journals/june.csv", b"REJECT")):
-        importing.import_file(bridge, drop(noted, name, data))
+        intake.import_file(bridge, drop(noted, name, data))
         work_queue(bridge)
     found = views.lately(bridge)
     assert [(e.outcome, e.container) for e in found] == [
@@ -286,12 +286,12 @@ def test_dismissed_files_are_listed_by_themselves(
 ) -> None:
     """Not among those that wait for a person, however many lie before them."""
     for number in range(6):
-        importing.import_file(bridge, drop(account, f"unknown/{number}.csv"))
-    for file in list(blobs.listed(account, FAILED))[:5]:
+        intake.import_file(bridge, drop(account, f"unknown/{number}.csv"))
+    for file in list(files.listed(account, FAILED))[:5]:
         actions.dismiss(bridge, Order(file.name, file.etag, "Ada", "none of ours"))
 
     def paths(state: str) -> list[str]:
-        return [row.path for row in views.files(bridge, Filter(state)).rows]
+        return [row.path for row in views.listing(bridge, Filter(state)).rows]
 
     monkeypatch.setattr(views, "ROWS", 2)
     assert paths("failed") == ["unknown/5.csv"]
@@ -337,7 +337,7 @@ def test_one_job_s_many_files_do_not_hide_another_s(
     """Its own counts are then at least so many, and say so."""
     for name in [f"journals/{n}.csv" for n in range(3)] + ["steps/x.csv", "unknown/x.csv", "x.csv"]:
         drop(account, name, b"REJECT")
-        importing.import_file(bridge, name)
+        intake.import_file(bridge, name)
     work_queue(bridge)
 
     def failed() -> dict[str, tuple[int, bool]]:
@@ -345,7 +345,7 @@ def test_one_job_s_many_files_do_not_hide_another_s(
         (alone,) = [name for name in found.elsewhere if name != "unknown/"]
         assert found.elsewhere == {"unknown/": 1, alone: 1}
         for name, path in (("unknown/", "unknown/x.csv"), (alone, "x.csv")):
-            (row,) = views.files(bridge, Filter(name=name)).rows
+            (row,) = views.listing(bridge, Filter(name=name)).rows
             assert row.path == path
             link = f'href="{PLACE.link("files", name=name)}"'
             assert link in pages.overview(PLACE, found)
@@ -380,10 +380,10 @@ def test_a_stamped_name_gives_back_its_path_and_time() -> None:
     """Names with dots, without a suffix, and names that were never stamped."""
     moment = datetime(2026, 5, 1, 12, 30, 5, tzinfo=UTC)
     for path in ("j/USMF/may.csv", "j/may", "j/a.b.c.xml", "j/.hidden"):
-        name = blobs.stamped(path, moment, '"0x1"')
-        assert (blobs.unstamped(name), blobs.dropped_at(name)) == (path, moment)
-    assert blobs.unstamped("j/may.csv") == "j/may.csv"
-    assert blobs.dropped_at("j/may.99999999T999999Z-00000000.csv") is None
+        name = names.stamped(path, moment, '"0x1"')
+        assert (names.unstamped(name), names.dropped_at(name)) == (path, moment)
+    assert names.unstamped("j/may.csv") == "j/may.csv"
+    assert names.dropped_at("j/may.99999999T999999Z-00000000.csv") is None
 
 
 @pytest.fixture
@@ -433,12 +433,12 @@ def test_a_held_file_s_page_leads_into_d365(bridge: Bridge, d365: Simulator) -> 
     """Beside the advice to look under Manage messages; a file that D365 has refused needs no such look."""
     d365.add_fault("enqueue", "reset-after")
     drop(bridge.account, "journals/may.csv")
-    importing.import_file(bridge, "journals/may.csv")
+    intake.import_file(bridge, "journals/may.csv")
     drop(bridge.account, "unknown/may.csv")
-    importing.import_file(bridge, "unknown/may.csv")
+    intake.import_file(bridge, "unknown/may.csv")
     held, refused = (
         pages.file(PLACE, found, "")
-        for file in blobs.listed(bridge.account, FAILED)
+        for file in files.listed(bridge.account, FAILED)
         if (found := views.detail(bridge, FAILED, file.name))
     )
     assert 'href="https://d365.example.com"' in held
@@ -451,13 +451,13 @@ def test_whoever_sends_a_file_again_is_told_what_d365_has_of_it(
     """Also where it ended there with errors, or with no end: without counts, some of its records may be in."""
     d365.add_fault("job_status", "answer", status=404, times=-1)
     drop(bridge.account, "journals/may.csv", b"REJECT")
-    importing.import_file(bridge, "journals/may.csv")
+    intake.import_file(bridge, "journals/may.csv")
     work_queue(bridge)
     drop(bridge.account, "unknown/may.csv")
-    importing.import_file(bridge, "unknown/may.csv")
+    intake.import_file(bridge, "unknown/may.csv")
     rejected, refused = (
         pages.file(PLACE, found, "")
-        for file in blobs.listed(bridge.account, FAILED)
+        for file in files.listed(bridge.account, FAILED)
         if (found := views.detail(bridge, FAILED, file.name))
     )
     assert f"D365 has this file already, as the message {d365.received[0].message_id}" in rejected
@@ -493,8 +493,8 @@ def test_a_screen_on_a_wall_goes_on_after_an_error(
 
 def test_who_sent_a_file_again_stands_on_its_page_in_words(bridge: Bridge) -> None:
     """As it was typed, whatever a header can carry; and harmless."""
-    importing.import_file(bridge, drop(bridge.account, "unknown/ä.csv"))
-    (file,) = blobs.listed(bridge.account, FAILED)
+    intake.import_file(bridge, drop(bridge.account, "unknown/ä.csv"))
+    (file,) = files.listed(bridge.account, FAILED)
     actions.resend(bridge, Order(file.name, file.etag, "Müller <b>", "100 % sure: ö & é"))
     found = views.detail(bridge, IMPORTS, "unknown/ä.csv")
     assert found
@@ -522,11 +522,11 @@ def test_what_is_odd_about_a_success_is_seen(
 ) -> None:
     """In the list, under what ended lately, and on the file's page with its counts and company."""
     d365.company_from_message = False
-    importing.import_file(bridge, drop(noted, "journals/USMF/may.csv"))
+    intake.import_file(bridge, drop(noted, "journals/USMF/may.csv"))
     d365.received[0].imported = 0
     work_queue(bridge)
     remark = "D365 imported no record of it; D365 imported it into DAT, not into USMF"
-    (row,) = views.files(bridge, Filter("succeeded")).rows
+    (row,) = views.listing(bridge, Filter("succeeded")).rows
     (ended,) = views.lately(bridge)
     assert (row.error, ended.error) == (remark, remark)
     found = views.detail(bridge, SUCCEEDED, row.name)

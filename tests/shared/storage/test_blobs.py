@@ -9,22 +9,24 @@ from typing import Any
 import pytest
 from azure.storage.blob import BlobBlock, BlobClient
 
-from shared.storage import blobs, transfer
-from shared.storage.blobs import DataAccount, File, Record
+from shared.storage import files, moves, names, records, transfer
+from shared.storage.account import FAILED, IMPORTS, PROCESSING, SUCCEEDED, DataAccount
+from shared.storage.errors import Conflict, Leased
+from shared.storage.records import File, Record
 
 RECORD = Record(job="j", state="claimed", claimed="2026-11-23T20:00:00+00:00")
 
 
 def drop(account: DataAccount, name: str, data: bytes = b"1;2", **metadata: str) -> File:
-    blob = account.blobs.get_blob_client(blobs.IMPORTS, name)
+    blob = account.blobs.get_blob_client(IMPORTS, name)
     blob.upload_blob(data, overwrite=True, metadata=metadata)
-    found = blobs.find(account, blobs.IMPORTS, name)
+    found = files.find(account, IMPORTS, name)
     assert found is not None
     return found
 
 
-def names(account: DataAccount, container: str) -> list[str]:
-    return [found.name for found in blobs.listed(account, container)]
+def listed_names(account: DataAccount, container: str) -> list[str]:
+    return [found.name for found in files.listed(account, container)]
 
 
 def content(account: DataAccount, container: str, name: str) -> bytes:
@@ -34,38 +36,38 @@ def content(account: DataAccount, container: str, name: str) -> bytes:
 def test_a_claim_moves_the_version_with_its_metadata(account: DataAccount) -> None:
     """Bytes, content and the dropper's metadata stay; ours is added."""
     dropped = drop(account, "j/a b%#+é.csv", owner="ann")
-    claimed = blobs.claim(account, dropped, RECORD)
+    claimed = moves.claim(account, dropped, RECORD)
     assert claimed is not None
-    assert names(account, blobs.IMPORTS) == []
-    found = blobs.find(account, blobs.PROCESSING, claimed.name)
+    assert listed_names(account, IMPORTS) == []
+    found = files.find(account, PROCESSING, claimed.name)
     assert found is not None
     assert (found.etag, found.record) == (claimed.etag, claimed.record)
     assert found.theirs == {"owner": "ann"}
     assert found.record.source == "j/a b%#+é.csv"
-    assert content(account, blobs.PROCESSING, claimed.name) == b"1;2"
+    assert content(account, PROCESSING, claimed.name) == b"1;2"
 
 
 def test_of_many_claims_of_one_version_one_file_comes(account: DataAccount) -> None:
     """I1: and everybody learns of the same file, so that whoever goes on must win its ETag."""
     dropped = drop(account, "j/a.csv")
     with ThreadPoolExecutor(8) as pool:
-        claims = list(pool.map(lambda _: blobs.claim(account, dropped, RECORD), range(8)))
-    assert len(names(account, blobs.PROCESSING)) == 1
+        claims = list(pool.map(lambda _: moves.claim(account, dropped, RECORD), range(8)))
+    assert len(listed_names(account, PROCESSING)) == 1
     assert len({claim.etag for claim in claims if claim}) == 1
 
 
 def test_a_leased_file_is_not_claimed_as_released(account: DataAccount) -> None:
     """Its writer isn't done with it: it is not sent, and whoever reads the error knows what to do."""
     dropped = drop(account, "j/a.csv")
-    lease = account.blobs.get_blob_client(blobs.IMPORTS, "j/a.csv").acquire_lease()
+    lease = account.blobs.get_blob_client(IMPORTS, "j/a.csv").acquire_lease()
     for _ in range(2):
-        with pytest.raises(blobs.Leased, match="has a lease"):
-            blobs.claim(account, dropped, RECORD)
+        with pytest.raises(Leased, match="has a lease"):
+            moves.claim(account, dropped, RECORD)
     lease.release()
-    claimed = blobs.claim(account, dropped, RECORD)
+    claimed = moves.claim(account, dropped, RECORD)
     assert claimed is not None
-    assert names(account, blobs.PROCESSING) == [claimed.name]
-    assert names(account, blobs.IMPORTS) == []
+    assert listed_names(account, PROCESSING) == [claimed.name]
+    assert listed_names(account, IMPORTS) == []
 
 
 def test_a_copy_through_this_process_that_another_has_made_is_not_ours(
@@ -73,14 +75,14 @@ def test_a_copy_through_this_process_that_another_has_made_is_not_ours(
 ) -> None:
     """Its worker may have gone on with it: the present record counts, not the one that was to be written."""
     dropped = drop(account, "j/" + "中" * 240 + ".csv")
-    first = blobs.claim(account, dropped, RECORD)
+    first = moves.claim(account, dropped, RECORD)
     assert first is not None
-    sent = blobs.update(account, first, replace(first.record, state="sent"))
+    sent = files.update(account, first, replace(first.record, state="sent"))
     again = drop(account, dropped.name)
-    assert blobs._copy(account, again, first.container, first.name, RECORD) is None
-    assert blobs.find(account, first.container, first.name) == replace(
+    assert moves._copy(account, again, first.container, first.name, RECORD) is None
+    assert files.find(account, first.container, first.name) == replace(
         sent,
-        modified=blobs.find(account, first.container, first.name).modified,  # type: ignore[union-attr]
+        modified=files.find(account, first.container, first.name).modified,  # type: ignore[union-attr]
     )
 
 
@@ -88,9 +90,9 @@ def test_a_copy_through_this_process_that_another_has_made_is_not_ours(
 def test_metadata_of_others_is_not_read(account: DataAccount, value: str) -> None:
     """What a program writes there for itself can't stop us."""
     theirs, ours = {"checksum": value}, {"reason": value}
-    assert blobs.from_metadata(theirs) == (Record(), theirs)
-    assert blobs.from_metadata(ours)[0].reason
-    assert not blobs.from_metadata(ours)[1]
+    assert records.from_metadata(theirs) == (Record(), theirs)
+    assert records.from_metadata(ours)[0].reason
+    assert not records.from_metadata(ours)[1]
 
 
 @pytest.mark.parametrize(
@@ -99,26 +101,26 @@ def test_metadata_of_others_is_not_read(account: DataAccount, value: str) -> Non
 )
 def test_an_external_id_can_stand_in_a_header(name: str, shown: str) -> None:
     """No space at its beginning."""
-    stamped = blobs.stamped(name, datetime(2026, 11, 24, tzinfo=UTC), '"0x1"')
-    assert blobs.external_id(stamped).startswith(shown)
+    stamped = names.stamped(name, datetime(2026, 11, 24, tzinfo=UTC), '"0x1"')
+    assert names.external_id(stamped).startswith(shown)
 
 
 def test_a_probe_is_told_from_a_file_of_such_a_name() -> None:
     """What a person drops is never deleted as a probe."""
-    assert blobs.is_probe(blobs.new_probe())
-    assert not blobs.is_probe(".check-list.csv")
+    assert names.is_probe(names.new_probe())
+    assert not names.is_probe(".check-list.csv")
 
 
 def test_a_second_claim_never_overwrites_the_first(
     account: DataAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever comes late finds how far the file has come, and not a fresh claim."""
-    monkeypatch.setattr(blobs, "release_source", lambda *_: True)  # as if no delete came through
+    monkeypatch.setattr(moves, "release_source", lambda *_: True)  # as if no delete came through
     dropped = drop(account, "journals/may.csv")
-    first = blobs.claim(account, dropped, Record(job="journals", state="claimed"))
+    first = moves.claim(account, dropped, Record(job="journals", state="claimed"))
     assert first
-    blobs.update(account, first, replace(first.record, state="sent", messageid="1"))
-    late = blobs.claim(account, dropped, Record(job="journals", state="claimed"))
+    files.update(account, first, replace(first.record, state="sent", messageid="1"))
+    late = moves.claim(account, dropped, Record(job="journals", state="claimed"))
     assert late
     assert (late.record.state, late.record.messageid) == ("sent", "1")
 
@@ -127,18 +129,18 @@ def test_a_version_that_was_overwritten_is_not_claimed(account: DataAccount) -> 
     """The newer one stays where it was dropped, for its own event."""
     old = drop(account, "j/a.csv", b"old")
     drop(account, "j/a.csv", b"new")
-    assert blobs.copy_claim(account, old, RECORD) is None
-    assert names(account, blobs.PROCESSING) == []
-    assert blobs.claim(account, old, RECORD) is None
-    assert names(account, blobs.PROCESSING) == []
-    assert content(account, blobs.IMPORTS, "j/a.csv") == b"new"
+    assert moves.copy_claim(account, old, RECORD) is None
+    assert listed_names(account, PROCESSING) == []
+    assert moves.claim(account, old, RECORD) is None
+    assert listed_names(account, PROCESSING) == []
+    assert content(account, IMPORTS, "j/a.csv") == b"new"
 
 
 def test_a_file_dropped_again_under_its_name_is_another_file(account: DataAccount) -> None:
     """Both are kept, under two names."""
     for data in (b"one", b"two"):
-        assert blobs.claim(account, drop(account, "j/a.csv", data), RECORD)
-    assert len(names(account, blobs.PROCESSING)) == 2
+        assert moves.claim(account, drop(account, "j/a.csv", data), RECORD)
+    assert len(listed_names(account, PROCESSING)) == 2
 
 
 def test_a_claim_overtaken_by_a_new_version_leaves_the_new_one(
@@ -146,17 +148,17 @@ def test_a_claim_overtaken_by_a_new_version_leaves_the_new_one(
 ) -> None:
     """Overwritten between our copy and our delete: the copy is the old version, and the new one stays."""
     dropped = drop(account, "j/a.csv", b"old")
-    release = blobs.release_source
+    release = moves.release_source
 
     def overwritten_first(account: DataAccount, claimed: File) -> bool:
         drop(account, "j/a.csv", b"new")
         return release(account, claimed)
 
-    monkeypatch.setattr(blobs, "release_source", overwritten_first)
-    claimed = blobs.claim(account, dropped, RECORD)
+    monkeypatch.setattr(moves, "release_source", overwritten_first)
+    claimed = moves.claim(account, dropped, RECORD)
     assert claimed is not None
-    assert content(account, blobs.PROCESSING, claimed.name) == b"old"
-    assert content(account, blobs.IMPORTS, "j/a.csv") == b"new"
+    assert content(account, PROCESSING, claimed.name) == b"old"
+    assert content(account, IMPORTS, "j/a.csv") == b"new"
 
 
 @pytest.mark.parametrize("letter", ["x", "日", "é", "😀"])
@@ -164,64 +166,64 @@ def test_the_longest_names_are_claimed_and_moved(account: DataAccount, letter: s
     """1,024 characters; in other alphabets their URL is too long for a server-side copy."""
     name = f"j/{letter * (1018 // (len(letter.encode('utf-16-le')) // 2))}.csv"
     dropped = drop(account, name)
-    claimed = blobs.claim(account, dropped, RECORD)
+    claimed = moves.claim(account, dropped, RECORD)
     assert claimed is not None
-    found = blobs.find(account, blobs.PROCESSING, claimed.name)
+    found = files.find(account, PROCESSING, claimed.name)
     assert found is not None
     assert found.record.source == name
-    blobs.move(account, found, blobs.SUCCEEDED, replace(found.record, state="succeeded"))
-    assert names(account, blobs.IMPORTS) == names(account, blobs.PROCESSING) == []
-    assert content(account, blobs.SUCCEEDED, claimed.name) == b"1;2"
+    moves.move(account, found, SUCCEEDED, replace(found.record, state="succeeded"))
+    assert listed_names(account, IMPORTS) == listed_names(account, PROCESSING) == []
+    assert content(account, SUCCEEDED, claimed.name) == b"1;2"
 
 
 def test_a_large_file_that_is_copied_by_us_goes_in_blocks(account: DataAccount) -> None:
     """It is read in larger parts than it is written in."""
     data = random.Random(1).randbytes(transfer.PART + transfer.BLOCK + 7)
-    claimed = blobs.claim(account, drop(account, f"j/{'日' * 300}.csv", data), RECORD)
+    claimed = moves.claim(account, drop(account, f"j/{'日' * 300}.csv", data), RECORD)
     assert claimed is not None
-    assert content(account, blobs.PROCESSING, claimed.name) == data
-    blob = account.blobs.get_blob_client(blobs.PROCESSING, claimed.name)
+    assert content(account, PROCESSING, claimed.name) == data
+    blob = account.blobs.get_blob_client(PROCESSING, claimed.name)
     sizes = {block.size for block in blob.get_block_list()[0]}
     assert sizes == {transfer.BLOCK, 7}
 
 
 def test_of_two_updates_of_one_version_one_is_lost(account: DataAccount) -> None:
     """Whoever reads an old version can't write over a newer one."""
-    claimed = blobs.claim(account, drop(account, "j/a.csv"), RECORD)
+    claimed = moves.claim(account, drop(account, "j/a.csv"), RECORD)
     assert claimed is not None
-    blobs.update(account, claimed, replace(claimed.record, state="sending", sender="one"))
-    with pytest.raises(blobs.Lost):
-        blobs.update(account, claimed, replace(claimed.record, state="sending", sender="two"))
+    files.update(account, claimed, replace(claimed.record, state="sending", sender="one"))
+    with pytest.raises(Conflict):
+        files.update(account, claimed, replace(claimed.record, state="sending", sender="two"))
 
 
 def test_an_update_whose_answer_was_lost_is_known_again(account: DataAccount) -> None:
     """The SDK's second try meets the first one's result."""
-    claimed = blobs.claim(account, drop(account, "j/a.csv"), RECORD)
+    claimed = moves.claim(account, drop(account, "j/a.csv"), RECORD)
     assert claimed is not None
     intent = replace(claimed.record, state="sending", sender="one")
-    first = blobs.update(account, claimed, intent)
-    assert blobs.update(account, claimed, intent).etag == first.etag
+    first = files.update(account, claimed, intent)
+    assert files.update(account, claimed, intent).etag == first.etag
 
 
 def test_a_move_that_was_half_done_is_finished(account: DataAccount) -> None:
     """A crash after the copy: the next try finds it and only deletes."""
-    claimed = blobs.claim(account, drop(account, "j/a.csv"), RECORD)
+    claimed = moves.claim(account, drop(account, "j/a.csv"), RECORD)
     assert claimed is not None
-    copied = account.blobs.get_blob_client(blobs.SUCCEEDED, claimed.name)
+    copied = account.blobs.get_blob_client(SUCCEEDED, claimed.name)
     copied.upload_blob(b"1;2")
-    blobs.move(account, claimed, blobs.SUCCEEDED, claimed.record)
-    assert names(account, blobs.PROCESSING) == []
-    assert names(account, blobs.SUCCEEDED) == [claimed.name]
+    moves.move(account, claimed, SUCCEEDED, claimed.record)
+    assert listed_names(account, PROCESSING) == []
+    assert listed_names(account, SUCCEEDED) == [claimed.name]
 
 
 def test_a_move_never_deletes_what_was_not_copied(account: DataAccount) -> None:
     """I4: with other content under the target's name, both stay."""
-    claimed = blobs.claim(account, drop(account, "j/a.csv"), RECORD)
+    claimed = moves.claim(account, drop(account, "j/a.csv"), RECORD)
     assert claimed is not None
-    account.blobs.get_blob_client(blobs.SUCCEEDED, claimed.name).upload_blob(b"something else")
+    account.blobs.get_blob_client(SUCCEEDED, claimed.name).upload_blob(b"something else")
     with pytest.raises(RuntimeError, match="other content"):
-        blobs.move(account, claimed, blobs.SUCCEEDED, claimed.record)
-    assert names(account, blobs.PROCESSING) == [claimed.name]
+        moves.move(account, claimed, SUCCEEDED, claimed.record)
+    assert listed_names(account, PROCESSING) == [claimed.name]
 
 
 @pytest.mark.parametrize("status", ["failed", "aborted"])
@@ -238,10 +240,10 @@ def test_a_copy_that_did_not_succeed_is_no_copy(
     with monkeypatch.context() as patched:
         patched.setattr(BlobClient, "start_copy_from_url", broken)
         with pytest.raises(RuntimeError, match=status):
-            blobs.claim(account, dropped, RECORD)
-    assert names(account, blobs.IMPORTS) == ["j/a.csv"]
-    assert names(account, blobs.PROCESSING) == []
-    assert blobs.claim(account, dropped, RECORD)
+            moves.claim(account, dropped, RECORD)
+    assert listed_names(account, IMPORTS) == ["j/a.csv"]
+    assert listed_names(account, PROCESSING) == []
+    assert moves.claim(account, dropped, RECORD)
 
 
 def test_metadata_written_while_a_file_is_taken_makes_no_second_file(
@@ -249,21 +251,21 @@ def test_metadata_written_while_a_file_is_taken_makes_no_second_file(
 ) -> None:
     """An uploader writes the file, then metadata. The same bytes must not be sent once for each of the two."""
     dropped = drop(account, "j/a.csv", b"1;2")
-    copy = blobs.copy_claim
+    copy = moves.copy_claim
 
     def then_touched(*args: Any) -> File | None:
         found = copy(*args)
-        blob = account.blobs.get_blob_client(blobs.IMPORTS, "j/a.csv")
+        blob = account.blobs.get_blob_client(IMPORTS, "j/a.csv")
         blob.set_blob_metadata({"uploadedby": "me"})
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(blobs, "copy_claim", then_touched)
-        assert blobs.claim(account, dropped, RECORD) is None
-    assert names(account, blobs.PROCESSING) == []
-    now = blobs.find(account, blobs.IMPORTS, "j/a.csv")
+        patch.setattr(moves, "copy_claim", then_touched)
+        assert moves.claim(account, dropped, RECORD) is None
+    assert listed_names(account, PROCESSING) == []
+    now = files.find(account, IMPORTS, "j/a.csv")
     assert now
-    claimed = blobs.claim(account, now, RECORD)
+    claimed = moves.claim(account, now, RECORD)
     assert claimed
     assert claimed.theirs == {"uploadedby": "me"}
 
@@ -274,36 +276,36 @@ def test_a_move_trusts_no_copy_that_is_not_whole(
 ) -> None:
     """Another worker's is still on its way, or never will be whole: the file stays, and the name gets free."""
     file = drop(account, "j/a.csv", b"1;2")
-    account.blobs.get_blob_client(blobs.SUCCEEDED, "j/a.csv").upload_blob(b"1;2")
-    find = blobs.find
+    account.blobs.get_blob_client(SUCCEEDED, "j/a.csv").upload_blob(b"1;2")
+    find = files.find
 
     def seen(at: DataAccount, container: str, name: str) -> File | None:
         found = find(at, container, name)
         return replace(found, copy_status=status) if found else None
 
     with monkeypatch.context() as patch:
-        patch.setattr(blobs, "find", seen)
-        with pytest.raises(blobs.Lost):
-            blobs.move(account, file, blobs.SUCCEEDED, RECORD)
-    assert names(account, blobs.IMPORTS) == ["j/a.csv"]
-    assert len(names(account, blobs.SUCCEEDED)) == left
+        patch.setattr(files, "find", seen)
+        with pytest.raises(Conflict):
+            moves.move(account, file, SUCCEEDED, RECORD)
+    assert listed_names(account, IMPORTS) == ["j/a.csv"]
+    assert len(listed_names(account, SUCCEEDED)) == left
 
 
 def test_only_what_lies_beside_a_failed_file_is_no_file() -> None:
     """People may name folders and files as we do."""
-    stamped = blobs.stamped("j/a.csv", datetime(2026, 5, 1, tzinfo=UTC), '"0x1"')
+    stamped = names.stamped("j/a.csv", datetime(2026, 5, 1, tzinfo=UTC), '"0x1"')
     for beside in (f"{stamped}.error.json", f"{stamped}.error.keys/General journal.txt"):
-        assert not blobs.is_file(blobs.FAILED, beside, None)
-    theirs = blobs.stamped("j/a.error.keys/may.txt", datetime(2026, 5, 1, tzinfo=UTC), '"0x1"')
-    assert blobs.is_file(blobs.FAILED, theirs, None)
+        assert not files.is_file(FAILED, beside, None)
+    theirs = names.stamped("j/a.error.keys/may.txt", datetime(2026, 5, 1, tzinfo=UTC), '"0x1"')
+    assert files.is_file(FAILED, theirs, None)
 
 
 def test_snapshots_go_with_their_file(account: DataAccount) -> None:
     """A blob with snapshots can't be deleted alone: it would lie in imports for ever, and never be sent."""
     dropped = drop(account, "j/a.csv", b"1;2")
-    account.blobs.get_blob_client(blobs.IMPORTS, "j/a.csv").create_snapshot()
-    assert blobs.claim(account, dropped, RECORD)
-    assert names(account, blobs.IMPORTS) == []
+    account.blobs.get_blob_client(IMPORTS, "j/a.csv").create_snapshot()
+    assert moves.claim(account, dropped, RECORD)
+    assert listed_names(account, IMPORTS) == []
 
 
 @pytest.mark.parametrize("size", [4, transfer.PART + 9])
@@ -314,16 +316,16 @@ def test_without_an_md5_the_bytes_say_whether_it_is_the_same_file(
     """Storage computes none for what comes in blocks. The same bytes make one file, others of the same size
     make two, though they differ in their last byte alone."""
     data = bytes(size - 1)
-    blob = account.blobs.get_blob_client(blobs.IMPORTS, "j/a.csv")
+    blob = account.blobs.get_blob_client(IMPORTS, "j/a.csv")
 
     def write(end: bytes) -> None:
         blob.stage_block("AAAA", data + end)
         blob.commit_block_list([BlobBlock("AAAA")])
 
     write(b"1")
-    dropped = blobs.find(account, blobs.IMPORTS, "j/a.csv")
+    dropped = files.find(account, IMPORTS, "j/a.csv")
     assert dropped
-    copy = blobs.copy_claim
+    copy = moves.copy_claim
 
     def then_written_again(*args: Any) -> File | None:
         found = copy(*args)
@@ -331,8 +333,8 @@ def test_without_an_md5_the_bytes_say_whether_it_is_the_same_file(
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(blobs, "copy_claim", then_written_again)
-        claimed = blobs.claim(account, dropped, RECORD)
+        patch.setattr(moves, "copy_claim", then_written_again)
+        claimed = moves.claim(account, dropped, RECORD)
     assert (claimed is None) == same
-    assert names(account, blobs.IMPORTS) == ["j/a.csv"]
-    assert len(names(account, blobs.PROCESSING)) == (not same)
+    assert listed_names(account, IMPORTS) == ["j/a.csv"]
+    assert len(listed_names(account, PROCESSING)) == (not same)

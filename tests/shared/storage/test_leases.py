@@ -5,14 +5,14 @@ from threading import Event
 import pytest
 from azure.storage.blob import BlobLeaseClient
 
-from shared.storage import blobs, leases
-from shared.storage.blobs import DataAccount
+from shared.storage import leases
+from shared.storage.account import DELIVERED, DataAccount
 from shared.threads import Pool
 
 
 def test_one_worker_holds_a_lease_at_a_time(account: DataAccount) -> None:
     """The next one has it as soon as it is given back; the blob is made where there is none."""
-    blob = account.blobs.get_blob_client(blobs.DELIVERED, "lock")
+    blob = account.blobs.get_blob_client(DELIVERED, "lock")
     with leases.held(blob) as lease_id:
         with pytest.raises(leases.Taken), leases.held(blob):
             pass
@@ -34,13 +34,13 @@ def test_a_lease_is_renewed_while_its_holder_works(
 
     monkeypatch.setattr(BlobLeaseClient, "renew", note)
     monkeypatch.setattr(leases, "RENEW_SECONDS", 0.01)
-    with leases.held(account.blobs.get_blob_client(blobs.DELIVERED, "lock")):
+    with leases.held(account.blobs.get_blob_client(DELIVERED, "lock")):
         assert renewed.wait(30)
 
 
 def test_a_lease_is_given_back_when_its_holder_fails(account: DataAccount) -> None:
     """An error is no crash: nobody waits for the lease to end."""
-    blob = account.blobs.get_blob_client(blobs.DELIVERED, "lock")
+    blob = account.blobs.get_blob_client(DELIVERED, "lock")
     with pytest.raises(RuntimeError), leases.held(blob):
         raise RuntimeError
     with leases.held(blob):
@@ -49,7 +49,7 @@ def test_a_lease_is_given_back_when_its_holder_fails(account: DataAccount) -> No
 
 def test_of_workers_that_begin_at_once_one_gets_it(account: DataAccount) -> None:
     """Also where the blob is made by then."""
-    blob = account.blobs.get_blob_client(blobs.DELIVERED, "lock")
+    blob = account.blobs.get_blob_client(DELIVERED, "lock")
     done = Event()
 
     def hold() -> bool:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.storage import blobs
-from shared.storage.blobs import Record
+from shared.storage import names, records
+from shared.storage.records import Record
 
 WHEN = datetime(2026, 11, 23, 20, 41, 38, tzinfo=UTC)
 NAMES = st.text(
@@ -20,26 +20,26 @@ NAMES = st.text(
 
 def test_a_stamped_name_keeps_path_stem_and_ending() -> None:
     """A person finds the file again, and a program by its ending."""
-    name = blobs.stamped("journals/USMF/may 5.csv", WHEN, '"0x1"')
+    name = names.stamped("journals/USMF/may 5.csv", WHEN, '"0x1"')
     assert name.startswith("journals/USMF/may 5.20261123T204138Z-")
     assert name.endswith(".csv")
 
 
 def test_the_same_version_has_one_name_and_every_other_another() -> None:
     """The claim's whole strength (I1)."""
-    one = blobs.stamped("j/a.csv", WHEN, '"0x1"')
-    assert one == blobs.stamped("j/a.csv", WHEN, '"0x1"')
-    assert one != blobs.stamped("j/a.csv", WHEN, '"0x2"')
-    assert one != blobs.stamped("j/b.csv", WHEN, '"0x1"')
+    one = names.stamped("j/a.csv", WHEN, '"0x1"')
+    assert one == names.stamped("j/a.csv", WHEN, '"0x1"')
+    assert one != names.stamped("j/a.csv", WHEN, '"0x2"')
+    assert one != names.stamped("j/b.csv", WHEN, '"0x1"')
 
 
 @given(NAMES, NAMES)
 def test_any_name_has_room_for_stamp_and_report(one: str, other: str) -> None:
     """1,024 characters are the limit of a blob's name, its error report's included."""
-    name = blobs.stamped(one, WHEN, "e")
+    name = names.stamped(one, WHEN, "e")
     assert len((name + ".error.json").encode("utf-16-le")) <= 2 * 1024
-    assert one == other or name != blobs.stamped(other, WHEN, "e")
-    identifier = blobs.external_id(name)
+    assert one == other or name != names.stamped(other, WHEN, "e")
+    identifier = names.external_id(name)
     assert len(identifier) <= 128
     assert identifier.isascii()
     assert identifier.isprintable()
@@ -49,10 +49,10 @@ def test_any_name_has_room_for_stamp_and_report(one: str, other: str) -> None:
 def test_a_record_survives_its_metadata(source: str, reason: str) -> None:
     """The path whatever it is; a long reason may lose its end. All of it fits into 8 KiB of ASCII."""
     record = Record(job="j", source=source, reason=reason, attempts=3, sourceetag='"0x1"')
-    metadata = blobs.to_metadata(record, {})
+    metadata = records.to_metadata(record, {})
     assert all(value.isascii() and value.isprintable() for value in metadata.values())
     assert sum(len(key) + len(value) for key, value in metadata.items()) < 8 * 1024
-    found, theirs = blobs.from_metadata(metadata)
+    found, theirs = records.from_metadata(metadata)
     assert replace(found, reason="") == replace(record, reason="")
     assert theirs == {}
 
@@ -60,13 +60,13 @@ def test_a_record_survives_its_metadata(source: str, reason: str) -> None:
 def test_the_droppers_metadata_stays_but_never_speaks_for_us() -> None:
     """Somebody who drops a file with `messageid` in its metadata changes nothing."""
     record = Record(job="j", state="claimed")
-    metadata = blobs.to_metadata(record, {"Owner": "ann", "MessageId": "evil", "state": "sent"})
+    metadata = records.to_metadata(record, {"Owner": "ann", "MessageId": "evil", "state": "sent"})
     assert metadata == {"Owner": "ann", "job": "j", "state": "claimed"}
 
 
 def test_metadata_that_leaves_no_room_for_ours_is_dropped() -> None:
     """Storage refuses more than 8 KiB; the file matters more than its decoration."""
-    assert blobs.to_metadata(Record(job="j"), {"a": "x" * 8000}) == {"job": "j"}
+    assert records.to_metadata(Record(job="j"), {"a": "x" * 8000}) == {"job": "j"}
 
 
 @pytest.mark.parametrize(
@@ -74,12 +74,12 @@ def test_metadata_that_leaves_no_room_for_ours_is_dropped() -> None:
 )
 def test_a_correlation_id_that_is_no_name_is_hashed(correlation_id: str) -> None:
     """It comes from outside, and must not leave the job's folder (A4)."""
-    name = blobs.package_name("job", correlation_id)
+    name = names.package_name("job", correlation_id)
     assert name.count("/") == 1
     assert len(name) == len("job/.zip") + 64
 
 
 def test_a_second_package_under_one_id_has_its_own_name() -> None:
     """E2: the same id with other bytes never overwrites."""
-    assert blobs.package_name("j", "abc") == "j/abc.zip"
-    assert blobs.package_name("j", "abc", "f" * 64) == "j/abc.ffffffffffff.zip"
+    assert names.package_name("j", "abc") == "j/abc.zip"
+    assert names.package_name("j", "abc", "f" * 64) == "j/abc.ffffffffffff.zip"

@@ -15,8 +15,8 @@ from azure.core.exceptions import ResourceModifiedError
 from azure.storage.blob import BlobClient
 
 from shared import deadline
-from shared.storage import blobs, transfer
-from shared.storage.blobs import DataAccount
+from shared.storage import transfer
+from shared.storage.account import EXPORTS, DataAccount
 from shared.storage.transfer import BLOCK, Digest, OtherContent, Stored
 
 SIZES = [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 7 * BLOCK + 12345]
@@ -38,7 +38,7 @@ def put(blob: BlobClient, data: bytes) -> Stored:
 
 @pytest.fixture
 def blob(account: DataAccount) -> BlobClient:
-    return account.blobs.get_blob_client(blobs.EXPORTS, "j/p.zip")
+    return account.blobs.get_blob_client(EXPORTS, "j/p.zip")
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -228,7 +228,7 @@ def test_few_large_transfers_at_once(account: DataAccount, monkeypatch: pytest.M
                 now[name] -= 1
 
     monkeypatch.setattr(BlobClient, "stage_block", counting)
-    several = [account.blobs.get_blob_client(blobs.EXPORTS, f"j/{n}.zip") for n in range(5)]
+    several = [account.blobs.get_blob_client(EXPORTS, f"j/{n}.zip") for n in range(5)]
     with ThreadPoolExecutor(5) as pool:
         list(pool.map(lambda blob: put(blob, some(4000)), several))
     assert most == 2

@@ -1,0 +1,53 @@
+"""When a file is looked at next: a message on the status queue, which becomes visible at that time.
+
+The queue only wakes. What is due when stands in the file's metadata, so a message that is lost, late or
+repeated changes nothing (S2).
+"""
+
+import json
+import math
+from datetime import datetime, timedelta
+
+from shared import clock
+from shared.bridge import Bridge
+from shared.storage.account import STATUS_QUEUE
+from shared.storage.records import File
+
+
+def check_file(bridge: Bridge, file: File, delay: timedelta) -> None:
+    """Have a file in processing looked at after `delay`. The message names the version that it is for."""
+    _enqueue(
+        bridge,
+        {"file": file.name, "etag": file.etag, "traceparent": file.record.traceparent},
+        delay,
+    )
+
+
+def check_drop(bridge: Bridge, name: str, moment: datetime) -> None:
+    """Have a dropped file looked at again at that moment."""
+    _enqueue(bridge, {"dropped": name}, max(timedelta(0), moment - clock.now()))
+
+
+def _enqueue(bridge: Bridge, message: dict[str, str], delay: timedelta) -> None:
+    bridge.account.queue(STATUS_QUEUE).send_message(
+        json.dumps(message),
+        visibility_timeout=math.ceil(delay.total_seconds()),
+        time_to_live=-1,
+    )
+
+
+def check_delay(checks: int) -> timedelta:
+    """How long to wait before the next status check: seconds at first, minutes later (S3)."""
+    return timedelta(seconds=min(5 * 2**checks, 300))
+
+
+def time_spent(bridge: Bridge, last: str, due: str) -> int:
+    """Seconds since the last try, but no more than until this one was due, and the bridge's patience.
+
+    The time in which a job is paused, or the app does not run, is not spent on the file. 0 where there was no
+    try.
+    """
+    if not last:
+        return 0
+    until = min(clock.now(), clock.parse(due) + bridge.patience)
+    return max(0, round((until - clock.parse(last)).total_seconds()))

@@ -1,0 +1,162 @@
+"""What storage knows of a file: one version of a blob, and its metadata as a typed record."""
+
+import logging
+import re
+from base64 import b64decode, b64encode
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Final, Literal
+from urllib.parse import quote, unquote
+
+from shared.observability import telemetry
+
+_METADATA_LIMIT: Final = 7 * 1024
+_VALUE_LIMIT: Final = 1024
+State = Literal["claimed", "sending", "sent"]
+Outcome = Literal["succeeded", "failed", "held"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a file's metadata says of its import. Times are ISO 8601 in UTC, "" where there is none."""
+
+    job: str = ""
+    company: str = ""
+    state: str = ""
+    """A `State` in processing, an `Outcome` at the end, which is first written down in processing."""
+    source: str = ""
+    """Where the file was dropped: its name in `imports`."""
+    sourceetag: str = ""
+    """Which version of it this is: until that one is deleted, nothing is sent."""
+    externalid: str = ""
+    """What we called it in D365's `x-ms-dyn-externalidentifier`."""
+    messageid: str = ""
+    claimed: str = ""
+    traceparent: str = ""
+    """The W3C context of its trace, from the claim to the end."""
+    stopsjob: str = ""
+    """Not empty: once failed, it holds up its job for as long as it lies in `imports-failed`."""
+    sender: str = ""
+    """Who intends to send it: a random id, so that a worker knows its own intent again."""
+    sent: str = ""
+    attempts: int = 0
+    checks: int = 0
+    checked: str = ""
+    due: str = ""
+    """When the next look at it is due; long past means that its queue message was lost."""
+    status: str = ""
+    records: str = ""
+    """How many of its records D365 has imported, "" where it does not say."""
+    entities: str = ""
+    """The same of each entity, in words."""
+    d365company: str = ""
+    """The company, or companies, into which D365 imported it."""
+    ended: str = ""
+    reason: str = ""
+    error: str = ""
+    """Of a file that failed or is held: what happened, in a sentence; its report has all of it."""
+    tried: str = ""
+    """When it was last tried to send it, in vain."""
+    spent: int = 0
+    """Seconds for which it was tried in vain to send it or, once it is sent, D365 was asked after it."""
+    sha256: str = ""
+    resolution: str = ""
+    """What a person did about it (`replaying.Resolution`), with who, when and why."""
+    resolvedby: str = ""
+    resolved: str = ""
+    resolvedwhy: str = ""
+
+
+@dataclass(frozen=True)
+class File:
+    """One version of a blob in an imports container."""
+
+    container: str
+    name: str
+    etag: str
+    size: int
+    modified: datetime
+    record: Record = Record()
+    copy_status: str = "success"
+    """Of the copy that made this blob; until it is a success, its bytes are not whole."""
+    theirs: dict[str, str] = field(default_factory=dict)
+    """The metadata that came with the dropped file; it stays with it."""
+    grows: bool = False
+    """An append or a page blob: it is there before its content is, and nobody can see when that is whole."""
+    archived: bool = False
+    """It lies in the archive tier, where nothing can be read or copied until it is rehydrated."""
+    tags: int = 0
+    """How many blob index tags it has, as far as the app may know."""
+
+
+def to_metadata(record: Record, theirs: dict[str, str]) -> dict[str, str]:
+    """Metadata for a blob: values in ASCII (the rest percent-encoded), empty ones left out.
+
+    Storage takes 8 KiB of it: of `theirs`, what has room beside ours is kept, the smallest first.
+    """
+    ours = {
+        item.name: _encode(item.name, value)
+        for item in fields(Record)
+        if (value := getattr(record, item.name)) not in ("", 0)
+    }
+    room = _METADATA_LIMIT - sum(len(key) + len(value) for key, value in ours.items())
+    kept = {}
+    for key, value in sorted(theirs.items(), key=lambda item: len(item[0]) + len(item[1])):
+        room -= len(key) + len(value)
+        if room >= 0 and key.lower() not in _OURS:
+            kept[key] = value
+    return {**kept, **ours}
+
+
+def metadata_of(file: File, record: Record) -> dict[str, str]:
+    """What to write beside a file, and a word of what has no room there."""
+    metadata = to_metadata(record, file.theirs)
+    lost = sorted(key for key in file.theirs if key not in metadata and key.lower() not in _OURS)
+    if lost:
+        telemetry.report(
+            "metadata.dropped", logging.WARNING, job=record.job, file=file.name, keys=lost
+        )
+    return metadata
+
+
+_OURS: Final = frozenset(item.name for item in fields(Record))
+_PRINTABLE: Final = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+
+
+def _encode(name: str, value: object) -> str:
+    """Text that a header can carry: percent-encoded, and a long path in base64 so that 8 KiB suffice."""
+    # A path keeps its outer spaces, which a header would lose.
+    path = name == "source"
+    text = quote(
+        str(value) if path else str(value).strip(),
+        safe=_PRINTABLE.replace(" " * path, ""),
+        errors="replace",
+    )
+    if len(text) <= _VALUE_LIMIT:
+        return text
+    if path:
+        return _BASE64 + b64encode(str(value).encode()).decode()
+    return re.sub(r"%.?$", "", text[: _VALUE_LIMIT - 3]) + "..."
+
+
+def _decode(value: str) -> str:
+    if value.startswith(_BASE64):
+        try:
+            return b64decode(value.removeprefix(_BASE64), validate=True).decode()
+        except ValueError:  # not of our writing
+            return value
+    return unquote(value)
+
+
+_BASE64: Final = "base64:"
+
+
+def from_metadata(metadata: dict[str, str] | None) -> tuple[Record, dict[str, str]]:
+    """Our record, and the metadata that is not ours."""
+    found = {key.lower(): value for key, value in (metadata or {}).items()}
+    ours: dict[str, str | int] = {key: _decode(found[key]) for key in _OURS & found.keys()}
+    for name in ("attempts", "checks", "spent"):
+        text = str(ours.get(name, "0"))
+        ours[name] = int(text) if text.isdecimal() else 0
+    theirs = {k: v for k, v in (metadata or {}).items() if k.lower() not in _OURS}
+    return Record(**ours), theirs  # type: ignore[arg-type]  # the two ints are ints now
