@@ -82,16 +82,16 @@ def package(description: str, parts: Sequence[Part]) -> bytes:
     return file.getvalue()
 
 
-def write_large_package(path: Path, size: int) -> None:
-    """A data package of a little more than `size` bytes, written with little memory.
+def write_large_package(path: Path, size: int, compression: int = zipfile.ZIP_STORED) -> None:
+    """A data package with a little more than `size` bytes of content, written with little memory.
 
-    Its one entity is stored, not deflated, so that the size is as asked; no two of its blocks
-    are equal, so that exchanged or repeated blocks change its hash.
+    Its one entity is stored, not deflated, unless asked, so that the package's size is as asked; no two of its
+    blocks are equal, so that exchanged or repeated blocks change its hash.
     """
     part = Part(GENERAL_LEDGER, 0)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         _write_head(archive, "General ledger, full export", [part])
-        member = _member(part.file_name, zipfile.ZIP_STORED)
+        member = _member(part.file_name, compression)
         with archive.open(member, "w", force_zip64=True) as file:
             _write_rows(file, size)
 

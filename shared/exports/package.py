@@ -329,7 +329,7 @@ def _compared(
     if served and served.sha256 == content.sha256:
         return Package(served, content.length, again=True)
     _raise_if_delivered(serving, content, format_)
-    if not served and content.is_of(properties := blob.get_blob_properties()):
+    if not served and transfer.has_content(blob, properties := blob.get_blob_properties(), content):
         return _noted(serving, blob, Stored(content, False, metadata=properties.metadata), b"")
     raise OtherContent(blob.blob_name, content)
 
@@ -417,7 +417,7 @@ def _check_length(download: Download, length: int) -> None:
         raise Unavailable("download", text)
 
 
-def _feed(check: PackageCheck, data: bytes) -> None:
+def _feed(check: PackageCheck, data: bytes | memoryview) -> None:
     """Let the check see what comes. It says what it found at the end, when all bytes are counted."""
     with suppress(InvalidPackage):
         check.feed(data)

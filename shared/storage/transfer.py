@@ -40,6 +40,9 @@ PART: Final = 16 * 1024 * 1024
 
 PARTS_AHEAD: Final = 2
 
+PIECE: Final = 1024 * 1024
+"""Bytes that are looked at and hashed in turn."""
+
 _HELD: Final = (PARALLEL + 3) * BLOCK
 """Bytes that one transfer of several blocks holds."""
 
@@ -79,18 +82,10 @@ class OtherContent(Exception):
 
 @dataclass(frozen=True)
 class Digest:
-    """What bytes are known by: their number, SHA-256 (hexadecimal) and MD5."""
+    """What bytes are known by: their number and SHA-256 (hexadecimal)."""
 
     length: int
     sha256: str
-    md5: bytes = field(repr=False)
-
-    def is_of(self, properties: BlobProperties) -> bool:
-        """Whether a blob has this content. Who takes it may have put other metadata in the place of ours."""
-        if sha256 := properties.metadata.get("sha256"):
-            return bool(sha256 == self.sha256)
-        md5 = bytes(properties.content_settings.content_md5 or b"")
-        return (properties.size, md5) == (self.length, self.md5)
 
 
 @dataclass(frozen=True)
@@ -106,12 +101,21 @@ class Stored:
 
 def digest(read: Callable[[int], bytes]) -> Digest:
     """What all that `read` gives is known by; nothing is kept or written."""
-    sha256, md5, total = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+    sha256, total = hashlib.sha256(), 0
     while part := read(BLOCK):
         sha256.update(part)
-        md5.update(part)
         total += len(part)
-    return Digest(total, sha256.hexdigest(), md5.digest())
+    return Digest(total, sha256.hexdigest())
+
+
+def has_content(blob: BlobClient, properties: BlobProperties, content: Digest) -> bool:
+    """Whether a blob has this content. It is read where somebody has put other metadata in place of ours."""
+    if sha256 := properties.metadata.get("sha256"):
+        return bool(sha256 == content.sha256)
+    if properties.size != content.length:
+        return False
+    with reader(blob, properties.size) as file:
+        return digest(file.read) == content
 
 
 def store(
@@ -119,21 +123,21 @@ def store(
     blob: BlobClient,
     *,
     verify: Callable[[Digest], Mapping[str, str]],
-    watch: Callable[[bytes], None] = lambda _: None,
+    watch: Callable[[bytes | memoryview], None] = lambda _: None,
     metadata: Mapping[str, str],
     content_type: str,
 ) -> Stored:
     """Write all that `read` gives into a new blob, visible at once and whole, or not at all.
 
     `watch` sees every byte in order; `verify` is called before anything becomes visible, raises to prevent it,
-    and gives metadata to add. The SHA-256 joins the metadata, the MD5 the blob's properties. A blob of that
+    and gives metadata to add. The SHA-256 joins the metadata. A blob of that
     name is never overwritten: with the same content it counts as stored, otherwise `OtherContent` is raised.
     """
     head = fill(read)
     ids: list[str] = []
     if len(head) < BLOCK:  # all of it in one block: one request writes it
         watch(head)
-        content = _digest_of(head)
+        content = Digest(len(head), hashlib.sha256(head).hexdigest())
     else:
         content, ids = _stage(head, read, blob, watch)
     everything = {**metadata, **verify(content), "sha256": content.sha256}
@@ -141,9 +145,7 @@ def store(
         _commit,
         blob,
         metadata=everything,
-        content_settings=ContentSettings(
-            content_type=content_type, content_md5=bytearray(content.md5)
-        ),
+        content_settings=ContentSettings(content_type=content_type),
     )
     try:
         etag = write(ids or head)
@@ -152,7 +154,7 @@ def store(
         if error.status_code not in (400, 409, 412):
             raise
         if properties := _properties(blob):
-            if not content.is_of(properties):
+            if not has_content(blob, properties, content):
                 raise OtherContent(blob.blob_name, content) from error
             return Stored(content, created=False, metadata=properties.metadata)
         if ids:
@@ -180,28 +182,29 @@ def _properties(blob: BlobClient) -> BlobProperties | None:
         return None
 
 
-def _digest_of(data: bytes) -> Digest:
-    md5 = hashlib.md5(data, usedforsecurity=False)
-    return Digest(len(data), hashlib.sha256(data).hexdigest(), md5.digest())
-
-
 def _stage(
-    block: bytes, read: Callable[[int], bytes], blob: BlobClient, watch: Callable[[bytes], None]
+    block: bytes,
+    read: Callable[[int], bytes],
+    blob: BlobClient,
+    watch: Callable[[bytes | memoryview], None],
 ) -> tuple[Digest, list[str]]:
     """Stage what comes, from `block` on: what it is known by, and the ids of its blocks.
 
-    Hashes and `watch` see the blocks in order, each on a thread of its own, beside reading and staging: hashing
-    and inflating let other threads run, and any of them would otherwise set the pace.
+    `watch` and the hash see the blocks in order, on a thread beside reading and staging: hashing and inflating
+    let other threads run. They take small pieces in turn: each is in the processor's cache for the second.
 
     A block's id has the hash of the content up to its end. So two uploads of one blob at once share the blocks
     in which they agree, and mix no others; and an upload that is made again after one that broke off puts the
     same blocks in the place of those that it left, so that nothing grows.
     """
-    sha256, md5, total = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+    sha256, total = hashlib.sha256(), 0
     ids: list[str] = []
 
     def name(block: bytes, number: int) -> str:
-        sha256.update(block)
+        for start in range(0, len(block), PIECE):
+            piece = memoryview(block)[start : start + PIECE]
+            watch(piece)
+            sha256.update(piece)
         return _block_id(sha256.hexdigest(), number, length)
 
     def stage(id_: Future[str], block: bytes) -> str:
@@ -211,33 +214,23 @@ def _stage(
     with _a_place(), ExitStack() as stack:
         length = _id_length(blob)
         staging = stack.enter_context(Pool(PARALLEL, thread_name_prefix="stage"))
-        naming, *lanes = (stack.enter_context(Pool(1)) for _ in range(3))
-        watchers = (md5.update, watch)
-        pending: deque[tuple[Future[str], list[Future[Any]]]] = deque()
-
-        def finish() -> None:
-            staged, seen = pending.popleft()
-            ids.append(staged.result())
-            for future in seen:
-                future.result()
-
+        naming = stack.enter_context(Pool(1, thread_name_prefix="hash"))
+        pending: deque[Future[str]] = deque()
         try:
             while block:
                 id_ = naming.submit(name, block, len(ids) + len(pending))
-                seen = [lane.submit(see, block) for lane, see in zip(lanes, watchers, strict=True)]
-                pending.append((staging.submit(stage, id_, block), seen))
+                pending.append(staging.submit(stage, id_, block))
                 total += len(block)
                 del block  # the queue alone holds it, and lets it go when it is done
                 if len(pending) > PARALLEL:
-                    finish()
+                    ids.append(pending.popleft().result())
                 block = fill(read)
-            while pending:
-                finish()
+            ids.extend(staged.result() for staged in pending)
         except BaseException:
-            for pool in (naming, staging, *lanes):
+            for pool in (naming, staging):
                 pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return Digest(total, sha256.hexdigest(), md5.digest()), ids
+    return Digest(total, sha256.hexdigest()), ids
 
 
 @contextmanager

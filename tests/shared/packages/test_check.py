@@ -7,6 +7,7 @@ import shutil
 import stat
 import struct
 import subprocess
+import sys
 import tracemalloc
 import zipfile
 import zlib
@@ -343,6 +344,33 @@ def test_the_message_says_what_is_wrong_and_where(data: bytes, message: str) -> 
     for block in (3, 0):
         with pytest.raises(InvalidPackage, match=message):
             _check(data, block)
+
+
+WITHOUT_ISAL = """
+import sys
+sys.modules["isal"] = None
+from shared.packages import check
+assert check.zlib.__name__ == "zlib"
+data = bytearray(sys.stdin.buffer.read())
+judge = check.PackageCheck()
+judge.feed(data)
+print(judge.finish().entries)
+data[data.index(b"a.csv") + 5 + 10] ^= 0xFF
+try:
+    check.PackageCheck().feed(data)
+except check.InvalidPackage:
+    print("refused")
+"""
+
+
+def test_where_there_is_no_isal_zlib_does_its_work() -> None:
+    """Its wheels are not for every machine."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.csv", ROWS)
+    command = [sys.executable, "-c", WITHOUT_ISAL]
+    result = subprocess.run(command, input=target.getvalue(), stdout=subprocess.PIPE, check=True)
+    assert result.stdout.split() == [b"1", b"refused"]
 
 
 def test_a_refused_package_stays_refused() -> None:
