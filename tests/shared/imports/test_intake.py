@@ -20,7 +20,14 @@ from shared.operations import actions, views
 from shared.storage import files
 from shared.storage.account import FAILED, IMPORTS, PROCESSING, STATUS_QUEUE, SUCCEEDED, DataAccount
 from shared.storage.records import File
-from tests.conftest import contents, drop, make_bridge, only, report, work_queue
+from tests.conftest import (
+    contents,
+    drop,
+    make_bridge,
+    only,
+    report,
+    work_queue,
+)
 
 type Events = Callable[[str], list[dict[str, Any]]]
 type Later = Callable[[timedelta], None]
@@ -401,3 +408,59 @@ def test_where_a_file_is_seen_before_it_is_closed_a_stalled_upload_has_an_hour(
     reconciliation.reconcile(bridge)
     work_queue(bridge)
     assert len(d365.received) == 1
+
+
+@pytest.mark.parametrize("name", ["journals/may.csv", "steps/may.csv"])
+def test_an_empty_file_may_get_its_content(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    later: Callable[[timedelta], None],
+    name: str,
+) -> None:
+    """Until an hour is over: what comes by SFTP is there, empty, before its content; and a program may write it
+    empty first, which is an event of its own."""
+    intake.import_file(bridge, drop(account, name, b""))
+    later(timedelta(minutes=30))
+    reconciliation.reconcile(bridge)
+    assert list(contents(account, IMPORTS)) == [name]
+    later(timedelta(hours=2))
+    reconciliation.reconcile(bridge)
+    assert report(account)["reason"] == "empty-file"
+    assert not d365.received
+
+
+@pytest.mark.parametrize("name", ["journals/log.csv", "steps/log.csv"])
+def test_a_file_that_grows_is_sent_when_nothing_more_comes(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    later: Callable[[timedelta], None],
+    name: str,
+) -> None:
+    """An append blob is there from its first bytes on; in an ordered job the others wait for it."""
+    blob = account.blobs.get_blob_client(IMPORTS, name)
+    blob.create_append_blob()
+    blob.append_block(b"1;2\n")
+    intake.import_file(bridge, name)
+    intake.import_file(bridge, drop(account, "steps/next.csv"))
+    reconciliation.reconcile(bridge)
+    blob.append_block(b"3;4\n")
+    assert blob.download_blob().readall() == b"1;2\n3;4\n"
+    assert len(d365.received) == (name != "steps/log.csv")
+    later(timedelta(hours=1))
+    reconciliation.reconcile(bridge)
+    work_queue(bridge)
+    assert {each.length for each in d365.received} == {5, 8}
+    assert not contents(account, IMPORTS)
+
+
+def test_a_folder_of_a_hierarchical_namespace_is_no_file(
+    bridge: Bridge, account: DataAccount
+) -> None:
+    """Also where an event names it."""
+    marker = account.blobs.get_blob_client(IMPORTS, "journals/USMF")
+    marker.upload_blob(b"", metadata={"hdi_isfolder": "true"})
+    intake.import_file(bridge, "journals/USMF")
+    assert list(contents(account, IMPORTS)) == ["journals/USMF"]
+    assert not contents(account, FAILED)

@@ -187,8 +187,8 @@ from shared.config import jobs
 from shared.config.settings import Storage
 from shared.observability import telemetry
 from shared.operations import journal
-from shared.storage import blobs
-account = blobs.connect(Storage(sys.argv[1], None, None, None))
+from shared.storage.account import connect
+account = connect(Storage(sys.argv[1], None, None, None))
 journal.keep(account, jobs.parse(b"{}"))
 for number in range(3):
     telemetry.report("export.finished", job=str(number), packages=1, failed=0, seconds=1)

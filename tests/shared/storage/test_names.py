@@ -83,3 +83,19 @@ def test_a_second_package_under_one_id_has_its_own_name() -> None:
     """E2: the same id with other bytes never overwrites."""
     assert names.package_name("j", "abc") == "j/abc.zip"
     assert names.package_name("j", "abc", "f" * 64) == "j/abc.ffffffffffff.zip"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("j/ may.csv", "%20may."), ("j/  .csv", "%20%20."), ("j/may .csv", "may .")],
+)
+def test_an_external_id_can_stand_in_a_header(name: str, shown: str) -> None:
+    """No space at its beginning."""
+    stamped = names.stamped(name, datetime(2026, 11, 24, tzinfo=UTC), '"0x1"')
+    assert names.external_id(stamped).startswith(shown)
+
+
+def test_a_probe_is_told_from_a_file_of_such_a_name() -> None:
+    """What a person drops is never deleted as a probe."""
+    assert names.is_probe(names.new_probe())
+    assert not names.is_probe(".check-list.csv")

@@ -1,10 +1,9 @@
-"""Import: every version of a file reaches D365 once, or is held where nobody can know."""
+"""Send: every version of a file reaches D365 once, or is held where nobody can know."""
 
 import errno
 import gzip
 import hashlib
 import json
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -19,10 +18,8 @@ from shared import clock
 from shared.bridge import Bridge
 from shared.d365 import transport
 from shared.imports import advance, claim, intake, reconciliation, templates
-from shared.storage import files, moves
+from shared.storage import files
 from shared.storage.account import FAILED, IMPORTS, PROCESSING, SUCCEEDED, TEMPLATES, DataAccount
-from shared.storage.errors import Conflict
-from shared.storage.records import Record
 from tests.conftest import (
     EXPORT_ID,
     PACKAGE_ID,
@@ -82,137 +79,6 @@ def test_a_data_package_is_sent_without_an_entity(
     assert (received.activity_id, received.entity, received.company) == (PACKAGE_ID, None, None)
 
 
-def test_the_company_of_the_job_is_taken(
-    bridge: Bridge, d365: Simulator, account: DataAccount
-) -> None:
-    """And a folder that says the same in another case is no contradiction."""
-    bridge = make_bridge(d365, account, company="USMF")
-    intake.import_file(bridge, drop(account, "journals/a.csv"))
-    intake.import_file(bridge, drop(account, "journals/usmf/b.csv"))
-    assert [(each.company or "").upper() for each in d365.received] == ["USMF", "USMF"]
-
-
-@pytest.mark.parametrize(
-    ("name", "data", "reason"),
-    [
-        ("may.csv", b"1", "no-job-in-path"),
-        ("nobody/may.csv", b"1", "no-such-job"),
-        ("journals/USMF/2026/may.csv", b"1", "bad-path"),
-        ("journals/US MF/may.csv", b"1", "bad-path"),
-        ("journals//may.csv", b"1", "bad-path"),
-        ("packages/may.csv", b"1", "no-entity"),
-    ],
-)
-def test_a_misplaced_file_is_explained_and_never_sent(
-    bridge: Bridge,
-    d365: Simulator,
-    account: DataAccount,
-    name: str,
-    data: bytes,
-    reason: str,
-) -> None:
-    """Under failed, with the reason and what to do, its bytes as they were."""
-    intake.import_file(bridge, drop(account, name, data))
-    failed = only(account, FAILED)
-    said = report(account)
-    assert (said["reason"], said["file"], failed.record.state) == (reason, name, "failed")
-    assert said["todo"]
-    assert contents(account, FAILED)[failed.name] == data
-    assert not contents(account, IMPORTS)
-    assert not d365.received
-
-
-@pytest.mark.parametrize("name", ["journals/may.csv", "steps/may.csv"])
-def test_an_empty_file_may_get_its_content(
-    bridge: Bridge,
-    d365: Simulator,
-    account: DataAccount,
-    later: Callable[[timedelta], None],
-    name: str,
-) -> None:
-    """Until an hour is over: what comes by SFTP is there, empty, before its content; and a program may write it
-    empty first, which is an event of its own."""
-    intake.import_file(bridge, drop(account, name, b""))
-    later(timedelta(minutes=30))
-    reconciliation.reconcile(bridge)
-    assert list(contents(account, IMPORTS)) == [name]
-    later(timedelta(hours=2))
-    reconciliation.reconcile(bridge)
-    assert report(account)["reason"] == "empty-file"
-    assert not d365.received
-
-
-@pytest.mark.parametrize("name", ["journals/log.csv", "steps/log.csv"])
-def test_a_file_that_grows_is_sent_when_nothing_more_comes(
-    bridge: Bridge,
-    d365: Simulator,
-    account: DataAccount,
-    later: Callable[[timedelta], None],
-    name: str,
-) -> None:
-    """An append blob is there from its first bytes on; in an ordered job the others wait for it."""
-    blob = account.blobs.get_blob_client(IMPORTS, name)
-    blob.create_append_blob()
-    blob.append_block(b"1;2\n")
-    intake.import_file(bridge, name)
-    intake.import_file(bridge, drop(account, "steps/next.csv"))
-    reconciliation.reconcile(bridge)
-    blob.append_block(b"3;4\n")
-    assert blob.download_blob().readall() == b"1;2\n3;4\n"
-    assert len(d365.received) == (name != "steps/log.csv")
-    later(timedelta(hours=1))
-    reconciliation.reconcile(bridge)
-    work_queue(bridge)
-    assert {each.length for each in d365.received} == {5, 8}
-    assert not contents(account, IMPORTS)
-
-
-def test_a_folder_of_a_hierarchical_namespace_is_no_file(
-    bridge: Bridge, account: DataAccount
-) -> None:
-    """Also where an event names it."""
-    marker = account.blobs.get_blob_client(IMPORTS, "journals/USMF")
-    marker.upload_blob(b"", metadata={"hdi_isfolder": "true"})
-    intake.import_file(bridge, "journals/USMF")
-    assert list(contents(account, IMPORTS)) == ["journals/USMF"]
-    assert not contents(account, FAILED)
-
-
-def test_a_leased_file_is_told_of_once(
-    bridge: Bridge,
-    account: DataAccount,
-    later: Callable[[timedelta], None],
-    events: Callable[[str], list[dict[str, Any]]],
-) -> None:
-    """What can't be taken away is not decided yet; the lease is what is told, and the end is told once."""
-    name = drop(account, "nobody/may.csv")
-    lease = account.blobs.get_blob_client(IMPORTS, name).acquire_lease()
-    for _ in range(3):
-        later(timedelta(minutes=10))
-        reconciliation.reconcile(bridge)
-    assert not events("file.failed")
-    assert "has a lease" in events("reconcile.failed")[0]["error"]
-    lease.release()
-    reconciliation.reconcile(bridge)
-    assert not contents(account, IMPORTS)
-    assert len(events("file.failed")) == 1
-
-
-def test_each_file_of_an_ordered_job_has_its_own_trace(
-    bridge: Bridge, account: DataAccount, events: Callable[[str], list[dict[str, Any]]]
-) -> None:
-    """Though one invocation ends a file and begins the next; each line bears its own file's."""
-    for number in "123":
-        drop(account, f"steps/{number}.csv")
-    intake.import_file(bridge, "steps/1.csv")
-    work_queue(bridge)
-    ended = list(files.listed(account, SUCCEEDED))
-    traces = {file.name: file.record.traceparent.split("-")[1] for file in ended}
-    assert len(set(traces.values())) == 3
-    for name in ("file.claimed", "file.sent", "status.checked", "file.succeeded"):
-        assert {each["file"]: each["traceId"] for each in events(name)} == traces
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -244,113 +110,6 @@ def test_names_of_all_kinds_arrive(
     assert len(received.external_id) <= 128
 
 
-def test_only_files_that_match_the_pattern_are_taken(
-    bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
-) -> None:
-    """One of another name waits an hour, since programs rename what they have uploaded; then it has failed."""
-    bridge = make_bridge(d365, account, pattern="gj[1]*.CSV")
-    for name in ("journals/GJ[1] may.csv", "journals/USMF/GJ[1].csv.filepart", "journals/gj1.csv"):
-        intake.import_file(bridge, drop(account, name))
-    later(timedelta(minutes=59))
-    reconciliation.reconcile(bridge)
-    assert len(d365.received) == 1
-    assert set(contents(account, IMPORTS)) == {
-        "journals/USMF/GJ[1].csv.filepart",
-        "journals/gj1.csv",
-    }
-    account.blobs.get_blob_client(IMPORTS, "journals/USMF/GJ[1].csv.filepart").delete_blob()
-    intake.import_file(bridge, drop(account, "journals/USMF/GJ[1].csv"))
-    assert len(d365.received) == 2
-    later(timedelta(minutes=2))
-    reconciliation.reconcile(bridge)
-    said = report(account)
-    assert (said["reason"], said["file"]) == ("no-match", "journals/gj1.csv")
-    assert not contents(account, IMPORTS)
-
-
-@pytest.mark.parametrize(
-    ("name", "company"),
-    [
-        ("GJ_usmf_may.csv", "usmf"),
-        ("GJ__DEMF.csv", "DEMF"),
-        ("usmf/GJ_USMF.csv", "USMF"),
-        ("GJ_USMF.2026", "USMF"),
-    ],
-)
-def test_the_company_is_taken_from_the_files_name(
-    bridge: Bridge, d365: Simulator, account: DataAccount, name: str, company: str
-) -> None:
-    """Its second part between underscores, whatever the suffix; a folder may say the same."""
-    bridge = make_bridge(d365, account, companyFrom={"separator": "_", "position": 2})
-    intake.import_file(bridge, drop(account, f"journals/{name}"))
-    assert [each.company for each in d365.received] == [company]
-    assert only(account, PROCESSING).record.company == company
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("may.csv", "no-company"),
-        ("_may_.csv", "no-company"),
-        ("GJ_US MF_may.csv", "bad-path"),
-        ("DEMF/GJ_USMF.csv", "bad-path"),
-    ],
-)
-def test_a_name_without_its_company_is_never_sent(
-    bridge: Bridge, d365: Simulator, account: DataAccount, name: str, reason: str
-) -> None:
-    """Nor one that says another company than its folder: money in the wrong books is worse than none."""
-    bridge = make_bridge(d365, account, companyFrom={"separator": "_", "position": 2})
-    intake.import_file(bridge, drop(account, f"journals/{name}"))
-    assert report(account)["reason"] == reason
-    assert not d365.received
-
-
-def test_a_repeated_event_changes_nothing(
-    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events
-) -> None:
-    """Before, while and after the file is with D365."""
-    name = drop(account, "journals/may.csv")
-    for _ in range(3):
-        intake.import_file(bridge, name)
-    work_queue(bridge)
-    intake.import_file(bridge, name)
-    assert len(d365.received) == 1
-    assert len(contents(account, SUCCEEDED)) == 1
-    assert {each["reason"] for each in events("message.ignored")}
-
-
-def test_many_workers_with_one_event_send_one_file(
-    bridge: Bridge, d365: Simulator, account: DataAccount
-) -> None:
-    """Eight at once."""
-    name = drop(account, "journals/may.csv")
-
-    def run() -> None:
-        try:
-            intake.import_file(bridge, name)
-        except Conflict:
-            return
-
-    threads = [threading.Thread(target=run) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(d365.received) == 1
-
-
-def test_a_name_dropped_twice_stays_two_files(
-    bridge: Bridge, d365: Simulator, account: DataAccount
-) -> None:
-    """Neither hides the other."""
-    for data in (b"one", b"two"):
-        intake.import_file(bridge, drop(account, "journals/may.csv", data))
-    work_queue(bridge)
-    assert sorted(contents(account, SUCCEEDED).values()) == [b"one", b"two"]
-    assert len(d365.received) == 2
-
-
 def test_a_file_overwritten_while_it_is_sent(
     bridge: Bridge, d365: Simulator, account: DataAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,19 +128,6 @@ def test_a_file_overwritten_while_it_is_sent(
     monkeypatch.setattr(bridge.d365, "enqueue", enqueue)
     intake.import_file(bridge, name)
     assert len(d365.received) == 2
-
-
-def test_a_file_overwritten_before_its_claim_is_never_mixed_up(
-    bridge: Bridge, d365: Simulator, account: DataAccount
-) -> None:
-    """A claim of a version that is gone takes nothing, and deletes nothing."""
-    name = drop(account, "journals/may.csv", b"old")
-    old = files.find(account, IMPORTS, name)
-    assert old
-    drop(account, name, b"new")
-    assert claim.claim(bridge, old) is None
-    assert contents(account, IMPORTS) == {name: b"new"}
-    assert not contents(account, PROCESSING)
 
 
 def test_the_answer_is_lost_and_the_file_is_held(
@@ -587,66 +333,6 @@ def test_only_the_time_counts_in_which_a_file_was_tried(
         advance.check_status(bridge, {"file": file.name, "etag": file.etag})
     assert len(d365.received) == 1
     assert only(account, PROCESSING).record.state == "sent"
-
-
-def test_a_paused_job_leaves_its_files_alone(
-    bridge: Bridge, d365: Simulator, account: DataAccount
-) -> None:
-    """They wait where they were dropped."""
-    bridge = make_bridge(d365, account, enabled=False)
-    intake.import_file(bridge, drop(account, "journals/may.csv"))
-    assert list(contents(account, IMPORTS)) == ["journals/may.csv"]
-    assert not d365.requests
-
-
-def test_what_the_dropper_wrote_on_it_stays(
-    bridge: Bridge, d365: Simulator, account: DataAccount
-) -> None:
-    """Its own metadata and content type; and none of it can pass for ours."""
-    blob = account.blobs.get_blob_client(IMPORTS, "journals/may.csv")
-    blob.upload_blob(b"1", metadata={"author": "Ann", "state": "sent", "messageid": "x"})
-    intake.import_file(bridge, "journals/may.csv")
-    work_queue(bridge)
-    (found,) = account.blobs.get_container_client(SUCCEEDED).list_blobs(include=["metadata"])
-    assert found.metadata["author"] == "Ann"
-    assert found.metadata["messageid"] == d365.received[0].message_id
-
-
-@pytest.mark.parametrize("ordered", [False, True])
-def test_a_claimed_file_of_a_paused_job_is_not_sent(
-    bridge: Bridge,
-    d365: Simulator,
-    account: DataAccount,
-    later: Callable[[timedelta], None],
-    ordered: bool,
-) -> None:
-    """It was taken before the job was paused; once it is paused no more, it goes on."""
-    paused = make_bridge(d365, account, ordered=ordered, enabled=False)
-    dropped = files.find(account, IMPORTS, drop(account, "journals/may.csv"))
-    assert dropped
-    assert claim.claim(paused, dropped)
-    for each, sent in ((paused, 0), (make_bridge(d365, account, ordered=ordered), 1)):
-        later(timedelta(minutes=10))
-        file = only(account, PROCESSING)
-        advance.check_status(each, {"file": file.name, "etag": file.etag})
-        reconciliation.reconcile(each)
-        work_queue(each)
-        assert len(d365.received) == sent
-
-
-@pytest.mark.parametrize("ordered", [False, True])
-def test_whoever_goes_on_with_a_claim_lets_the_dropped_version_go_first(
-    bridge: Bridge, d365: Simulator, account: DataAccount, ordered: bool
-) -> None:
-    """A worker died between copy and delete: what lies in imports was never sent, so it must be gone first."""
-    bridge = make_bridge(d365, account, ordered=ordered)
-    dropped = files.find(account, IMPORTS, drop(account, "journals/may.csv"))
-    assert dropped
-    claimed = moves.copy_claim(account, dropped, Record(state="claimed"))
-    assert claimed
-    advance.check_status(bridge, {"file": claimed.name, "etag": claimed.etag})
-    assert not contents(account, IMPORTS)
-    assert len(d365.received) == 1
 
 
 class Killed(BaseException):
