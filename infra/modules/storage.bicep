@@ -51,6 +51,7 @@ var deliveredContainer = 'exports-delivered'
 var containers = [
   exportsContainer
   deliveredContainer
+  'state'
   importsContainer
   'imports-processing'
   'imports-succeeded'

@@ -74,6 +74,19 @@ def next_run(schedule: str, after: datetime) -> datetime | None:
     return None
 
 
+def last_run(schedule: str, after: datetime, until: datetime) -> datetime | None:
+    """The last time that the schedule names after one moment and not after another (UTC); None where it names
+    none between them. Raises `InvalidSchedule`."""
+    seconds, minutes, hours, days, months, weekdays = _values(schedule)
+    for back in range((until.date() - after.date()).days + 1):
+        day: date = (until - timedelta(days=back)).date()
+        if day.month in months and day.day in days and day.isoweekday() % 7 in weekdays:
+            for each in _clock_times(seconds[::-1], minutes[::-1], hours[::-1]):
+                if (due := datetime.combine(day, each, until.tzinfo)) <= until:
+                    return due if due > after else None
+    return None
+
+
 def check(schedule: str) -> None:
     """Raise `InvalidSchedule` for what the host would not take, and for a range that runs backwards.
 

@@ -26,7 +26,18 @@ SUCCEEDED: Final = "imports-succeeded"
 FAILED: Final = "imports-failed"
 TEMPLATES: Final = "templates"
 DELIVERED: Final = "exports-delivered"
-CONTAINERS: Final = (EXPORTS, DELIVERED, IMPORTS, PROCESSING, SUCCEEDED, FAILED, TEMPLATES)
+STATE: Final = "state"
+"""What the app keeps for itself: no file of anybody's."""
+CONTAINERS: Final = (
+    EXPORTS,
+    DELIVERED,
+    STATE,
+    IMPORTS,
+    PROCESSING,
+    SUCCEEDED,
+    FAILED,
+    TEMPLATES,
+)
 STATUS_QUEUE: Final = "import-status"
 NOTIFICATIONS_QUEUE: Final = "notifications"
 EXPORT_JOBS_QUEUE: Final = "export-jobs"

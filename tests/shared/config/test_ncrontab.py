@@ -7,7 +7,8 @@ expression: whether it takes it with six fields (`six`) and with five (`five`), 
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,36 @@ def test_the_sentence_names_the_field_and_the_value() -> None:
         ncrontab.next_run("0 0 8 * * 7", AFTER)
     with pytest.raises(ncrontab.InvalidSchedule, match=r"six fields.*only spaces"):
         ncrontab.next_run("0\t0 8 * * *", AFTER)
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "after", "until", "last"),
+    [
+        ("0 0 2 * * *", "2026-11-25T02:00:00", "2026-11-26T01:59:59", None),
+        ("0 0 2 * * *", "2026-11-25T02:00:00", "2026-11-26T02:00:00", "2026-11-26T02:00:00"),
+        ("0 0 2 * * *", "2026-11-25T01:00:00", "2026-11-28T14:00:00", "2026-11-28T02:00:00"),
+        ("0 */5 * * * *", "2026-11-25T23:58:00", "2026-11-26T00:07:59", "2026-11-26T00:05:00"),
+        ("0 0 6 29 2 *", "2025-01-01T00:00:00", "2026-01-01T00:00:00", None),
+        ("0 0 6 29 2 *", "2024-02-28T00:00:00", "2026-01-01T00:00:00", "2024-02-29T06:00:00"),
+        ("0 0 2 * * *", "2026-11-28T03:00:00", "2026-11-25T03:00:00", None),
+    ],
+)
+def test_the_last_time_between_two_moments(
+    schedule: str, after: str, until: str, last: str | None
+) -> None:
+    """Of several times that have passed, the latest; the first moment does not count, the last one does."""
+    expected = last and _moment(last)
+    assert ncrontab.last_run(schedule, _moment(after), _moment(until)) == expected
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: repr(row["expression"]))
+def test_the_last_time_before_the_next_one_is_the_first(row: dict[str, Any]) -> None:
+    """As the host's own parser names the times, forwards and backwards are the same times."""
+    times = [_moment(text) for text in (row["next"] or [])]
+    for earlier, later in pairwise(times):
+        just_before = later - timedelta(seconds=1)
+        assert ncrontab.last_run(row["expression"], AFTER, just_before) == earlier
