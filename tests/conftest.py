@@ -15,11 +15,10 @@ from local.azurite import Azurite, running_azurite
 from local.provisioning import provision
 from local.simulator import Simulator, identity_settings, running_simulator
 from shared import clock
-from shared.bridge import Bridge
+from shared.bridge import Bridge, new_clients
 from shared.config import jobs, settings
+from shared.config.environments import ONLY, Environment
 from shared.config.settings import Settings, Storage
-from shared.d365 import D365
-from shared.identity import new_credential
 from shared.imports import advance, schedule
 from shared.observability import telemetry
 from shared.operations import journal
@@ -126,13 +125,13 @@ def make_bridge(d365: Simulator, account: DataAccount, **changes: object) -> Bri
     raw = json.loads(json.dumps(JOBS))
     raw["imports"][0].update(changes)
     found = Settings(
-        d365.base_url,
+        (Environment(ONLY, d365.base_url),),
         Storage("", None, None, None),
         jobs.parse(json.dumps(raw).encode()),
         settings.EXPORT_PARALLELISM,
         timedelta(minutes=30),
     )
-    return Bridge(found, D365(d365.base_url, new_credential), account)
+    return Bridge(found, new_clients(found), account)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
+from shared.config.environments import Environment, InvalidUrl, normalized, repeated
+
 MAX_JOBS_FILE: Final = 1024 * 1024
 """Bytes. Thousands of jobs fit; anything larger is not a jobs file."""
 
@@ -108,6 +110,13 @@ Group = Annotated[
     str | None,
     Meta(description="Jobs of one group stand together on the page."),
 ]
+EnvironmentName = Annotated[
+    str | None,
+    Meta(
+        description="The environment whose job it is, by its name in environments; needed where there are "
+        "several."
+    ),
+]
 
 
 class CompanyFrom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -130,6 +139,7 @@ class ExportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
 
     name: Name
     activity_id: ActivityId
+    environment: EnvironmentName = None
     description: Description = None
     group: Group = None
     unzip: Annotated[bool, Meta(description="Also write the package's files beside it.")] = False
@@ -156,6 +166,7 @@ class ImportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
             "(default) for plain entities, false for composite ones."
         ),
     ] = True
+    environment: EnvironmentName = None
     description: Description = None
     group: Group = None
     entity: Entity | None = None
@@ -252,8 +263,12 @@ class ImportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
 
 
 class Jobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Every job of a jobs file."""
+    """Every job of a jobs file, and the environments whose jobs they are."""
 
+    environments: Annotated[
+        tuple[Environment, ...],
+        Meta(description="Left out where the app setting D365_URL names the only one."),
+    ] = ()
     exports: tuple[ExportJob, ...] = ()
     imports: tuple[ImportJob, ...] = ()
 
@@ -265,8 +280,12 @@ class Jobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class InvalidJobs(ValueError):
     """The jobs file is wrong: `mistakes` has a line for each mistake, with its place."""
 
-    def __init__(self, source: str, mistakes: list[str]) -> None:
+    def __init__(
+        self, source: str, mistakes: list[str], *, names_environments: bool = False
+    ) -> None:
         self.mistakes = mistakes
+        self.names_environments = names_environments
+        """Whether it means to say itself which environments there are."""
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         lines = "".join(f"\n  - {mistake}" for mistake in mistakes)
         super().__init__(f"{source}: {count}; no job runs until mended:{lines}")
@@ -292,9 +311,14 @@ def parse(text: bytes, source: str = "jobs.json") -> Jobs:
         raise InvalidJobs(source, [f"not valid JSON: {error}"]) from error
     mistakes = list(_mistakes(raw))
     if mistakes:
-        raise InvalidJobs(source, mistakes)
+        named = isinstance(raw, dict) and bool(raw.get("environments"))
+        raise InvalidJobs(source, mistakes, names_environments=named)
     raw.pop("$schema", None)
-    return msgspec.convert(raw, Jobs)
+    jobs = msgspec.convert(raw, Jobs)
+    environments = tuple(
+        msgspec.structs.replace(each, url=normalized(each.url)) for each in jobs.environments
+    )
+    return msgspec.structs.replace(jobs, environments=environments)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -311,11 +335,14 @@ def _mistakes(raw: object) -> Iterator[str]:
     if not isinstance(raw, dict):
         yield 'must be an object with "exports" and "imports"'
         return
-    for key in raw.keys() - {"$schema", "exports", "imports"}:
-        yield f'{key}: unknown; known are "exports" and "imports"'
+    for key in raw.keys() - {"$schema", "environments", "exports", "imports"}:
+        yield f'{key}: unknown; known are "environments", "exports" and "imports"'
+    yield from _environments_mistakes(raw.get("environments", []))
+    known = _environment_names(raw.get("environments", []))
     names: dict[tuple[str, str], str] = {}
-    activity_ids: dict[UUID, str] = {}
-    projects: dict[str, str] = {}
+    # By the environment too: a test environment is a copy, often, with the ids and names of its original.
+    activity_ids: dict[tuple[str, UUID], str] = {}
+    projects: dict[tuple[str, str], str] = {}
     kinds: Mapping[str, type[ExportJob | ImportJob]] = {"exports": ExportJob, "imports": ImportJob}
     for kind, type_ in kinds.items():
         items = raw.get(kind, [])
@@ -324,13 +351,17 @@ def _mistakes(raw: object) -> Iterator[str]:
             continue
         for index, item in enumerate(items):
             place = f"{kind}[{index}]"
-            wrong = list(_job_mistakes(item, type_, place))
+            wrong = list(_fields_mistakes(item, type_, place))
             yield from wrong
             if wrong:
                 continue
+            environment = item.get("environment") or (known[0] if len(known) == 1 else "")
+            if mistake := _environment_mistake(environment, known):
+                yield f"{place}.environment: {mistake}"
             if type_ is ImportJob:
                 yield from _contradictions(item, place)
-                if project := item.get("dataProject", "").lower():
+                if item.get("dataProject"):
+                    project = environment, item["dataProject"].lower()
                     if other := projects.get(project):
                         yield f"{place}.dataProject: {other} has the same; it runs one import at a time"
                     projects[project] = place
@@ -342,11 +373,48 @@ def _mistakes(raw: object) -> Iterator[str]:
                 yield f"{place}.name: {item['name']} is the name of {names[name]} too"
             names[name] = place
             if "activityId" in item:
-                activity_id = UUID(item["activityId"])
+                activity_id = environment, UUID(item["activityId"])
                 if activity_id in activity_ids:
                     other = activity_ids[activity_id]
                     yield f"{place}.activityId: {other} has the same; a recurring job is served once"
                 activity_ids[activity_id] = place
+
+
+def _environment_names(items: object) -> list[str]:
+    """What jobs may name, whatever else is wrong with the environments."""
+    environments = items if isinstance(items, list) else []
+    return [str(each["name"]) for each in environments if isinstance(each, dict) and "name" in each]
+
+
+def _environment_mistake(name: str, known: list[str]) -> str:
+    """What is wrong with the environment that a job names, or does not; "" where nothing is."""
+    if not name:
+        return f"missing; there are several: {', '.join(known)}" if known else ""
+    there = f"there are {', '.join(known)}" if known else "the file has no environments"
+    return "" if name in known else f"there is none of the name {name}; {there}"
+
+
+def _environments_mistakes(items: object) -> Iterator[str]:
+    if not isinstance(items, list):
+        yield "environments: must be a list"
+        return
+    valid: list[tuple[str, str, str]] = []
+    for index, item in enumerate(items):
+        place = f"environments[{index}]"
+        wrong = list(_fields_mistakes(item, Environment, place))
+        if isinstance(item, dict):
+            for one, other in (("tenantId", "clientId"), ("clientId", "tenantId")):
+                if item.get(one) and not item.get(other):
+                    wrong.append(f"{place}.{other}: missing beside {one}; set both, or neither")
+            if isinstance(url := item.get("url"), str):
+                try:
+                    url = normalized(url)
+                except InvalidUrl as error:
+                    wrong.append(f"{place}.url: {error}")
+                if not wrong:
+                    valid.append((place, item["name"], url))
+        yield from wrong
+    yield from repeated(valid)
 
 
 _FOR_ORDERED: Final = (
@@ -379,7 +447,9 @@ def _contradictions(item: Mapping[str, Any], place: str) -> Iterator[str]:
             yield f"{place}.{field}: says nothing without dataProject"
 
 
-def _job_mistakes(item: object, type_: type[ExportJob | ImportJob], place: str) -> Iterator[str]:
+def _fields_mistakes(
+    item: object, type_: type[ExportJob | ImportJob | Environment], place: str
+) -> Iterator[str]:
     if not isinstance(item, dict):
         yield f"{place}: must be an object"
         return

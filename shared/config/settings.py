@@ -6,7 +6,6 @@ Connections): `DataStorage` is a connection string (local only); in Azure `DataS
 `DataStorage__queueServiceUri` name the services, and the identity comes from `azure-identity`'s environment.
 """
 
-import ipaddress
 import json
 import os
 import re
@@ -17,7 +16,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from msgspec.structs import replace
+
 from shared.config import jobs, ncrontab
+from shared.config.environments import ONLY, Environment, InvalidUrl, is_loopback, normalized
+from shared.config.jobs import ExportJob, ImportJob
 
 EXPORT_SCHEDULE: Final = "0 */5 * * * *"
 RECONCILE_SCHEDULE: Final = "30 */5 * * * *"
@@ -58,8 +61,9 @@ class Registration:
 class Settings:
     """Everything that the app reads from its environment."""
 
-    d365_url: str
-    """`https://host`, without a slash at its end."""
+    environments: tuple[Environment, ...]
+    """At least one; the addresses are `https://host`, without a slash at the end. One that is to be asked as an
+    app registration has its `tenant_id` and `client_id`."""
     storage: Storage
     jobs: jobs.Jobs
     export_parallelism: int
@@ -68,8 +72,19 @@ class Settings:
     """After this the host ends an invocation: no run may last longer, and a claim older than this is dead."""
     exports_telemetry: bool = False
     """Whether traces and metrics go to a collector of OpenTelemetry's."""
-    registration: Registration | None = None
-    """Who we are to D365, where that is not the environment's own identity."""
+    identity: str = ""
+    """The client id of the managed identity that app registrations trust."""
+
+    def environment_of(self, job: ExportJob | ImportJob) -> Environment:
+        """The environment that a job names, or the only one there is."""
+        named = (each for each in self.environments if each.name == job.environment)
+        return next(named, self.environments[0])
+
+    def registration(self, environment: Environment) -> Registration | None:
+        """Who we are to an environment, where that is not the managed identity itself."""
+        if not environment.tenant_id or not environment.client_id:
+            return None
+        return Registration(environment.tenant_id, environment.client_id, self.identity)
 
 
 def schedule(name: str, default: str) -> str:
@@ -95,17 +110,33 @@ def load(environment: Mapping[str, str] = os.environ, app: Path | None = None) -
     registration = _registration(environment, mistakes)
     for name in ("EXPORT_SCHEDULE", "RECONCILE_SCHEDULE"):
         _check_schedule(name, environment.get(name, ""), mistakes)
-    wrong = "app settings:" + "".join(f"\n  - {mistake}" for mistake in mistakes)
+    missing = not environment.get("D365_URL", "").strip()
     try:
         served = jobs.load(app / (environment.get("JOBS_FILE", "").strip() or "jobs.json"))
     except jobs.InvalidJobs as error:
+        if missing and not error.names_environments:
+            mistakes.append(_NO_ENVIRONMENT)
         if mistakes:
-            raise InvalidSettings(f"{wrong}\n{error}") from error
+            raise InvalidSettings(f"{_listed(mistakes)}\n{error}") from error
         raise
+    environments = _environments(served, url, registration, mistakes)
+    if missing and not environments:
+        mistakes.append(_NO_ENVIRONMENT)
     if mistakes:
-        raise InvalidSettings(wrong)
+        raise InvalidSettings(_listed(mistakes))
     collector = bool(environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip())
-    return Settings(url, storage, served, int(parallelism), timeout, collector, registration)
+    identity = environment.get("AZURE_CLIENT_ID", "").strip()
+    return Settings(environments, storage, served, int(parallelism), timeout, collector, identity)
+
+
+_NO_ENVIRONMENT: Final = (
+    "D365_URL: missing; set it to your environment, https://….dynamics.com, or name environments in the jobs "
+    "file"
+)
+
+
+def _listed(mistakes: list[str]) -> str:
+    return "app settings:" + "".join(f"\n  - {mistake}" for mistake in mistakes)
 
 
 def _check_schedule(name: str, text: str, mistakes: list[str]) -> None:
@@ -128,35 +159,30 @@ def _registration(environment: Mapping[str, str], mistakes: list[str]) -> Regist
     return Registration(tenant, client, environment.get("AZURE_CLIENT_ID", "").strip())
 
 
+def _environments(
+    served: jobs.Jobs, url: str, registration: Registration | None, mistakes: list[str]
+) -> tuple[Environment, ...]:
+    """The jobs file's environments, or the one of D365_URL; each with its app registration, if it has one."""
+    own = served.environments or ((Environment(ONLY, url),) if url else ())
+    if url and url not in (each.url for each in own):
+        names = ", ".join(each.name for each in own)
+        mistakes.append(f"D365_URL: leave it empty; the jobs file names the environments {names}")
+    tenant, client = (
+        (registration.tenant_id, registration.client_id) if registration else (None, None)
+    )
+    return tuple(
+        each if each.client_id else replace(each, tenant_id=tenant, client_id=client)
+        for each in own
+    )
+
+
 def _d365_url(text: str, mistakes: list[str]) -> str:
-    if not text.strip():
-        mistakes.append("D365_URL: missing; set it to your environment, https://….dynamics.com")
-        return ""
+    """The setting's address, "" where there is none."""
     try:
-        parts = urlsplit(text.strip())
-        host, port = parts.hostname or "", parts.port
-    except ValueError as error:
-        mistakes.append(f"D365_URL: not a URL ({error})")
+        return normalized(text) if text.strip() else ""
+    except InvalidUrl as error:
+        mistakes.append(f"D365_URL: {error}")
         return ""
-    if parts.scheme not in ("https", "http") or not host:
-        mistakes.append("D365_URL: must be https:// and the environment's host")
-    elif parts.scheme == "http" and not _loopback(host):
-        mistakes.append("D365_URL: must be https (http is taken for a loopback host only)")
-    elif parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
-        mistakes.append("D365_URL: must be the host alone, without a path, query or user")
-    netloc = f"[{host}]" if ":" in host else host
-    # The address is also the token's audience, which has no port of its scheme's own.
-    other_port = port and port != {"https": 443, "http": 80}.get(parts.scheme)
-    return f"{parts.scheme}://{netloc}" + (f":{port}" if other_port else "")
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _storage(environment: Mapping[str, str], mistakes: list[str]) -> Storage:
@@ -177,7 +203,7 @@ def _storage(environment: Mapping[str, str], mistakes: list[str]) -> Storage:
     ):
         if not value:
             mistakes.append(f"{name}: missing (or set DataStorage to a connection string, locally)")
-        elif urlsplit(value).scheme != "https" and not _loopback(urlsplit(value).hostname or ""):
+        elif urlsplit(value).scheme != "https" and not is_loopback(urlsplit(value).hostname or ""):
             mistakes.append(f"{name}: must be https")
     return storage
 

@@ -112,7 +112,7 @@ def serve(
                 offer = Offer(
                     message.correlation_id,
                     deliveries.location_key(message),
-                    partial(bridge.d365.download, message),
+                    partial(bridge.d365_for(job).download, message),
                 )
                 blob = deliver(Serving(bridge, job, offer))
             acknowledge()  # E1: only now, when all of it is committed

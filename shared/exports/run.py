@@ -219,7 +219,7 @@ class _Run:
         _asked[queue.job.name] = clock.monotonic()
         try:
             with about(job=queue.job.name):
-                message = self._bridge.d365.dequeue(queue.job.activity_id)
+                message = self._bridge.d365_for(queue.job).dequeue(queue.job.activity_id)
         except D365Error as raised:
             error = raised
         key = (message.correlation_id, message.download_location) if message else ("", "")
@@ -262,7 +262,7 @@ class _Run:
             offer = queue.serving[key]
         while True:
             try:
-                return self._bridge.d365.acknowledge(queue.job.activity_id, offer)
+                return self._bridge.d365_for(queue.job).acknowledge(queue.job.activity_id, offer)
             except Rejected as error:
                 with (
                     self._lock

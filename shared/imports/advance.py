@@ -86,7 +86,7 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
     record = file.record
     message_id = MessageId(record.messageid)
     try:
-        status, trouble = bridge.d365.message_status(message_id), ""
+        status, trouble = bridge.d365_of(file).message_status(message_id), ""
     except D365Error as error:
         # The file is with D365 whatever becomes of this question; it is asked again.
         status, trouble = record.status, str(error)
@@ -138,7 +138,7 @@ def _succeed(bridge: Bridge, job: ImportJob | None, file: File, record: Record) 
     if job:
         try:
             message_id = MessageId(record.messageid)
-            record = _counted(record, bridge.d365.job_status(job.activity_id, message_id))
+            record = _counted(record, bridge.d365_of(file).job_status(job.activity_id, message_id))
         except D365Error:
             pass  # what is not known is not zero
     if job and job.when_no_records == "fail" and record.records == "0":

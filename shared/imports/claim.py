@@ -101,10 +101,12 @@ def route(bridge: Bridge, claimed: File) -> tuple[ImportJob, File] | None:
     """The job that a claimed file is for, and the file with its record as of then. None when no job can take
     it: then it lies under failed. Raises `Conflict`."""
     try:
-        return routing.route(bridge.settings.jobs, claimed)
+        job, file = routing.route(bridge.settings.jobs, claimed)
     except InvalidDrop as error:
         outcome.refuse(bridge.account, claimed, error)
         return None
+    environment = bridge.settings.environment_of(job).name
+    return job, replace(file, record=replace(file.record, environment=environment))
 
 
 def claim_and_route(bridge: Bridge, dropped: File) -> tuple[ImportJob, File] | None:

@@ -32,21 +32,21 @@ def what_d365_says(
     status, said = JobStatus(), dict[str, Any]()
     if job:
         try:
-            status = bridge.d365.job_status(job.activity_id, message_id)
+            status = bridge.d365_of(file).job_status(job.activity_id, message_id)
             said |= {"jobState": status.state, "log": status.log}
             said["entities"] = [asdict(each) for each in status.entities]
         except D365Error as error:
             said["jobStatusUnavailable"] = str(error)
     execution_id = status.execution_id
     try:
-        execution_id = execution_id or bridge.d365.execution_id(message_id)
+        execution_id = execution_id or bridge.d365_of(file).execution_id(message_id)
     except D365Error as error:
         said["executionIdUnavailable"] = str(error)
     said["executionId"] = execution_id
     # The Scheduler passes the message id where it knows no execution id.
     execution_id = execution_id or message_id
     try:
-        said["errors"] = bridge.d365.execution_errors(execution_id)
+        said["errors"] = bridge.d365_of(file).execution_errors(execution_id)
     except D365Error as error:
         said["errorsUnavailable"] = str(error)
     if job and job.error_keys:
@@ -69,7 +69,7 @@ def _failed_entities(job: ImportJob, status: JobStatus) -> list[str]:
 
 def _keep_keys(bridge: Bridge, file: File, execution_id: str, entity: str) -> list[str]:
     """Store an entity's error keys beside the failed file; the blob's name, if there are any."""
-    with bridge.d365.error_keys(execution_id, entity) as download:
+    with bridge.d365_of(file).error_keys(execution_id, entity) as download:
         if download is None:
             return []
         name = f"{file.name}{names.ERROR_KEYS}{re.sub(r'[^\w .()-]', '_', entity)[:80]}.txt"

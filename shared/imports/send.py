@@ -121,7 +121,7 @@ def _send(
     length = package.seek(0, SEEK_END) if package else file.size
     try:
         with deadline.within(deadline.left() - min(KEPT_BACK, deadline.left() / 2)):
-            message_id = bridge.d365.enqueue(
+            message_id = bridge.d365_for(job).enqueue(
                 job.activity_id,
                 body,
                 length,

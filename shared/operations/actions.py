@@ -192,14 +192,15 @@ def _verify(bridge: Bridge, file: File, message_id: MessageId) -> None:
             f"the jobs file has no job {record.job!r} any more, so D365 can't be asked whose message that is: "
             "put the job back, deploy, and say so once more"
         )
+    d365 = bridge.d365_of(file)
     try:
-        bridge.d365.message_status(message_id)
+        d365.message_status(message_id)
     except Rejected as error:
         raise NotDone(f"D365 does not know that message id ({error})") from error
     except D365Error as error:
         raise NotDone(f"D365 can't be asked about that message id now ({error})") from error
     try:
-        external_id = bridge.d365.job_status(job.activity_id, message_id).external_id
+        external_id = d365.job_status(job.activity_id, message_id).external_id
     except Rejected as error:
         raise NotDone(
             f"D365 does not have that message in this file's job {job.name!r} ({error}): take the id that "

@@ -22,8 +22,9 @@ from azure.core.exceptions import (
     ResourceNotFoundError,
 )
 
-from shared import clock
+from shared import clock, deadline
 from shared.bridge import Bridge
+from shared.config.environments import Environment
 from shared.config.jobs import ExportJob, ImportJob
 from shared.config.settings import EXPORT_SCHEDULE, schedule
 from shared.d365 import MessageId
@@ -44,6 +45,7 @@ from shared.storage.account import (
     STATUS_QUEUE,
 )
 from shared.storage.errors import error_code
+from shared.threads import Pool
 
 Verdict = Literal["ok", "wrong", "can't tell"]
 
@@ -66,17 +68,15 @@ class Line:
 def check(bridge: Bridge, event_seconds: float = EVENT_SECONDS) -> Iterator[Line]:
     """Try everything, one line at a time. Raises nothing that storage or D365 can cause."""
     yield _jobs(bridge)
-    who, token = _token(bridge)
-    yield token
-    answers = _d365(bridge, who)
-    yield answers
     recent = _recent(bridge)
-    for job in bridge.settings.jobs.imports:
-        yield _import_job(bridge, job, recent, asks=answers.verdict != "wrong")
-        if job.template:
-            yield _tried(f"template of {job.name}", lambda job=job: _template(bridge, job))  # type: ignore[misc]
-    for export in bridge.settings.jobs.exports:
-        yield _export_job(export, recent)
+    environments = bridge.settings.environments
+    pool = Pool(len(environments), "check")
+    # At once, and not for all of the time: an environment that does not answer leaves the others theirs.
+    with deadline.within(deadline.left() / 2):
+        tried = [pool.submit(_environment, bridge, each, recent) for each in environments]
+    for lines in tried:
+        yield from lines.result()
+    pool.shutdown(wait=False)
     for name in (*CONTAINERS, journal.JOURNAL):
         if name != IMPORTS:
             yield _tried(f"container {name}", lambda name=name: _container(bridge, name))  # type: ignore[misc]
@@ -101,17 +101,45 @@ def _jobs(bridge: Bridge) -> Line:
     )
 
 
-def _token(bridge: Bridge) -> tuple[str, Line]:
+def _environment(bridge: Bridge, environment: Environment, recent: Recent) -> list[Line]:
+    """All of one environment: sign-in, whether it answers, its jobs."""
+    jobs = bridge.settings.jobs
+    who, token = _token(bridge, environment)
+    answers = _d365(bridge, environment, who)
+    lines = [token, answers]
+    for job in jobs.imports:
+        if bridge.settings.environment_of(job) == environment:
+            lines.append(_import_job(bridge, job, recent, asks=answers.verdict != "wrong"))
+            if job.template:
+                lines.append(
+                    _tried(f"template of {job.name}", lambda job=job: _template(bridge, job))  # type: ignore[misc]
+                )
+    lines += [
+        _export_job(job, recent)
+        for job in jobs.exports
+        if bridge.settings.environment_of(job) == environment
+    ]
+    return lines
+
+
+def _of_environment(bridge: Bridge, what: str, environment: Environment) -> str:
+    """What a line is about, with the environment where there are several."""
+    several = len(bridge.settings.environments) > 1
+    return f"{what} of {environment.name}" if several else what
+
+
+def _token(bridge: Bridge, environment: Environment) -> tuple[str, Line]:
     """Who D365 sees, too, or an empty text."""
-    url = bridge.settings.d365_url
+    what, url = _of_environment(bridge, "token", environment), environment.url
     try:
-        token = new_d365_credential(bridge.settings.registration).get_token(f"{url}/.default")
+        registration = bridge.settings.registration(environment)
+        token = new_d365_credential(registration).get_token(f"{url}/.default")
     except AzureError as error:
         why = redact(why_no_token(error))
         text = f"No token for {url} could be had: {why} {_entra_says(why)}"
-        return "", Line("token", "wrong", text)
+        return "", Line(what, "wrong", text)
     who = holder(token.token)
-    return who, Line("token", "ok", f"There is one for {url}" + (f", for {who}." if who else "."))
+    return who, Line(what, "ok", f"There is one for {url}" + (f", for {who}." if who else "."))
 
 
 def _entra_says(error: str) -> str:
@@ -144,15 +172,15 @@ def _entra_says(error: str) -> str:
     )
 
 
-def _d365(bridge: Bridge, who: str) -> Line:
+def _d365(bridge: Bridge, environment: Environment, who: str) -> Line:
     """Asks for the status of a message that there is not: the answer says who we are to D365."""
-    what = "D365"
+    what = _of_environment(bridge, "D365", environment)
     try:
-        bridge.d365.message_status(MessageId(str(uuid4())))
+        bridge.clients[environment.name].message_status(MessageId(str(uuid4())))
     except Denied as error:
         if error.status not in (401, 403):
             return Line(what, "wrong", f"Denied: {error}")
-        todo = _let_in(who, own_identity=bridge.settings.registration is None)
+        todo = _let_in(who, own_identity=bridge.settings.registration(environment) is None)
         return Line(
             what, "wrong", f"It does not let {who or 'the application'} in: {error}. {todo}"
         )
@@ -203,7 +231,7 @@ def _import_job(bridge: Bridge, job: ImportJob, recent: Recent, *, asks: bool) -
     last = tried[-1] if tried else None
     known = str(last.fields.get("messageId") or "") if last else ""
     try:
-        bridge.d365.job_status(job.activity_id, MessageId(known or str(uuid4())))
+        bridge.d365_for(job).job_status(job.activity_id, MessageId(known or str(uuid4())))
     except Denied as error:
         todo = ". Allow the application in this job's authorisation policy." * (error.status == 403)
         return Line(what, "wrong", f"{error}{todo}")

@@ -298,14 +298,15 @@ def detail(bridge: Bridge, container: str, name: str) -> Detail | None:
 
 def summary_url(bridge: Bridge, job: ImportJob, found: Detail) -> str:
     """D365's own page on a file's execution. Raises `D365Error`."""
+    d365 = bridge.d365_of(found.file)
     execution_id = (found.report.get("d365") or {}).get("executionId")
     if not execution_id:
         message_id = MessageId(found.row.message_id)
-        execution_id = bridge.d365.job_status(job.activity_id, message_id).execution_id
-        execution_id = execution_id or bridge.d365.execution_id(message_id)
+        execution_id = d365.job_status(job.activity_id, message_id).execution_id
+        execution_id = execution_id or d365.execution_id(message_id)
     if not execution_id:
         raise Rejected("job status", "D365 has not begun with that file, so there is no summary")
-    return bridge.d365.execution_summary_url(str(execution_id))
+    return d365.execution_summary_url(str(execution_id))
 
 
 # -- the overview ---------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def page(asked: Asked) -> Answer:
     place = Place(
         root=urlsplit(asked.url).path.partition("/operate")[0] + "/operate",
         code=asked.query.get("code", ""),
-        d365_url=bridge().settings.d365_url,
+        d365_url=bridge().settings.environments[0].url,
         refresh=refresh if refresh in ("on", "off") else "",
     )
     try:

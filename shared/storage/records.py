@@ -21,6 +21,8 @@ class Record:
     """What a file's metadata says of its import. Times are ISO 8601 in UTC, "" where there is none."""
 
     job: str = ""
+    environment: str = ""
+    """Which D365 it is sent to: once it was, its status is asked for there, whatever becomes of the job."""
     company: str = ""
     state: str = ""
     """A `State` in processing, an `Outcome` at the end, which is first written down in processing."""

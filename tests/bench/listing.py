@@ -14,10 +14,8 @@ from tempfile import TemporaryDirectory
 from local.azurite import running_azurite
 from local.provisioning import provision
 from shared import clock
-from shared.bridge import Bridge
+from shared.bridge import Bridge, new_clients
 from shared.config import settings
-from shared.d365 import D365
-from shared.identity import new_credential
 from shared.operations import views
 from shared.operations.views import Filter
 from shared.storage import names, records
@@ -70,7 +68,7 @@ def main() -> None:
             "JOBS_FILE": str(file),
         }
         found = settings.load(environment)
-        bridge = Bridge(found, D365(found.d365_url, new_credential), connect(found.storage))
+        bridge = Bridge(found, new_clients(found), connect(found.storage))
         _fill(bridge, options.files)
         for name, view in _views(bridge):
             times = []

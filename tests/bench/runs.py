@@ -46,10 +46,8 @@ def storage(url: str) -> str:
 
 def ours(url: str, exports: int = 1, at_once: int = 8) -> Any:
     """The product between D365 and storage at a URL."""
-    from shared.bridge import Bridge
+    from shared.bridge import Bridge, new_clients
     from shared.config import jobs, settings
-    from shared.d365 import D365
-    from shared.identity import new_credential
     from shared.storage.account import connect
 
     os.environ.update(IDENTITY_ENDPOINT=f"{url}/msi/token", IDENTITY_HEADER="x")
@@ -62,7 +60,7 @@ def ours(url: str, exports: int = 1, at_once: int = 8) -> Any:
     os.environ["JOBS_FILE"] = "jobs.json"
     found = settings.load()
     object.__setattr__(found, "jobs", jobs.parse(json.dumps(raw).encode()))
-    bridge = Bridge(found, D365(url, new_credential), connect(found.storage))
+    bridge = Bridge(found, new_clients(found), connect(found.storage))
     bridge.d365.message_status("warm-up")  # type: ignore[arg-type]  # for the token and its imports
     return bridge
 

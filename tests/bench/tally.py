@@ -16,11 +16,10 @@ from local.azurite import running_azurite
 from local.provisioning import provision
 from local.samples import VENDORS, Part, package
 from local.simulator import identity_settings, running_simulator
-from shared.bridge import Bridge
+from shared.bridge import Bridge, new_clients
 from shared.config import jobs, settings
-from shared.d365 import D365
+from shared.config.environments import ONLY, Environment
 from shared.exports.run import export_packages
-from shared.identity import new_credential
 from shared.imports import advance, intake, schedule
 from shared.observability.telemetry import report
 from shared.operations import journal
@@ -77,14 +76,14 @@ def count(files: int, packages: int) -> Found:
         d365.add_import_job(IMPORT_ID)
         account = connect(settings.Storage(azurite.connection_string, None, None, None))
         found = settings.Settings(
-            d365.base_url,
+            (Environment(ONLY, d365.base_url),),
             settings.Storage("", None, None, None),
             jobs.parse(json.dumps(JOBS).encode()),
             settings.EXPORT_PARALLELISM,
             timedelta(minutes=30),
         )
         with mock.patch.dict("os.environ", identity_settings(d365)):
-            bridge = Bridge(found, D365(d365.base_url, new_credential), account)
+            bridge = Bridge(found, new_clients(found), account)
             write = journal.keep(account, found.jobs)  # as the app does at its start
             # The hour's journal is there from here on: making it is no part of what a package costs.
             report("export.finished", job="none", packages=1, failed=0, seconds=0)

@@ -9,10 +9,9 @@ import requests
 
 from local.hosting import RunningHost
 from local.simulator import identity_settings
-from shared.bridge import Bridge
+from shared.bridge import Bridge, new_clients
 from shared.config import jobs, settings
-from shared.d365 import D365
-from shared.identity import new_credential
+from shared.config.environments import ONLY, Environment
 from shared.imports import advance, intake
 from shared.storage import files
 from shared.storage.account import FAILED, PROCESSING, STATUS_QUEUE, SUCCEEDED
@@ -28,7 +27,7 @@ def trouble(world: World) -> None:
     """Files that ended otherwise than people want: one that D365 never took, one that it has and rejected, and
     two of which the answer was lost."""
     settings_ = settings.Settings(
-        world.d365.base_url,
+        (Environment(ONLY, world.d365.base_url),),
         settings.Storage("", None, None, None),
         jobs.parse((world.folder / "jobs.json").read_bytes()),
         settings.EXPORT_PARALLELISM,
@@ -36,7 +35,7 @@ def trouble(world: World) -> None:
     )
     job = world.activity_id(0)
     with mock.patch.dict(os.environ, identity_settings(world.d365)):
-        bridge = Bridge(settings_, D365(world.d365.base_url, new_credential), world.account)
+        bridge = Bridge(settings_, new_clients(settings_), world.account)
         world.d365.add_fault("enqueue", "answer", activity_id=job, status=400)
         _send(bridge, world, REFUSED, f"1;{world.number}")
         _send(bridge, world, REJECTED, f"2;REJECT;{world.number}")

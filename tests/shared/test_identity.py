@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import msgspec
 import pytest
 import trustme
 from azure.core.credentials import TokenCredential
@@ -120,8 +121,10 @@ def test_the_check_says_what_a_registration_lacks(
     """With Entra's own words."""
     monkeypatch.setattr(health, "new_d365_credential", at(entra))
     entra.error = error
+    (environment,) = bridge.settings.environments
+    registered = msgspec.structs.replace(environment, tenant_id=TENANT, client_id=CLIENT)
     asking = Bridge(
-        replace(bridge.settings, registration=REGISTRATION), bridge.d365, bridge.account
+        replace(bridge.settings, environments=(registered,)), bridge.clients, bridge.account
     )
     text = said_of("token", asking)
     assert error in text
@@ -171,5 +174,5 @@ def test_a_registration_is_read() -> None:
         "AZURE_CLIENT_ID": "the identity",
     }
     found = settings.load(environment)
-    assert found.registration == Registration(TENANT, CLIENT, "the identity")
+    assert found.registration(found.environments[0]) == Registration(TENANT, CLIENT, "the identity")
     assert found.function_timeout == timedelta(minutes=30)

@@ -248,3 +248,83 @@ def test_the_schema_in_the_repository_is_the_types_own() -> None:
     """`python -m shared.config.jobs` writes it."""
     kept = Path(__file__).parents[3] / "jobs.schema.json"
     assert json.loads(kept.read_text(encoding="utf-8")) == jobs.schema()
+
+
+PRODUCTION = {"name": "production", "url": "https://contoso.operations.dynamics.com"}
+TEST = {"name": "test", "url": "https://contoso-test.sandbox.operations.dynamics.com/"}
+
+
+def test_jobs_of_several_environments_name_theirs() -> None:
+    """A copied database has the activity ids of its original, so one id may stand once in each."""
+    found = jobs.parse(
+        text(
+            environments=[PRODUCTION, {**TEST, "tenantId": "t", "clientId": "c"}],
+            exports=[
+                {"name": "a", "activityId": ID.format(1), "environment": "production"},
+                {"name": "b", "activityId": ID.format(1), "environment": "test"},
+            ],
+        )
+    )
+    assert [each.environment for each in found.exports] == ["production", "test"]
+    production, test = found.environments
+    assert (production.url, production.client_id) == (PRODUCTION["url"], None)
+    assert (test.url, test.tenant_id, test.client_id) == (TEST["url"].rstrip("/"), "t", "c")
+
+
+def test_jobs_of_one_environment_need_not_name_it() -> None:
+    """There is no other."""
+    jobs.parse(text(environments=[PRODUCTION], exports=[{"name": "a", "activityId": ID.format(1)}]))
+
+
+def test_every_mistake_about_environments_is_told_with_its_place() -> None:
+    """All at once, before any environment is asked for anything."""
+    found = mistakes(
+        text(
+            environments=[
+                PRODUCTION,
+                {"name": "Production", "url": TEST["url"]},
+                {"name": "copy", "url": "https://Contoso.Operations.dynamics.com:443/"},
+                {"name": "dotted", "url": "https://contoso.operations.dynamics.com."},
+                {"name": "a b", "url": "http://contoso.example"},
+                {"name": "half", "url": "https://half.example", "tenantId": "t"},
+                {"name": "none"},
+                3,
+            ],
+            exports=[
+                {"name": "a", "activityId": ID.format(1)},
+                {"name": "b", "activityId": ID.format(2), "environment": "elsewhere"},
+                {"name": "c", "activityId": ID.format(3), "environment": "copy"},
+            ],
+        )
+    )
+    assert [line.split(":")[0] for line in found] == [
+        "environments[4].name",
+        "environments[4].url",
+        "environments[5].clientId",
+        "environments[6].url",
+        "environments[7]",
+        "environments[1].name",
+        "environments[2].url",
+        "environments[3].url",
+        "exports[0].environment",
+        "exports[1].environment",
+    ]
+    assert "environments[0]" in found[6]
+    assert "production" in found[-2]
+    assert "elsewhere" in found[-1]
+
+
+def test_an_environment_that_the_file_does_not_have_is_a_mistake() -> None:
+    """Also where D365_URL is the only one, which has no name."""
+    job = {"name": "a", "activityId": ID.format(1), "environment": "test"}
+    (mistake,) = mistakes(text(imports=[job]))
+    assert mistake.startswith("imports[0].environment: ")
+    assert "no environments" in mistake
+
+
+def test_one_job_twice_in_one_environment_is_a_mistake() -> None:
+    """Whether it is named by both jobs, or is the only one."""
+    two = [{"name": name, "activityId": ID.format(1)} for name in "ab"]
+    two[1]["environment"] = "production"
+    (mistake,) = mistakes(text(environments=[PRODUCTION], exports=two))
+    assert mistake.startswith("exports[1].activityId: exports[0] has the same")

@@ -1,5 +1,6 @@
 """The app settings: read once, every mistake named with what to set."""
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,17 +22,64 @@ def app(tmp_path: Path) -> Path:
 
 def test_the_url_loses_its_slash_and_keeps_its_port(app: Path) -> None:
     """So that `{url}/.default` is the right scope."""
-    assert settings.load(GOOD, app).d365_url == "https://contoso.operations.dynamics.com"
     for url in (
+        GOOD["D365_URL"],
         "https://contoso.operations.dynamics.com:443",
         "https://Contoso.Operations.Dynamics.com",
     ):
-        assert (
-            settings.load({**GOOD, "D365_URL": url}, app).d365_url
-            == settings.load(GOOD, app).d365_url
-        )
-    local = settings.load({**GOOD, "D365_URL": "http://127.0.0.1:8080/"}, app)
-    assert local.d365_url == "http://127.0.0.1:8080"
+        (environment,) = settings.load({**GOOD, "D365_URL": url}, app).environments
+        assert environment.url == "https://contoso.operations.dynamics.com"
+    (local,) = settings.load({**GOOD, "D365_URL": "http://127.0.0.1:8080/"}, app).environments
+    assert local.url == "http://127.0.0.1:8080"
+
+
+TWO = [
+    {"name": "production", "url": "https://contoso.operations.dynamics.com"},
+    {"name": "test", "url": "https://test.example", "tenantId": "t2", "clientId": "c2"},
+]
+STORAGE = {"DataStorage": GOOD["DataStorage"]}
+
+
+def test_the_jobs_file_may_name_the_environments(app: Path) -> None:
+    """Then no setting need. An environment without a registration of its own has the setting's."""
+    (app / "jobs.json").write_text(json.dumps({"environments": TWO}))
+    identity = {"D365_TENANT_ID": "t1", "D365_CLIENT_ID": "c1", "AZURE_CLIENT_ID": "i"}
+    found = settings.load({**STORAGE, **identity}, app)
+    production, test = found.environments
+    assert (production.name, production.url) == ("production", TWO[0]["url"])
+    assert found.registration(production) == settings.Registration("t1", "c1", "i")
+    assert found.registration(test) == settings.Registration("t2", "c2", "i")
+    found = settings.load(STORAGE, app)
+    assert found.registration(found.environments[0]) is None
+
+
+def test_a_url_beside_the_jobs_files_environments_must_be_one_of_theirs(app: Path) -> None:
+    """In any spelling; another would be asked by no job."""
+    (app / "jobs.json").write_text(json.dumps({"environments": TWO}))
+    assert len(settings.load(GOOD, app).environments) == 2
+    with pytest.raises(settings.InvalidSettings, match=r"D365_URL: .*production, test"):
+        settings.load({**GOOD, "D365_URL": "https://other.example"}, app)
+
+
+def test_the_setting_is_not_missed_where_the_jobs_file_is_wrong_but_names_environments(
+    app: Path,
+) -> None:
+    """Only what is wrong is told."""
+    (app / "jobs.json").write_text(json.dumps({"environments": TWO, "more": 1}))
+    with pytest.raises(jobs.InvalidJobs):
+        settings.load(STORAGE, app)
+
+
+def test_a_job_has_the_environment_that_it_names_or_the_only_one(app: Path) -> None:
+    """By whichever setting it came."""
+    job = {"name": "a", "activityId": "0a1b2c3d-0000-4000-8000-000000000001"}
+    (app / "jobs.json").write_text(json.dumps({"exports": [job]}))
+    found = settings.load(GOOD, app)
+    assert found.environment_of(found.jobs.exports[0]).name == "default"
+    named = {"environments": TWO, "exports": [{**job, "environment": "test"}]}
+    (app / "jobs.json").write_text(json.dumps(named))
+    found = settings.load(STORAGE, app)
+    assert found.environment_of(found.jobs.exports[0]).url == "https://test.example"
 
 
 def test_identity_based_storage_needs_both_services(app: Path) -> None:

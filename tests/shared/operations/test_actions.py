@@ -494,7 +494,7 @@ def unzipping(bridge: Bridge, d365: Simulator) -> Bridge:
     raw["exports"][0]["unzip"] = True
     found = replace(bridge.settings, jobs=jobs.parse(json.dumps(raw).encode()))
     d365.add_package(EXPORT_ID, package("Vendors", [Part(VENDORS, 20)]))
-    made = Bridge(found, bridge.d365, bridge.account)
+    made = Bridge(found, bridge.clients, bridge.account)
     export_packages(made)
     return made
 

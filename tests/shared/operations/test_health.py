@@ -67,7 +67,7 @@ def test_an_export_job_is_right_by_the_runs_of_its_present_id(
     raw = json.loads(json.dumps(JOBS))
     raw["exports"][0]["activityId"] = OTHER_ID
     found = replace(worked.settings, jobs=jobs.parse(json.dumps(raw).encode()))
-    changed = Bridge(found, worked.d365, worked.account)
+    changed = Bridge(found, worked.clients, worked.account)
     assert verdict(changed, "export job vendors")[0] == "can't tell"
 
 

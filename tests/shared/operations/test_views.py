@@ -400,7 +400,7 @@ def private(bridge: Bridge) -> Iterator[tuple[Bridge, BlobClient]]:
     account = DataAccount(BlobServiceClient(blobs_.url, sas), queues)
     container = account.blobs.create_container(f"private-{uuid4()}")
     blob = container.upload_blob("a/salaries.csv", b"1;2")
-    yield Bridge(bridge.settings, bridge.d365, account), blob
+    yield Bridge(bridge.settings, bridge.clients, account), blob
     container.delete_container()
 
 
