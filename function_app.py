@@ -7,7 +7,8 @@ import azure.functions as func
 from functions import check_status, export_job, export_packages, import_file, operate, reconcile
 from shared import allocator
 from shared.bridge import bridge
-from shared.observability import telemetry, tracing
+from shared.observability import tracing
+from shared.observability.events import listeners
 from shared.operations import journal
 
 allocator.keep_freed_blocks()
@@ -17,7 +18,7 @@ logging.getLogger("azure").setLevel(logging.WARNING)
 
 # A wrong setting or jobs file stops the app at start, with every mistake listed.
 journal.keep(bridge().account, bridge().settings.jobs)
-telemetry.listeners.append(tracing.measure)
+listeners.append(tracing.measure)
 if bridge().settings.exports_telemetry:
     tracing.export()
 

@@ -5,7 +5,7 @@ import azurefunctions.extensions.bindings.blob as sdk
 
 from shared.bridge import run
 from shared.imports import intake
-from shared.observability.telemetry import report
+from shared.observability.events import emit
 from shared.storage.account import IMPORTS
 
 blueprint = func.Blueprint()
@@ -24,6 +24,6 @@ def import_file(blob: sdk.BlobClient) -> None:
         why = (
             f"it is an event of the container {blob.container_name}: mend the subscription's filter"
         )
-        report("message.ignored", file=blob.blob_name, reason=why)
+        emit("message.ignored", file=blob.blob_name, reason=why)
         return
     run(intake.import_file, blob.blob_name)

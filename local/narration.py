@@ -9,7 +9,7 @@ from typing import Any
 
 from local.protocol import UNSEEN
 
-# The app's one log line form (shared/observability/telemetry.py), after whatever the host puts before it.
+# The app's one log line form (shared/observability/events.py), after whatever the host puts before it.
 _EVENT = re.compile(r"(?:^|\s)([a-z0-9]+\.[a-z]+) (\{.*\})\s*$")
 _TROUBLE = re.compile(r"\b(ERROR|CRITICAL|Traceback)\b")
 

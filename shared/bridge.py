@@ -14,7 +14,7 @@ from shared.config.jobs import ExportJob, ImportJob
 from shared.d365 import D365
 from shared.d365.errors import Unavailable
 from shared.identity import new_d365_credential
-from shared.observability.telemetry import report
+from shared.observability.events import emit
 from shared.storage.account import DataAccount, connect
 from shared.storage.errors import Conflict, error_code
 from shared.storage.records import File
@@ -96,7 +96,7 @@ def run[**P](
         with deadline.within(IN_TIME * made.settings.function_timeout.total_seconds()):
             flow(made, *args, **kwargs)
     except Conflict as error:
-        report("message.ignored", file=str(error), reason="another worker goes on with it")
+        emit("message.ignored", file=str(error), reason="another worker goes on with it")
     except HttpResponseError as error:
         if error.status_code != 403:
             raise

@@ -21,7 +21,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from shared import clock, deadline
-from shared.observability.telemetry import redact
+from shared.observability.events import redact
 
 WRITE_TIMEOUT: Final = 300.0
 """Seconds in which a receiver must take something of what is sent."""

@@ -20,7 +20,7 @@ from shared.config import jobs, settings
 from shared.config.environments import ONLY, Environment
 from shared.config.settings import Settings, Storage
 from shared.imports import advance, schedule
-from shared.observability import telemetry
+from shared.observability.events import listeners
 from shared.operations import journal
 from shared.storage import files
 from shared.storage.account import (
@@ -144,7 +144,7 @@ def noted(account: DataAccount, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dat
             container.delete_blob(found.name)
     journal.keep(account, jobs.parse(json.dumps(JOBS).encode()))
     yield account
-    telemetry.listeners.clear()
+    listeners.clear()
 
 
 @pytest.fixture

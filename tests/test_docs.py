@@ -9,7 +9,7 @@ import pytest
 
 import dev
 from shared.imports.outcome import TODO
-from shared.observability.telemetry import EVENTS
+from shared.observability.events import EVENTS
 
 ROOT = Path(__file__).resolve().parents[1]
 OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")

@@ -27,7 +27,7 @@ from shared.bridge import Bridge, bridge
 from shared.config.jobs import InvalidJobs
 from shared.config.settings import InvalidSettings
 from shared.d365.errors import D365Error
-from shared.observability import telemetry
+from shared.observability.events import printable
 from shared.operations import actions, health, journal, plots, views
 from shared.operations.actions import NotDone, Order
 from shared.operations.views import Detail, Filter, Row
@@ -184,7 +184,7 @@ def _find(at: Bridge, state: str, name: str) -> Row:
         sys.exit(f"No file in {views.STATES[state]} is named so: {name}")
     names = "\n  ".join(row.name for row in rows[:20])
     number = f"{len(rows)} files or more" if token else f"{len(rows)} files"
-    sys.exit(telemetry.printable(f"{number} have that in their names; say which:\n  {names}"))
+    sys.exit(printable(f"{number} have that in their names; say which:\n  {names}"))
 
 
 def _look_at(at: Bridge, state: str, name: str) -> Detail:
@@ -236,7 +236,7 @@ def _act(at: Bridge, arguments: argparse.Namespace) -> int:
 
 def _print(text: str) -> None:
     """Names and texts come from outside, and may hold what commands a terminal."""
-    print(telemetry.printable(text), flush=True)
+    print(printable(text), flush=True)
 
 
 def _plain(value: object) -> Any:
@@ -257,6 +257,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InvalidSettings, InvalidJobs) as error:
         sys.exit(f"wrong      {error}")
     except NotDone as error:
-        sys.exit(telemetry.printable(f"Not done: {error}."))
+        sys.exit(printable(f"Not done: {error}."))
     except (AzureError, D365Error) as error:
         sys.exit(f"That did not work: {error}")

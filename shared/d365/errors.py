@@ -10,7 +10,7 @@
 `docs/reliability.md` has the same table with the reason for each row.
 """
 
-from shared.observability.telemetry import printable, redact, shortened
+from shared.observability.events import printable, redact, shortened
 
 
 class D365Error(Exception):

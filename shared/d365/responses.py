@@ -1,6 +1,7 @@
 """What D365 answers: read in whole, parsed, and of an error what it proves."""
 
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from shared.d365.errors import D365Error, Denied, Rejected, Unavailable, Uncertain
-from shared.observability import telemetry
+from shared.observability.events import emit
 
 MessageId = NewType("MessageId", str)
 
@@ -113,7 +114,7 @@ def refusal(operation: str, answer: Response, headers: Mapping[str, str]) -> D36
     error = kind(operation, f"{text}. {todo}" if todo else text, status)
     error.retry_after = retry_after_seconds(headers.get("Retry-After"))
     if isinstance(error, Denied):
-        telemetry.report("d365.denied", level=40, operation=operation, error=str(error))
+        emit("d365.denied", level=logging.ERROR, operation=operation, error=str(error))
     return error
 
 

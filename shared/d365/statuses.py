@@ -20,7 +20,7 @@ from shared.d365.responses import (
     is_page,
     parse,
 )
-from shared.observability.telemetry import printable
+from shared.observability.events import printable
 
 Meaning = Literal["running", "succeeded", "failed", "unknown"]
 

@@ -1,5 +1,6 @@
 """The way to D365: connections, token, throttling, attempts."""
 
+import logging
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,7 @@ from shared import clock, connections, deadline
 from shared.d365.errors import D365Error, Denied, Unavailable, Uncertain
 from shared.d365.responses import SENDS, Response, drain, refusal, require_success
 from shared.identity import why_no_token
-from shared.observability import telemetry
+from shared.observability.events import emit
 
 HEADERS: Final = {
     "OData-Version": "4.0",
@@ -246,7 +247,7 @@ class Transport:
                 raise Unavailable(operation, why) from error
             cause = why_no_token(error).rstrip(".")
             why = f"no token for {self.url} could be had: {cause}. Check the app's managed identity"
-            telemetry.report("d365.denied", level=40, operation=operation, error=why)
+            emit("d365.denied", level=logging.ERROR, operation=operation, error=why)
             raise Denied(operation, why) from error
 
     @contextmanager
@@ -338,9 +339,9 @@ def _wait(operation: str, error: Unavailable | Uncertain, attempt: int) -> None:
     seconds = _jittered(asked if asked is not None else min(2.0**attempt, 8.0) * 0.5)
     if attempt >= ATTEMPTS or (asked or 0) > LONGEST_WAIT or seconds >= deadline.left():
         raise error
-    telemetry.report(
+    emit(
         "d365.retry",
-        level=30,
+        level=logging.WARNING,
         operation=operation,
         error=str(error),
         attempt=attempt,

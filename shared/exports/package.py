@@ -21,7 +21,7 @@ from shared.exports import deliveries, formats
 from shared.exports.deliveries import Delivery
 from shared.exports.formats import Format
 from shared.exports.unzip import unzip
-from shared.observability.telemetry import report
+from shared.observability.events import emit
 from shared.observability.tracing import new_parent, span
 from shared.packages import InvalidPackage, PackageCheck
 from shared.storage import names, transfer
@@ -128,9 +128,9 @@ def serve(
                 f"{explained(error)}. The message was not acknowledged: D365 offers it again in about 30 "
                 "minutes, and deletes the package seven days after the export"
             )
-            report("package.failed", logging.ERROR, **ids, error=text)
+            emit("package.failed", logging.ERROR, **ids, error=text)
             return "failed"
-        report("package.acknowledged", **ids, blob=blob)
+        emit("package.acknowledged", **ids, blob=blob)
         return "delivered"
 
 
@@ -145,7 +145,7 @@ def _without_file(
     if message.problem:
         raise Rejected("download", f"D365 could not make the package: {message.problem}")
     acknowledge()
-    report("package.empty", job=job.name, correlationId=message.correlation_id)
+    emit("package.empty", job=job.name, correlationId=message.correlation_id)
     return "empty"
 
 
@@ -161,7 +161,7 @@ def deliver(serving: Serving) -> str:
     served = deliveries.of_message(account, names.package_name(job.name, offer.id))
     package = _store(serving, served)
     delivery = package.delivery
-    report(
+    emit(
         "package.stored",
         **ids,
         blob=delivery.blob,
@@ -176,14 +176,14 @@ def deliver(serving: Serving) -> str:
         return delivery.blob  # only the acknowledgement was left (E7)
     if package.unreadable:
         why = package.unreadable
-        report("package.unreadable", logging.ERROR, **ids, blob=delivery.blob, error=why)
+        emit("package.unreadable", logging.ERROR, **ids, blob=delivery.blob, error=why)
     if job.unzip and delivery.blob.endswith(formats.ZIP.extension):
         try:
             unzip(account, serving.blob(delivery.blob), package.content)
         except (InvalidPackage, OtherContent, ResourceNotFoundError) as error:
             # It would fail the same way each time, and the package itself is safe.
             why = explained(error)
-            report("unzip.failed", logging.ERROR, **ids, blob=delivery.blob, error=why)
+            emit("unzip.failed", logging.ERROR, **ids, blob=delivery.blob, error=why)
     deliveries.note_message(account, delivery)
     return delivery.blob
 
@@ -312,7 +312,7 @@ def _going_on(serving: Serving) -> Iterator[tuple[Download, list[int]]]:
 
 
 def _tell_retry(error: str, attempt: int, seconds: float) -> None:
-    report(
+    emit(
         "d365.retry",
         logging.WARNING,
         operation="download",

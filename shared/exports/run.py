@@ -17,7 +17,7 @@ from shared.config.settings import EXPORT_SCHEDULE, schedule
 from shared.d365 import DequeuedMessage
 from shared.d365.errors import D365Error, Rejected
 from shared.exports import package
-from shared.observability.telemetry import about, report
+from shared.observability.events import about, emit
 from shared.storage.account import EXPORT_JOBS_QUEUE
 from shared.threads import Pool
 
@@ -124,7 +124,7 @@ class _Run:
         pool.shutdown(wait=False, cancel_futures=True)
         for queue in hanging:
             text = "a request did not end in the run's time: what it was about is offered again"
-            report("export.failed", logging.ERROR, job=queue.job.name, error=text)
+            emit("export.failed", logging.ERROR, job=queue.job.name, error=text)
         if self._errors:
             raise self._errors[0]
         return self._totals
@@ -287,7 +287,7 @@ class _Run:
             first = not queue.error
             queue.error, queue.closed = str(error) or type(error).__name__, True
         if first:
-            report("export.failed", logging.ERROR, job=queue.job.name, error=explained(error))
+            emit("export.failed", logging.ERROR, job=queue.job.name, error=explained(error))
 
     def _end(self, queue: _Queue) -> None:
         """Report the end of a pass. No lock is held meanwhile: the journal is written, which may take long."""
@@ -300,9 +300,9 @@ class _Run:
         counts = {"packages": packages, "failed": len(queue.failed)}
         seconds = round(clock.monotonic() - self._started, 1)
         if queue.unfinished and not queue.error:
-            report("export.unfinished", logging.WARNING, job=name, **counts, seconds=seconds)
+            emit("export.unfinished", logging.WARNING, job=name, **counts, seconds=seconds)
         elif not queue.error:
-            report("export.finished", job=name, **counts, seconds=seconds)
+            emit("export.finished", job=name, **counts, seconds=seconds)
 
 
 _asked: Final[dict[str, float]] = {}

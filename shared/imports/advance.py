@@ -13,7 +13,7 @@ from shared.d365 import MessageId
 from shared.d365.errors import D365Error
 from shared.d365.statuses import JobStatus, meaning
 from shared.imports import claim, diagnosis, intake, outcome, schedule, send, turns
-from shared.observability.telemetry import report
+from shared.observability.events import emit
 from shared.observability.tracing import span
 from shared.storage import files, moves, names
 from shared.storage.account import PROCESSING
@@ -35,7 +35,7 @@ def check_status(bridge: Bridge, message: Mapping[str, Any]) -> None:
     file = files.find(bridge.account, PROCESSING, name) if name else None
     if file is None or file.etag != message.get("etag"):
         job = names.job_folder(name)
-        report("message.ignored", job=job, file=name, reason="the file has gone on since")
+        emit("message.ignored", job=job, file=name, reason="the file has gone on since")
         return
     ids = {"job": file.record.job, "file": file.name, "messageId": file.record.messageid}
     with span("check file", file.record.traceparent, **ids):
@@ -93,7 +93,7 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
     kind = "running" if trouble else meaning(status)
     if kind == "unknown":
         ids = {"file": file.name, "messageId": message_id}
-        report("status.unknown", logging.WARNING, job=record.job, status=status, **ids)
+        emit("status.unknown", logging.WARNING, job=record.job, status=status, **ids)
     now = clock.now()
     record = replace(
         record,
@@ -103,7 +103,7 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
         spent=record.spent + schedule.time_spent(bridge, record.checked or record.sent, record.due),
         reason=trouble,
     )
-    report(
+    emit(
         "status.checked",
         job=record.job,
         file=file.name,

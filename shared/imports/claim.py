@@ -14,7 +14,7 @@ from shared.bridge import Bridge
 from shared.config.jobs import ImportJob
 from shared.imports import outcome, routing
 from shared.imports.routing import InvalidDrop
-from shared.observability.telemetry import report
+from shared.observability.events import emit
 from shared.observability.tracing import new_parent, trace_of
 from shared.storage import moves, names
 from shared.storage.account import IMPORTS
@@ -50,12 +50,12 @@ def is_never_data(bridge: Bridge, file: File) -> bool:
 
 def ignore(name: str, why: str) -> None:
     """Log why nothing is done about a dropped file."""
-    report("message.ignored", job=names.job_folder(name), file=name, reason=why)
+    emit("message.ignored", job=names.job_folder(name), file=name, reason=why)
 
 
 def report_unaddressable(name: str) -> None:
     """Tell of a blob that no request can reach (A4), since libraries and proxies fold the dots of a URL."""
-    report(
+    emit(
         "reconcile.failed",
         logging.ERROR,
         job=names.job_folder(name),
@@ -86,7 +86,7 @@ def claim(bridge: Bridge, dropped: File) -> File | None:
         record = replace(record, reason=routing.NOT_WHOLE, error=text)
     claimed = moves.claim(bridge.account, dropped, record)
     if claimed:
-        report(
+        emit(
             "file.claimed",
             job=record.job,
             file=claimed.name,

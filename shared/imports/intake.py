@@ -9,7 +9,7 @@ may be done next: a file that is `claimed` was surely not sent, of one that is `
 
 from shared.bridge import Bridge
 from shared.imports import claim, schedule, send
-from shared.observability.telemetry import report
+from shared.observability.events import emit
 from shared.storage import files, names
 from shared.storage.account import IMPORTS
 
@@ -21,7 +21,7 @@ def import_file(bridge: Bridge, name: str) -> None:
     """
     if names.is_probe(name):
         files.delete_probe(bridge.account, name)
-        report("probe.arrived", file=name)
+        emit("probe.arrived", file=name)
         return
     if not names.is_addressable(name):
         claim.report_unaddressable(name)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from shared import clock
 from shared.imports.notification import notify
 from shared.imports.routing import InvalidDrop
-from shared.observability.telemetry import redact, report
+from shared.observability.events import emit, redact
 from shared.observability.tracing import trace_of
 from shared.storage import files, moves, names
 from shared.storage.account import FAILED, SUCCEEDED, DataAccount
@@ -86,7 +86,7 @@ def _other_company(record: Record) -> str:
 
 def _tell_of_company(record: Record, name: str) -> None:
     if other := _other_company(record):
-        report(
+        emit(
             "company.differs",
             logging.ERROR,
             job=record.job,
@@ -148,7 +148,7 @@ def finish(
     record = file.record
     if record.state == "succeeded":
         moves.copy_to(account, file, SUCCEEDED, record)
-        report(
+        emit(
             "file.succeeded",
             logging.WARNING if remark(record) else logging.INFO,
             job=record.job,
@@ -183,9 +183,9 @@ def announce(record: Record, name: str, error: str) -> None:
         "traceId": trace_of(record.traceparent),
     }
     if record.state == "held":
-        report("file.held", logging.ERROR, **told, externalId=record.externalid)
+        emit("file.held", logging.ERROR, **told, externalId=record.externalid)
     else:
-        report("file.failed", logging.ERROR, **told, records=_records(record))
+        emit("file.failed", logging.ERROR, **told, records=_records(record))
         _tell_of_company(record, name)
 
 

@@ -14,7 +14,7 @@ from shared.bridge import Bridge, explained
 from shared.config.jobs import ImportJob
 from shared.imports import claim, schedule, turns
 from shared.imports.routing import UPLOADED_WITHIN
-from shared.observability.telemetry import report
+from shared.observability.events import emit
 from shared.storage import files, names
 from shared.storage.account import IMPORTS, POISON_QUEUES, PROCESSING
 from shared.storage.errors import Conflict
@@ -36,7 +36,7 @@ def reconcile(bridge: Bridge) -> None:
         _guarded(job.name, partial(turns.enqueue_next, bridge, job))
     poison = sum(_guarded(name, partial(_poison, bridge, name)) or 0 for name in POISON_QUEUES)
     seconds = round(clock.monotonic() - started, 1)
-    report("reconcile.finished", found=found, requeued=requeued, poison=poison, seconds=seconds)
+    emit("reconcile.finished", found=found, requeued=requeued, poison=poison, seconds=seconds)
 
 
 def _dropped(bridge: Bridge) -> int:
@@ -101,7 +101,7 @@ def _poison(bridge: Bridge, name: str) -> int:
     queue = bridge.account.queues.get_queue_client(name)
     try:
         for message in queue.receive_messages(messages_per_page=32, visibility_timeout=300):
-            report("poison.found", logging.ERROR, queue=name, message=_decoded(message.content))
+            emit("poison.found", logging.ERROR, queue=name, message=_decoded(message.content))
             queue.delete_message(message)
             count += 1
     except ResourceNotFoundError:
@@ -121,8 +121,8 @@ def _guarded[R](name: str, step: Callable[[], R]) -> R | None:
         return step()
     except Conflict as error:
         why = f"another worker goes on with it: {error}"
-        report("message.ignored", job=names.job_folder(name), file=name, reason=why)
+        emit("message.ignored", job=names.job_folder(name), file=name, reason=why)
     except Exception as error:  # noqa: BLE001 - whatever it is, the others must be looked at
         job = names.job_folder(name)
-        report("reconcile.failed", logging.ERROR, job=job, file=name, error=explained(error))
+        emit("reconcile.failed", logging.ERROR, job=job, file=name, error=explained(error))
     return None

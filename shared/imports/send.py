@@ -24,7 +24,7 @@ from shared.d365.errors import D365Error, Rejected, Uncertain
 from shared.imports import data_package, outcome, schedule, templates, turns
 from shared.imports.routing import is_package
 from shared.imports.templates import InvalidTemplate, WrongFormat
-from shared.observability.telemetry import report
+from shared.observability.events import emit
 from shared.observability.tracing import span
 from shared.storage import files, transfer
 from shared.storage.errors import Conflict
@@ -141,7 +141,7 @@ def _send(
     except D365Error as error:
         retry_later(bridge, job, file, error)
         return
-    report(
+    emit(
         "file.sent",
         job=job.name,
         file=file.name,
@@ -205,7 +205,7 @@ def retry_later(
     delay = own if asked is None else timedelta(seconds=max(1.0, asked))
     tried = clock.text(clock.now())
     _reschedule(bridge, replace(file, record=replace(record, tried=tried)), delay, str(error))
-    report(
+    emit(
         "file.waiting",
         level=logging.WARNING,
         job=job.name,

@@ -8,7 +8,7 @@ from shared import clock
 from shared.bridge import Bridge
 from shared.config.jobs import ImportJob
 from shared.imports import claim, order, routing, schedule
-from shared.observability.telemetry import report
+from shared.observability.events import emit
 from shared.storage import files, moves
 from shared.storage.account import FAILED, IMPORTS, PROCESSING
 from shared.storage.records import File
@@ -61,7 +61,7 @@ def is_turn_of(bridge: Bridge, job: ImportJob, file: File) -> bool:
 
 def _report_stop(job: ImportJob, failed: File | None) -> None:
     if failed:
-        report("job.stopped", level=logging.WARNING, job=job.name, file=failed.name)
+        emit("job.stopped", level=logging.WARNING, job=job.name, file=failed.name)
 
 
 def _dropped(bridge: Bridge, job: ImportJob) -> Iterator[tuple[File, routing.Wait | None]]:

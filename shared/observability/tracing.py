@@ -19,7 +19,7 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from shared.observability import telemetry
+from shared.observability.events import about
 
 _NAME = "d365-blob-bridge"
 _FORM = TraceContextTextMapPropagator()
@@ -54,7 +54,7 @@ def span(name: str, parent: str, **attributes: str) -> Iterator[None]:
     present = trace.get_current_span().get_span_context()
     links = [trace.Link(present)] if present.is_valid else None
     with (
-        telemetry.about(traceId=trace_of(parent), **attributes),
+        about(traceId=trace_of(parent), **attributes),
         _tracer.start_as_current_span(name, context=context, attributes=attributes, links=links),
     ):
         yield
@@ -76,7 +76,7 @@ def _instruments() -> Mapping[str, Any]:
 
 
 def measure(event: str, fields: Mapping[str, object]) -> None:
-    """Count what an event says; a listener of `telemetry`."""
+    """Count what an event says; a listener of `events`."""
     job = str(fields.get("job", ""))
     if event in _OUTCOMES:
         counter, outcome = _OUTCOMES[event]

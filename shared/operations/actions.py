@@ -23,7 +23,7 @@ from shared.d365 import MessageId
 from shared.d365.errors import D365Error, Rejected
 from shared.exports.unzip import unzip
 from shared.imports import schedule
-from shared.observability.telemetry import redact, report
+from shared.observability.events import emit, redact
 from shared.observability.tracing import trace_of
 from shared.operations import views
 from shared.packages import InvalidPackage
@@ -96,7 +96,7 @@ def resend(bridge: Bridge, order: Order) -> str:
             files.update(bridge.account, marked, file.record)
         raise NotDone(f"imports/{source} came in just now: wait until it is taken, and look again")
     _note(bridge, file, order, "resent")
-    report(
+    emit(
         "file.resent",
         **_ids(file.record),
         file=file.name,
@@ -171,7 +171,7 @@ def _track_on(
     )
     moves.move(bridge.account, marked, PROCESSING, record)
     _note(bridge, file, order, resolution)
-    report(
+    emit(
         f"file.{resolution}",
         **_ids(record),
         file=file.name,
@@ -228,7 +228,7 @@ def dismiss(bridge: Bridge, order: Order) -> None:
     file = _failed(bridge, order)
     _mark(bridge, file, order, "dismissed")
     _note(bridge, file, order, "dismissed")
-    report(
+    emit(
         "file.dismissed",
         **_ids(file.record),
         file=file.name,
@@ -262,7 +262,7 @@ def refetch(bridge: Bridge, order: Order) -> str:
     unzips = any(job.unzip for job in bridge.settings.jobs.exports if job.name == folder)
     if unzips and extension == "zip":
         _unzip(bridge, fresh)
-    report(
+    emit(
         "package.copied",
         job=file.record.job,
         correlationId=stem.rpartition("/")[2],

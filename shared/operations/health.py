@@ -32,7 +32,7 @@ from shared.d365.errors import D365Error, Denied, Rejected
 from shared.identity import holder, new_d365_credential, why_no_token
 from shared.imports import templates
 from shared.imports.templates import InvalidTemplate
-from shared.observability.telemetry import redact
+from shared.observability.events import redact
 from shared.operations import journal
 from shared.operations.journal import Entry, Recent
 from shared.storage import files, names

@@ -24,7 +24,7 @@ from azure.storage.blob import BlobType
 
 from shared import clock, deadline
 from shared.config.jobs import Jobs
-from shared.observability import telemetry
+from shared.observability.events import listeners
 from shared.storage.account import DataAccount
 from shared.threads import Pool
 
@@ -73,7 +73,7 @@ def keep(account: DataAccount, jobs: Jobs) -> Callable[[], None]:
     notes = _Notes(account, jobs)
     atexit.register(notes.write)
     _at_sigterm(notes.write)
-    telemetry.listeners.append(notes.hear)
+    listeners.append(notes.hear)
     return notes.write
 
 

@@ -17,7 +17,7 @@ from azure.core.exceptions import AzureError, HttpResponseError
 from shared import deadline
 from shared.bridge import Bridge, bridge
 from shared.d365.errors import D365Error
-from shared.observability.telemetry import redact
+from shared.observability.events import redact
 from shared.operations import actions, health, pages, views
 from shared.operations.actions import NotDone, Order
 from shared.operations.pages import Place

@@ -13,7 +13,7 @@ from typing import Final
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError
 from azure.storage.blob import BlobClient, BlobLeaseClient
 
-from shared.observability.telemetry import report
+from shared.observability.events import emit
 from shared.storage.errors import error_code
 from shared.threads import Pool
 
@@ -62,4 +62,4 @@ def _renew(lease: BlobLeaseClient, name: str, done: Event) -> None:
             lease.renew()
         except AzureError as error:
             # Another worker has it now, or storage is away. What must not happen twice does not depend on it.
-            report("lease.lost", logging.WARNING, blob=name, error=str(error).splitlines()[0])
+            emit("lease.lost", logging.WARNING, blob=name, error=str(error).splitlines()[0])

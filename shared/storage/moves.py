@@ -20,7 +20,7 @@ from azure.storage.blob import (
 )
 
 from shared import clock
-from shared.observability import telemetry
+from shared.observability.events import emit
 from shared.storage import files, names, records, transfer
 from shared.storage.account import (
     FAILED,
@@ -201,9 +201,7 @@ def _tags(source: BlobClient, file: File) -> dict[str, str] | None:
 
 
 def _without_tags(file: File) -> File:
-    telemetry.report(
-        "tags.dropped", logging.WARNING, job=file.record.job, file=file.name, tags=file.tags
-    )
+    emit("tags.dropped", logging.WARNING, job=file.record.job, file=file.name, tags=file.tags)
     return replace(file, tags=0)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final, Literal
 from urllib.parse import quote, unquote
 
-from shared.observability import telemetry
+from shared.observability.events import emit
 
 _METADATA_LIMIT: Final = 7 * 1024
 _VALUE_LIMIT: Final = 1024
@@ -115,9 +115,7 @@ def metadata_of(file: File, record: Record) -> dict[str, str]:
     metadata = to_metadata(record, file.theirs)
     lost = sorted(key for key in file.theirs if key not in metadata and key.lower() not in _OURS)
     if lost:
-        telemetry.report(
-            "metadata.dropped", logging.WARNING, job=record.job, file=file.name, keys=lost
-        )
+        emit("metadata.dropped", logging.WARNING, job=record.job, file=file.name, keys=lost)
     return metadata
 
 

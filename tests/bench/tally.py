@@ -21,7 +21,7 @@ from shared.config import jobs, settings
 from shared.config.environments import ONLY, Environment
 from shared.exports.run import export_packages
 from shared.imports import advance, intake, schedule
-from shared.observability.telemetry import report
+from shared.observability.events import emit
 from shared.operations import journal
 from shared.storage import files
 from shared.storage.account import DELIVERED, IMPORTS, PROCESSING, SUCCEEDED, connect
@@ -86,7 +86,7 @@ def count(files: int, packages: int) -> Found:
             bridge = Bridge(found, new_clients(found), account)
             write = journal.keep(account, found.jobs)  # as the app does at its start
             # The hour's journal is there from here on: making it is no part of what a package costs.
-            report("export.finished", job="none", packages=1, failed=0, seconds=0)
+            emit("export.finished", job="none", packages=1, failed=0, seconds=0)
             for number in range(packages):
                 d365.add_package(EXPORT_ID, package(f"Vendors {number}", [Part(VENDORS, 30)]))
             with counted() as exports:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from shared.observability import telemetry
+from shared.observability.events import EVENTS
 from tests.infra import kql
 from tests.infra.variants import Variant, at, variants, whole
 
@@ -23,14 +23,14 @@ def queries_in(variant: Variant) -> Iterator[tuple[str, str]]:
 
 def queries(infra: Path) -> Iterator[str]:
     """Kusto takes each query, as deployed and in the pages; its events and fields are those of
-    shared/observability/telemetry.py."""
+    shared/observability/events.py."""
     for name, query in queries_in(whole(infra)):
         used = kql.events_in(query)
         if not used:
             yield f"{name}: names no event"
-        for event in sorted(used - telemetry.EVENTS.keys()):
+        for event in sorted(used - EVENTS.keys()):
             yield f"{name}: there is no event {event}"
-        carried = {field for event in used for field in telemetry.EVENTS.get(event, ())}
+        carried = {field for event in used for field in EVENTS.get(event, ())}
         for field in sorted(kql.fields_in(query) - carried):
             yield f"{name}: none of {', '.join(sorted(used))} always carries {field}"
         yield from (f"{name}: {mistake}" for mistake in kql.bind(query).mistakes)

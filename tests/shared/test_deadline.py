@@ -25,7 +25,7 @@ from shared.d365 import D365, MessageId
 from shared.d365.errors import D365Error, Denied, Unavailable, Uncertain
 from shared.identity import new_credential
 from shared.imports import intake, send
-from shared.observability import telemetry
+from shared.observability.events import emit, listeners
 from shared.operations import journal, web
 from shared.storage import files
 from shared.storage.account import EXPORTS, DataAccount, connect
@@ -297,8 +297,8 @@ def test_the_journal_keeps_nobody_waiting(
     monkeypatch.setattr(journal, "WRITE_TIMEOUT", SOON)
     with silent() as url:
         journal.keep(new_account(url), Jobs((), ()))
-        telemetry.report("export.failed", job="vendors", error="x")
-    telemetry.listeners.clear()
+        emit("export.failed", job="vendors", error="x")
+    listeners.clear()
     assert "lines that the journal lacks: 1" in caplog.text
 
 

@@ -22,7 +22,7 @@ from shared.bridge import Bridge
 from shared.d365 import D365, DequeuedMessage, MessageId, responses, transport
 from shared.d365.errors import D365Error, Denied, Rejected, Unavailable, Uncertain
 from shared.identity import new_credential
-from shared.observability import telemetry
+from shared.observability.events import emit, redact
 from shared.threads import Pool
 from tests.conftest import EXPORT_ID, IMPORT_ID
 from tests.faults import sending
@@ -578,7 +578,7 @@ def test_texts_of_errors_have_bounds(bridge: Bridge, d365: Simulator, events: Ev
     with pytest.raises(D365Error) as failed:
         bridge.d365.dequeue(EXPORT_ID)
     assert len(str(failed.value)) < 5000
-    telemetry.report("export.failed", job="vendors", error=long)
+    emit("export.failed", job="vendors", error=long)
     assert len(events("export.failed")[0]["error"]) < 5000
 
 
@@ -845,7 +845,7 @@ def test_no_secret_is_logged(
 )
 def test_secrets_are_taken_out_of_texts(text: str) -> None:
     """Whatever the sentence around them."""
-    assert "SECRET" not in telemetry.redact(text)
+    assert "SECRET" not in redact(text)
 
 
 @pytest.mark.parametrize(
@@ -861,7 +861,7 @@ def test_secrets_are_taken_out_of_texts(text: str) -> None:
 )
 def test_names_are_no_secrets(text: str) -> None:
     """Whoever looks for a file needs its name, and the external identifier that is made of it."""
-    assert telemetry.redact(text) == text
+    assert redact(text) == text
 
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\u202e"
@@ -883,7 +883,7 @@ def test_what_commands_a_terminal_does_not_pass(
     body = json.dumps({"value": f"Processed{ESCAPES}"})
     d365.add_fault("message_status", "answer", status=200, body=body)
     texts.append(bridge.d365.message_status(MessageId("1")))
-    telemetry.report("probe.arrived", file=f"may{ESCAPES}.csv")
+    emit("probe.arrived", file=f"may{ESCAPES}.csv")
     texts.append(caplog.records[-1].getMessage())
     assert not set("\x1b\x07\x9b\r\u202e") & set("".join(texts))
 

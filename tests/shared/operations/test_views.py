@@ -32,7 +32,7 @@ from shared.config import jobs
 from shared.d365.errors import Rejected
 from shared.exports.run import export_packages
 from shared.imports import intake
-from shared.observability import telemetry
+from shared.observability.events import emit
 from shared.operations import actions, journal, pages, views, web
 from shared.operations.actions import NotDone, Order
 from shared.operations.journal import JOURNAL
@@ -49,7 +49,7 @@ PLACE = Place("/api/operate", "", "https://d365.example.com")
 def succeed(file: str, job: str = "j") -> None:
     """Report that a file succeeded."""
     ids = {"job": job, "file": file, "messageId": ""}
-    telemetry.report("file.succeeded", 20, **ids, records=None, remark="", seconds=1)
+    emit("file.succeeded", 20, **ids, records=None, remark="", seconds=1)
 
 
 def test_pages_together_show_each_file_once(
@@ -171,7 +171,7 @@ def test_quiet_runs_are_noted_now_and_then(
 
     def run(minutes: int, packages: int = 0) -> None:
         monkeypatch.setattr(clock, "now", lambda: moment + timedelta(minutes=minutes))
-        telemetry.report("export.finished", job="j", packages=packages, failed=0, seconds=0)
+        emit("export.finished", job="j", packages=packages, failed=0, seconds=0)
 
     for minutes in range(0, 60, 5):
         run(minutes)
@@ -185,13 +185,13 @@ ENDING: Final = """
 import json, os, signal, sys
 from shared.config import jobs
 from shared.config.settings import Storage
-from shared.observability import telemetry
+from shared.observability.events import emit
 from shared.operations import journal
 from shared.storage.account import connect
 account = connect(Storage(sys.argv[1], None, None, None))
 journal.keep(account, jobs.parse(b"{}"))
 for number in range(3):
-    telemetry.report("export.finished", job=str(number), packages=1, failed=0, seconds=1)
+    emit("export.finished", job=str(number), packages=1, failed=0, seconds=1)
 os.kill(os.getpid(), signal.SIGTERM)
 """
 
@@ -321,13 +321,11 @@ def test_a_package_that_keeps_failing_is_seen_until_it_is_exported(
     assert {each.name for each in views.ended(found.recent)} == {broken.correlation_id}
     named = f'<span>vendors <span class="dim">{broken.correlation_id}</span></span>'
     assert named in pages.lately(PLACE, views.lately(bridge), "")
-    telemetry.report("export.finished", job="vendors", packages=0, failed=0, seconds=0)
+    emit("export.finished", job="vendors", packages=0, failed=0, seconds=0)
     shown = pages.overview(PLACE, views.overview(bridge))
     for text in (broken.correlation_id, escape(failing.error), "Packages that fail"):
         assert text in shown
-    telemetry.report(
-        "package.acknowledged", job="vendors", correlationId=broken.correlation_id, blob="x.zip"
-    )
+    emit("package.acknowledged", job="vendors", correlationId=broken.correlation_id, blob="x.zip")
     assert "Packages that fail" not in pages.overview(PLACE, views.overview(bridge))
 
 

@@ -2,7 +2,7 @@
 
 The Functions worker sends each line to Application Insights as a trace; a query splits it at the first
 space and parses the rest (`parse_json`). `EVENTS` declares every event with the fields that it always
-carries: the alerts and the workbook in `infra/` are checked against it, and `report` refuses an event
+carries: the alerts and the workbook in `infra/` are checked against it, and `emit` refuses an event
 that is not declared, so that the three can't drift apart.
 """
 
@@ -113,7 +113,7 @@ def printable(text: str) -> str:
     return _CONTROLS.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
-def report(event: str, level: int = logging.INFO, **fields: object) -> None:
+def emit(event: str, level: int = logging.INFO, **fields: object) -> None:
     """Log one event with its fields; texts are redacted and made printable. Raises `KeyError` if undeclared."""
     missing = [name for name in EVENTS[event] if name not in fields]
     if missing:
