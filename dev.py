@@ -323,7 +323,7 @@ def tool(name: str) -> Callable[[list[str]], int]:
 COMMANDS = {
     "demo": Command("[--keep]", "the main job end to end on this machine", module("local.demo")),
     "drop": Command("FILE JOB", "drop a file into a kept demo", module("local.drop"), False),
-    "operate": Command("COMMAND", "see, check and replay", operate, False),
+    "operate": Command("COMMAND", "see, check and resend", operate, False),
     "register": Command("URL ID USER", "let an application into D365", tool("register"), False),
     "d365": Command(
         "…", "do in a kept demo's D365 what a person does", module("local.d365"), False

@@ -1,4 +1,4 @@
-"""`d365-blob-bridge operate COMMAND`: see, check and replay from the command line; the same as the app's page.
+"""`d365-blob-bridge operate COMMAND`: see, check and resend from the command line; the same as the app's page.
 
 It reads the app settings from a file (--settings, the form of local.settings.json), and works on
 storage and D365 itself, as you: in Azure with the roles of your own sign-in (az login). So check
@@ -29,7 +29,7 @@ from shared.config.settings import InvalidSettings
 from shared.d365.errors import D365Error
 from shared.observability.events import printable
 from shared.operations import actions, health, journal, plots, views
-from shared.operations.actions import NotDone, Order
+from shared.operations.actions import Action, NotDone
 from shared.operations.views import Detail, Filter, Row
 from shared.storage.account import EXPORTS, IMPORTS
 
@@ -76,11 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--state", default="failed", choices=list(views.STATES))
 
     for name, text in (
-        ("replay", "send a failed or held file again, as it is"),
+        ("resend", "send a failed or held file again, as it is"),
         ("release", "release a held file: send it, or mark it as received by D365"),
         ("ask", "ask D365 again after a file of which it gave no final status"),
         ("dismiss", "a failed or held file is dealt with: it stops its job no longer"),
-        ("refetch", "copy a package that was exported before to a fresh name"),
+        ("redeliver", "copy a package that was exported before to a fresh name"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("name", help="its path, or a part of it that no other has")
@@ -207,19 +207,19 @@ def _act(at: Bridge, arguments: argparse.Namespace) -> int:
     if arguments.yes and not arguments.etag:
         sys.exit("--yes needs --etag: list --json gives the ETag of the version that you mean.")
     command = arguments.command
-    found = _look_at(at, "exported" if command == "refetch" else "failed", arguments.name)
+    found = _look_at(at, "exported" if command == "redeliver" else "failed", arguments.name)
     row = found.row
     received = getattr(arguments, "received", None)
-    action = {"replay": "resend", "release": "receive" if received else "resend"}.get(
-        command, command
-    )
+    do = command
+    if command == "release":
+        do = "receive" if received else "resend"
     if command == "release" and row.state != "held":
-        sys.exit(f"{row.name} is not held: replay sends it again.")
+        sys.exit(f"{row.name} is not held: resend sends it again.")
     if not arguments.yes:
         _print(_line(row))
         if found.todo:
             _print(f"What to do: {found.todo}")
-        if action == "resend" and (risk := actions.risk(found.file)):
+        if do == "resend" and (risk := actions.risk(found.file)):
             _print(f"Mind: {risk}")
         try:
             said = input(f"{command} this file? Type yes: ")
@@ -227,10 +227,12 @@ def _act(at: Bridge, arguments: argparse.Namespace) -> int:
             said = ""
         if said.strip() != "yes":
             sys.exit("Nothing was done.")
-    order = Order(row.name, arguments.etag or row.etag, arguments.by, arguments.why, received or "")
-    became = actions.ACTIONS[action](at, order)
-    where = f"{EXPORTS if command == 'refetch' else IMPORTS}/{became}"
-    _print(f"Done: {where}" if became else f"Done: {row.name}")
+    action = Action(
+        row.name, arguments.etag or row.etag, arguments.by, arguments.why, received or ""
+    )
+    new_name = actions.ACTIONS[do](at, action)
+    container = EXPORTS if do == "redeliver" else IMPORTS
+    _print(f"Done: {container}/{new_name}" if new_name else f"Done: {row.name}")
     return 0
 
 

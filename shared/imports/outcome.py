@@ -52,7 +52,7 @@ TODO: Final[Mapping[str, str]] = {
     "Manage messages: is the job's batch running? Then have D365 asked again. Do not send the file again "
     "before you know.",
 }
-"""What to do, by the reason's code, which `docs/operations.md` explains. "Send again" is `replaying`'s."""
+"""What to do, by the reason's code, which `docs/operations.md` explains. "Send again" is `actions.resend`."""
 
 ENDS: Final = ("succeeded", "failed", "held")
 """The states in which a file leaves processing."""
@@ -220,7 +220,7 @@ def _report(
 
 
 def _resolved(record: Record) -> dict[str, Any]:
-    """What a person did about the file before it came to this end, as `replaying` notes it."""
+    """What a person did about the file before it came to this end, as `actions` notes it."""
     if not record.resolution:
         return {}
     by, why = record.resolvedby, record.resolvedwhy

@@ -53,7 +53,7 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "file.received": ("job", "file", "messageId", "by", "why"),
     "file.asked": ("job", "file", "messageId", "by", "why"),
     "file.dismissed": ("job", "file", "messageId", "by", "why"),
-    "package.copied": ("job", "correlationId", "blob", "source", "by", "why"),
+    "package.redelivered": ("job", "correlationId", "blob", "source", "by", "why"),
     "probe.arrived": ("file",),
     # the D365 client
     "d365.retry": ("operation", "error", "attempt", "waitSeconds"),

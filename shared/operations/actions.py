@@ -80,10 +80,10 @@ def resend(bridge: Bridge, order: Order) -> str:
     marked = _mark(bridge, file, order, "resending")
     told = {
         **file.theirs,
-        "replayof": _header(file.name),
-        "replayedby": _header(order.by),
-        "replayedwhy": _header(order.why),
-        "replayed": clock.text(clock.now()),
+        "resendof": _header(file.name),
+        "resentby": _header(order.by),
+        "resentwhy": _header(order.why),
+        "resent": clock.text(clock.now()),
     }
     try:
         done = moves.put_back(bridge.account, marked, told)
@@ -113,7 +113,7 @@ def _sent_already(bridge: Bridge, file: File) -> str:
     beginning = (source.rpartition(".")[0] or source)[:_BEGINNING]
     for container in (IMPORTS, PROCESSING, SUCCEEDED, FAILED):
         for found in files.listed(bridge.account, container, beginning):
-            if found.theirs.get("replayof") == _header(file.name):
+            if found.theirs.get("resendof") == _header(file.name):
                 return f"{container}/{found.name}"
     return ""
 
@@ -237,7 +237,7 @@ def dismiss(bridge: Bridge, order: Order) -> None:
     )
 
 
-def refetch(bridge: Bridge, order: Order) -> str:
+def redeliver(bridge: Bridge, order: Order) -> str:
     """Copy a package that was exported before to a fresh name beside it, with its files where the job unzips:
     that name. Raises `NotDone`.
 
@@ -248,13 +248,13 @@ def refetch(bridge: Bridge, order: Order) -> str:
         raise NotDone(f"{file.name} is no package")
     now = clock.now()
     stem, _, extension = file.name.rpartition(".")
-    fresh = f"{stem}.again-{now:%Y%m%dT%H%M%SZ}.{extension}"
+    fresh = f"{stem}.redelivered-{now:%Y%m%dT%H%M%SZ}.{extension}"
     told = {
         **file.theirs,
-        "copyof": _header(file.name),
-        "copiedby": _header(order.by),
-        "copiedwhy": _header(order.why),
-        "copied": clock.text(now),
+        "redeliveryof": _header(file.name),
+        "redeliveredby": _header(order.by),
+        "redeliveredwhy": _header(order.why),
+        "redelivered": clock.text(now),
     }
     if not moves.copy_fresh(bridge.account, file, fresh, told):
         raise NotDone(f"{fresh} is there already, or {file.name} has just changed: look again")
@@ -263,7 +263,7 @@ def refetch(bridge: Bridge, order: Order) -> str:
     if unzips and extension == "zip":
         _unzip(bridge, fresh)
     emit(
-        "package.copied",
+        "package.redelivered",
         job=file.record.job,
         correlationId=stem.rpartition("/")[2],
         blob=fresh,
@@ -291,14 +291,14 @@ ACTIONS: Final[Mapping[str, Callable[[Bridge, Order], str | None]]] = {
     "receive": receive,
     "ask": ask,
     "dismiss": dismiss,
-    "refetch": refetch,
+    "redeliver": redeliver,
 }
 
 
 def possible(file: File) -> list[str]:
     """Which of `ACTIONS` can be done to a file."""
     if file.container == EXPORTS:
-        return ["refetch"] if file.name.count("/") == 1 else []
+        return ["redeliver"] if file.name.count("/") == 1 else []
     if file.container != FAILED:
         return []
     resend = [] if _received(file) else ["resend"]

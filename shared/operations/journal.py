@@ -46,7 +46,7 @@ EVENTS: Final = frozenset(
         "file.received",
         "file.asked",
         "file.dismissed",
-        "package.copied",
+        "package.redelivered",
     )
 )
 

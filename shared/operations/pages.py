@@ -440,7 +440,7 @@ _ACTIONS: Final[Mapping[str, tuple[str, str, str]]] = {
         "The file stays where it is, marked as dismissed. It stops its job no longer.",
         "Dismiss it",
     ),
-    "refetch": (
+    "redeliver": (
         "Hand it over again",
         "The package is copied beside itself under a fresh name, for whoever picks packages up; in a job that "
         "unzips, its files lie in a fresh folder of that name too.",
@@ -450,16 +450,16 @@ _ACTIONS: Final[Mapping[str, tuple[str, str, str]]] = {
 
 
 _TOLD: Final[Mapping[str, str]] = {
-    "replayedby": "Sent again by",
-    "replayedwhy": "Why",
-    "replayof": "Of",
-    "replayed": "On",
-    "copiedby": "Handed over again by",
-    "copiedwhy": "Why",
-    "copyof": "Of",
-    "copied": "On",
+    "resentby": "Sent again by",
+    "resentwhy": "Why",
+    "resendof": "Of",
+    "resent": "On",
+    "redeliveredby": "Handed over again by",
+    "redeliveredwhy": "Why",
+    "redeliveryof": "Of",
+    "redelivered": "On",
 }
-"""What `replaying` tells in the metadata of what it makes; a file has the one kind or the other."""
+"""What `actions` writes in the metadata of what it makes; a file has the one kind or the other."""
 
 
 def _told(theirs: Mapping[str, str]) -> dict[str, str]:
@@ -609,7 +609,7 @@ _DONE: Final[Mapping[str, tuple[str, str]]] = {
     "receive": ("It is tracked under its message id:", "processing"),
     "ask": ("D365 is asked again after", "processing"),
     "dismiss": ("Dismissed:", "dismissed"),
-    "refetch": ("The package lies there once more, as", "exported"),
+    "redeliver": ("The package lies there once more, as", "exported"),
 }
 
 

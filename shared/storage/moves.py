@@ -269,7 +269,7 @@ def end_receipt(account: DataAccount, file: File) -> None:
 def end_put_back(account: DataAccount, dropped: File) -> bool:
     """Whether a dropped file was put back from under failed, and a crash has left it there too: then it is
     deleted there."""
-    origin = unquote(dropped.theirs.get("replayof", ""))
+    origin = unquote(dropped.theirs.get("resendof", ""))
     failed = files.find(account, FAILED, origin) if origin else None
     was = failed and (failed.record.resolution, failed.record.source)
     if not failed or was != ("resending", dropped.name):

@@ -63,7 +63,7 @@ class Record:
     """Seconds for which it was tried in vain to send it or, once it is sent, D365 was asked after it."""
     sha256: str = ""
     resolution: str = ""
-    """What a person did about it (`replaying.Resolution`), with who, when and why."""
+    """What a person did about it (`actions.Resolution`), with who, when and why."""
     resolvedby: str = ""
     resolved: str = ""
     resolvedwhy: str = ""

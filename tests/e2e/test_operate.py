@@ -216,10 +216,10 @@ def test_a_package_is_handed_over_again_under_a_fresh_name(
     offered = d365.add_package(EXPORT_ID, package("Vendors", [Part(VENDORS, 20)]))
     page.host.invoke("export_packages")
     (row,) = page.json("files", state="exported")["files"]
-    assert page.act(by(row, "refetch")).status_code == 303
+    assert page.act(by(row, "redeliver")).status_code == 303
     found = contents(account, EXPORTS)
     assert list(found.values()) == [b"".join(offered.chunks())] * 2
-    assert any(re.fullmatch(r"vendors/.*\.again-\d{8}T\d{6}Z\.zip", name) for name in found)
+    assert any(re.fullmatch(r"vendors/.*\.redelivered-\d{8}T\d{6}Z\.zip", name) for name in found)
 
 
 def test_jobs_are_shown_with_queue_rate_and_last_run(

@@ -123,7 +123,7 @@ FLOWS = (
     Flow("status", _bad_file, only_after="GetMessageStatus"),
     Flow("reconcile", _file, _reconcile, events=False),
     Flow("ordered", _files, ordered=True),
-    Flow("replay", people.trouble, tend=people.tend, also=people.untended),
+    Flow("resend", people.trouble, tend=people.tend, also=people.untended),
 )
 
 

@@ -1,4 +1,4 @@
-"""What people do about files that failed or are held, as `docs/operations.md` tells them: the flow `replay`."""
+"""What people do about files that failed or are held, as `docs/operations.md` tells them: the flow `resend`."""
 
 import os
 from contextlib import suppress

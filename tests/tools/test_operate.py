@@ -72,14 +72,14 @@ def test_a_script_lists_and_sends_again_the_version_that_it_means(
         rejected.etag,
         "not-imported",
     )
-    words = ("replay", row["name"], "--why", "it balances now", "--by", "Ada", "--yes")
+    words = ("resend", row["name"], "--why", "it balances now", "--by", "Ada", "--yes")
     assert "needs --etag" in run(*words).stderr
     assert "changed since" in run(*words, "--etag", '"0x1"').stderr
     assert not contents(account, IMPORTS)
     done = run(*words, "--etag", row["etag"])
     assert (done.returncode, done.stdout) == (0, "Done: imports/journals/USMF/may.csv\n")
     dropped = only(account, IMPORTS)
-    assert dropped.theirs["replayedby"] == "Ada"
+    assert dropped.theirs["resentby"] == "Ada"
 
 
 def test_what_commands_a_terminal_does_not_reach_it(
@@ -101,7 +101,7 @@ def test_a_person_is_shown_the_file_and_asked(
 ) -> None:
     """Anything but yes does nothing."""
     for said in ("", "no\n", "y\n"):
-        answer = run("replay", "may.csv", "--why", "x", said=said)
+        answer = run("resend", "may.csv", "--why", "x", said=said)
         assert "The journal does not balance" in answer.stdout
         assert (answer.returncode, "Nothing was done" in answer.stderr) == (1, True)
     assert only(account, FAILED).etag == rejected.etag
@@ -128,12 +128,12 @@ def test_a_person_is_told_what_d365_has_already(
     run: Run, rejected: File, bridge: Bridge, account: DataAccount
 ) -> None:
     """With what to do, before the question; of what D365 has surely not there is nothing to mind."""
-    answer = run("replay", "may.csv", "--why", "x").stdout
+    answer = run("resend", "may.csv", "--why", "x").stdout
     assert "What to do: See D365's errors" in answer
     assert f"as the message {rejected.record.messageid}" in answer
     assert "posted twice" not in run("dismiss", "may.csv", "--why", "x").stdout
     intake.import_file(bridge, drop(account, "nowhere/june.csv"))
-    answer = run("replay", "june.csv", "--why", "x").stdout
+    answer = run("resend", "june.csv", "--why", "x").stdout
     assert ("What to do: Drop the file into the right folder" in answer, "Mind" in answer) == (
         True,
         False,
@@ -176,7 +176,7 @@ def test_the_one_file_that_a_name_means_is_found_wherever_it_lies(
 
 
 def test_release_is_for_held_files_alone(run: Run, rejected: File) -> None:
-    """A failed one is replayed."""
+    """A failed one is resent."""
     assert rejected.record.state == "failed"
     assert "is not held" in run("release", "may", "--send", "--why", "x").stderr
 

@@ -512,7 +512,7 @@ def test_a_package_of_a_job_that_unzips_is_handed_over_with_its_files(
     file = exported(account)
     before = contents(account, EXPORTS)
     folder = file.name.removesuffix(".zip")
-    fresh = actions.refetch(unzipping, order(file)).removesuffix(".zip")
+    fresh = actions.redeliver(unzipping, order(file)).removesuffix(".zip")
     assert len(before) > 1
     assert contents(account, EXPORTS) == before | {
         name.replace(folder, fresh): data for name, data in before.items()
@@ -526,8 +526,8 @@ def test_a_package_whose_files_can_t_be_written_is_told(
     hours = count(0, 3600)
     monkeypatch.setattr(clock, "monotonic", lambda: next(hours))
     with pytest.raises(NotDone, match=r"not all of its files are .*do it once more"):
-        actions.refetch(unzipping, order(exported(account)))
-    assert not events("package.copied")
+        actions.redeliver(unzipping, order(exported(account)))
+    assert not events("package.redelivered")
 
 
 def test_secrets_in_a_reason_are_not_kept(

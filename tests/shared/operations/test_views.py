@@ -501,10 +501,10 @@ def test_who_sent_a_file_again_stands_on_its_page_in_words(bridge: Bridge) -> No
         ("Sent again by", "Müller &lt;b&gt;"),
         ("Why", "100 % sure: ö &amp; é"),
         ("Of", file.name),
-        ("On", found.file.theirs["replayed"]),
+        ("On", found.file.theirs["resent"]),
     ):
         assert f"<dt>{label}</dt><dd>{text}</dd>" in shown
-    assert "replayed" not in shown
+    assert "resent" not in shown
 
 
 def test_a_link_into_d365_leads_nowhere_else(bridge: Bridge, d365: Simulator) -> None:
