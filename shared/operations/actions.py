@@ -46,7 +46,7 @@ class NotDone(ValueError):
 
 
 @dataclass(frozen=True)
-class Order:
+class Action:
     """What a person asks for: which version of which file, by whom and why."""
 
     name: str
@@ -57,12 +57,12 @@ class Order:
     """Of `receive`: the message id that D365 shows."""
 
 
-def resend(bridge: Bridge, order: Order) -> str:
+def resend(bridge: Bridge, action: Action) -> str:
     """Put a failed or held file back into `imports` as a new version, so that it is sent again: its path there.
 
     Raises `NotDone`.
     """
-    file = _failed(bridge, order)
+    file = _failed(bridge, action)
     source = file.record.source
     if not source:
         raise NotDone(f"{file.name} does not say where it was dropped: drop it by hand")
@@ -77,12 +77,12 @@ def resend(bridge: Bridge, order: Order) -> str:
             f"imports/{source} is there: a newer file of that name waits. Wait until it is taken"
         )
     # I1 for people: the intent changes the ETag first, so of two who ask, one goes on.
-    marked = _mark(bridge, file, order, "resending")
+    marked = _mark(bridge, file, action, "resending")
     told = {
         **file.theirs,
         "resendof": _header(file.name),
-        "resentby": _header(order.by),
-        "resentwhy": _header(order.why),
+        "resentby": _header(action.by),
+        "resentwhy": _header(action.why),
         "resent": clock.text(clock.now()),
     }
     try:
@@ -95,14 +95,14 @@ def resend(bridge: Bridge, order: Order) -> str:
         with suppress(Conflict):
             files.update(bridge.account, marked, file.record)
         raise NotDone(f"imports/{source} came in just now: wait until it is taken, and look again")
-    _note(bridge, file, order, "resent")
+    _note(bridge, file, action, "resent")
     emit(
         "file.resent",
         **_ids(file.record),
         file=file.name,
         source=source,
-        by=redact(order.by),
-        why=redact(order.why),
+        by=redact(action.by),
+        why=redact(action.why),
     )
     return source
 
@@ -118,28 +118,28 @@ def _sent_already(bridge: Bridge, file: File) -> str:
     return ""
 
 
-def receive(bridge: Bridge, order: Order) -> None:
+def receive(bridge: Bridge, action: Action) -> None:
     """Mark a held file as received by D365 under a message id, and track it to its end.
 
     D365 is asked first whether it knows the id, and whether it is of this file. Raises `NotDone`.
     """
-    file = _failed(bridge, order)
+    file = _failed(bridge, action)
     if file.record.state != "held":
         raise NotDone(f"{file.name} is not held: D365 has surely not taken it, or has ended it")
-    found = _GUID.fullmatch(order.message_id.strip().strip("\"'"))
+    found = _GUID.fullmatch(action.message_id.strip().strip("\"'"))
     if not found:
         raise NotDone("the message id must be the GUID that D365 shows under Manage messages")
     message_id = MessageId(found[1])
     _verify(bridge, file, message_id)
-    _track_on(bridge, file, order, "received", message_id)
+    _track_on(bridge, file, action, "received", message_id)
 
 
-def ask(bridge: Bridge, order: Order) -> None:
+def ask(bridge: Bridge, action: Action) -> None:
     """Ask D365 once more after a file of which it gave no final status. Raises `NotDone`."""
-    file = _failed(bridge, order)
+    file = _failed(bridge, action)
     if not _can_be_asked(file):
         raise NotDone(f"{file.name} has an end: only what has no final status is asked after again")
-    _track_on(bridge, file, order, "asked", MessageId(file.record.messageid))
+    _track_on(bridge, file, action, "asked", MessageId(file.record.messageid))
 
 
 def _can_be_asked(file: File) -> bool:
@@ -149,12 +149,12 @@ def _can_be_asked(file: File) -> bool:
 def _track_on(
     bridge: Bridge,
     file: File,
-    order: Order,
+    action: Action,
     resolution: Literal["received", "asked"],
     message_id: MessageId,
 ) -> None:
     """Move a file back into processing, where D365 is asked after it until it ends."""
-    marked = _mark(bridge, file, order, resolution)
+    marked = _mark(bridge, file, action, resolution)
     now = clock.text(clock.now())
     record = replace(
         marked.record,
@@ -170,13 +170,13 @@ def _track_on(
         due=now,
     )
     moves.move(bridge.account, marked, PROCESSING, record)
-    _note(bridge, file, order, resolution)
+    _note(bridge, file, action, resolution)
     emit(
         f"file.{resolution}",
         **_ids(record),
         file=file.name,
-        by=redact(order.by),
-        why=redact(order.why),
+        by=redact(action.by),
+        why=redact(action.why),
     )
     tracked = files.find(bridge.account, PROCESSING, file.name)
     if tracked:
@@ -220,30 +220,30 @@ def _verify(bridge: Bridge, file: File, message_id: MessageId) -> None:
         )
 
 
-def dismiss(bridge: Bridge, order: Order) -> None:
+def dismiss(bridge: Bridge, action: Action) -> None:
     """Say that a failed or held file is dealt with: it stays where it is, and stops its job no longer.
 
     Raises `NotDone`.
     """
-    file = _failed(bridge, order)
-    _mark(bridge, file, order, "dismissed")
-    _note(bridge, file, order, "dismissed")
+    file = _failed(bridge, action)
+    _mark(bridge, file, action, "dismissed")
+    _note(bridge, file, action, "dismissed")
     emit(
         "file.dismissed",
         **_ids(file.record),
         file=file.name,
-        by=redact(order.by),
-        why=redact(order.why),
+        by=redact(action.by),
+        why=redact(action.why),
     )
 
 
-def redeliver(bridge: Bridge, order: Order) -> str:
+def redeliver(bridge: Bridge, action: Action) -> str:
     """Copy a package that was exported before to a fresh name beside it, with its files where the job unzips:
     that name. Raises `NotDone`.
 
     From our own blob: D365 gives a package that was acknowledged no second time.
     """
-    file = _looked_at(bridge, EXPORTS, order)
+    file = _looked_at(bridge, EXPORTS, action)
     if file.name.count("/") != 1:
         raise NotDone(f"{file.name} is no package")
     now = clock.now()
@@ -252,8 +252,8 @@ def redeliver(bridge: Bridge, order: Order) -> str:
     told = {
         **file.theirs,
         "redeliveryof": _header(file.name),
-        "redeliveredby": _header(order.by),
-        "redeliveredwhy": _header(order.why),
+        "redeliveredby": _header(action.by),
+        "redeliveredwhy": _header(action.why),
         "redelivered": clock.text(now),
     }
     if not moves.copy_fresh(bridge.account, file, fresh, told):
@@ -268,8 +268,8 @@ def redeliver(bridge: Bridge, order: Order) -> str:
         correlationId=stem.rpartition("/")[2],
         blob=fresh,
         source=file.name,
-        by=redact(order.by),
-        why=redact(order.why),
+        by=redact(action.by),
+        why=redact(action.why),
     )
     return fresh
 
@@ -286,7 +286,7 @@ def _unzip(bridge: Bridge, package: str) -> None:
         ) from error
 
 
-ACTIONS: Final[Mapping[str, Callable[[Bridge, Order], str | None]]] = {
+ACTIONS: Final[Mapping[str, Callable[[Bridge, Action], str | None]]] = {
     "resend": resend,
     "receive": receive,
     "ask": ask,
@@ -338,10 +338,10 @@ def _received(file: File) -> bool:
     return file.record.state == "held" and file.record.resolution == "received"
 
 
-def _failed(bridge: Bridge, order: Order) -> File:
+def _failed(bridge: Bridge, action: Action) -> File:
     """Raises `NotDone`, also while the file lies in processing too: that place counts, and what a crash has
     left undone there is done within minutes."""
-    file = _looked_at(bridge, FAILED, order)
+    file = _looked_at(bridge, FAILED, action)
     if files.find(bridge.account, PROCESSING, file.name):
         raise NotDone(
             f"{file.name} lies in {PROCESSING} too, on its way: look again in some minutes"
@@ -354,26 +354,26 @@ def _failed(bridge: Bridge, order: Order) -> File:
     return file
 
 
-def _looked_at(bridge: Bridge, container: str, order: Order) -> File:
+def _looked_at(bridge: Bridge, container: str, action: Action) -> File:
     """The file, if it is still the version that the person looked at. Raises `NotDone`."""
-    if not order.by.strip() or not order.why.strip():
+    if not action.by.strip() or not action.why.strip():
         raise NotDone("say who you are and why: both are kept with the file")
-    file = files.find(bridge.account, container, order.name)
+    file = files.find(bridge.account, container, action.name)
     if file is None:
-        raise NotDone(f"{container}/{order.name} is not there any more")
-    if file.etag.strip('"') != order.etag.strip().strip('"'):
-        raise NotDone(f"{order.name} has changed since you looked at it: look again")
+        raise NotDone(f"{container}/{action.name} is not there any more")
+    if file.etag.strip('"') != action.etag.strip().strip('"'):
+        raise NotDone(f"{action.name} has changed since you looked at it: look again")
     return file
 
 
-def _mark(bridge: Bridge, file: File, order: Order, resolution: Resolution) -> File:
+def _mark(bridge: Bridge, file: File, action: Action, resolution: Resolution) -> File:
     record: Record = replace(
         file.record,
         sender=uuid4().hex,  # two who say the same in the same second are still two
         resolution=resolution,
-        resolvedby=redact(order.by),
+        resolvedby=redact(action.by),
         resolved=clock.text(clock.now()),
-        resolvedwhy=redact(order.why),
+        resolvedwhy=redact(action.why),
         # Only what is dealt with stops its job no longer: what is put back or tracked on may fail again.
         stopsjob="" if resolution == "dismissed" else file.record.stopsjob,
     )
@@ -383,14 +383,14 @@ def _mark(bridge: Bridge, file: File, order: Order, resolution: Resolution) -> F
         raise NotDone(f"{file.name} was changed by somebody else just now: look again") from error
 
 
-def _note(bridge: Bridge, file: File, order: Order, what: str) -> None:
+def _note(bridge: Bridge, file: File, action: Action, what: str) -> None:
     """Say in the report beside the file what was done about it. The report stays when the file goes."""
     found = views.report_of(bridge, file)
     done = {
         "did": what,
         "at": clock.text(clock.now()),
-        "by": redact(order.by),
-        "why": redact(order.why),
+        "by": redact(action.by),
+        "why": redact(action.why),
     }
     found["resolutions"] = [*found.get("resolutions", []), done]
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"

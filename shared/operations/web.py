@@ -19,7 +19,7 @@ from shared.bridge import Bridge, bridge
 from shared.d365.errors import D365Error
 from shared.observability.events import redact
 from shared.operations import actions, health, pages, views
-from shared.operations.actions import NotDone, Order
+from shared.operations.actions import Action, NotDone
 from shared.operations.pages import Place
 from shared.operations.views import Filter
 from shared.storage.errors import error_code
@@ -252,10 +252,10 @@ def _act(at: Bridge, asked: Asked, fields: Mapping[str, str]) -> tuple[str, str 
     missing = [name for name in ("name", "etag", "by", "why") if not given.get(name, "").strip()]
     if missing:
         raise BadRequest(f"{' and '.join(missing)} missing; nothing was done")
-    order = Order(
+    action = Action(
         given["name"], given["etag"], given["by"], given["why"], given.get("message_id", "")
     )
-    return fields["do"], do(at, order)
+    return fields["do"], do(at, action)
 
 
 def _filter(query: Mapping[str, str]) -> Filter:

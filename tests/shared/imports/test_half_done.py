@@ -189,8 +189,8 @@ def test_a_held_file_that_was_received_is_held_no_longer(
     intake.import_file(bridge, drop(account, "journals/10.csv"))
     drop(account, "journals/20.csv")
     held = only(account, FAILED)
-    order = actions.Order(held.name, held.etag, "me", "found", d365.received[0].message_id)
-    dies(lambda: actions.receive(bridge, order))
+    action = actions.Action(held.name, held.etag, "me", "found", d365.received[0].message_id)
+    dies(lambda: actions.receive(bridge, action))
     settle(bridge, account, later)
     assert places(account) == [SUCCEEDED, SUCCEEDED]
     assert len(d365.received) == 2
@@ -210,8 +210,8 @@ def test_a_file_that_was_sent_again_is_not_left_under_failed(
     d365.add_fault("enqueue", "answer", status=400, body='{"Message": "no"}')
     intake.import_file(bridge, drop(account, "journals/10.csv"))
     failed = only(account, FAILED)
-    order = actions.Order(failed.name, failed.etag, "me", "mended")
-    dies(lambda: actions.resend(bridge, order))
+    action = actions.Action(failed.name, failed.etag, "me", "mended")
+    dies(lambda: actions.resend(bridge, action))
     settle(bridge, account, later)
     assert places(account) == [SUCCEEDED]
     assert len(d365.received) == 1

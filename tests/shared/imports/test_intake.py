@@ -193,9 +193,9 @@ def test_an_archived_file_is_not_sent_again(bridge: Bridge, account: DataAccount
     blob = account.blobs.get_blob_client(FAILED, failed.name)
     blob.set_standard_blob_tier("Archive")
     archived = only(account, FAILED)
-    order = actions.Order(archived.name, archived.etag, "me", "mended")
+    action = actions.Action(archived.name, archived.etag, "me", "mended")
     with pytest.raises(actions.NotDone, match="rehydrate it first"):
-        actions.resend(bridge, order)
+        actions.resend(bridge, action)
     assert only(account, FAILED) == archived
 
 

@@ -22,7 +22,7 @@ from shared.config import jobs
 from shared.exports.run import export_packages
 from shared.imports import advance, intake, reconciliation
 from shared.operations import actions, views
-from shared.operations.actions import NotDone, Order
+from shared.operations.actions import Action, NotDone
 from shared.storage import files, moves
 from shared.storage.account import EXPORTS, FAILED, IMPORTS, PROCESSING, SUCCEEDED, DataAccount
 from shared.storage.records import File
@@ -48,9 +48,9 @@ def fail_one(bridge: Bridge, name: str = "journals/USMF/may.csv") -> File:
     return only(bridge.account, FAILED)
 
 
-def order(file: File, **changes: str) -> Order:
+def action(file: File, **changes: str) -> Action:
     """What a person asks for, having looked at the file."""
-    asked = Order(file.name, file.etag, "Ada", "it balances now")
+    asked = Action(file.name, file.etag, "Ada", "it balances now")
     return replace(asked, **changes) if changes else asked
 
 
@@ -71,7 +71,7 @@ def test_a_copy_whose_answer_is_lost_is_ours_all_the_same(
         return answer
 
     monkeypatch.setattr(RequestsTransport, "send", lossy)
-    intake.import_file(bridge, actions.resend(bridge, order(file, why="it balances ")))
+    intake.import_file(bridge, actions.resend(bridge, action(file, why="it balances ")))
     work_queue(bridge)
     assert len(lost) == 1
     assert len(d365.received) == 2
@@ -93,10 +93,10 @@ def test_a_copy_of_which_nothing_is_known_is_the_file(
 
     monkeypatch.setattr(moves, "_copy", taken_at_once)
     with pytest.raises(NotDone, match="look again"):
-        actions.resend(bridge, order(file))
+        actions.resend(bridge, action(file))
     assert not list(files.listed(bridge.account, FAILED))
     with pytest.raises(NotDone, match="not there any more"):
-        actions.resend(bridge, order(file))
+        actions.resend(bridge, action(file))
     assert len(d365.received) == 2
 
 
@@ -109,7 +109,7 @@ def test_of_many_who_send_a_file_again_one_does(bridge: Bridge, d365: Simulator)
     def click(_: int) -> str:
         together.wait()
         try:
-            source = actions.resend(bridge, order(file))
+            source = actions.resend(bridge, action(file))
         except NotDone as error:
             return str(error)
         intake.import_file(bridge, source)  # the event comes at once
@@ -137,11 +137,11 @@ def test_two_who_say_the_same_in_the_same_second_are_two(
     def meanwhile(account: DataAccount, marked: File, theirs: dict[str, str]) -> bool:
         monkeypatch.setattr(moves, "put_back", put_back)
         with pytest.raises(NotDone, match="by somebody else"):
-            actions.resend(bridge, order(file))
+            actions.resend(bridge, action(file))
         return put_back(account, marked, theirs)
 
     monkeypatch.setattr(moves, "put_back", meanwhile)
-    actions.resend(bridge, order(file))
+    actions.resend(bridge, action(file))
     assert len(contents(account, IMPORTS)) == 1
 
 
@@ -157,13 +157,13 @@ def test_a_crash_before_the_copy_leaves_the_file_with_its_mark(
     with monkeypatch.context() as patch:
         patch.setattr(moves, "put_back", crash)
         with pytest.raises(KeyboardInterrupt):
-            actions.resend(bridge, order(file))
+            actions.resend(bridge, action(file))
     marked = only(bridge.account, FAILED)
     assert (marked.record.resolution, marked.record.resolvedby) == ("resending", "Ada")
     assert not contents(bridge.account, IMPORTS)
     with pytest.raises(NotDone, match="changed since"):
-        actions.resend(bridge, order(file))
-    actions.resend(bridge, order(marked))
+        actions.resend(bridge, action(file))
+    actions.resend(bridge, action(marked))
     assert len(d365.received) == 1
     assert len(contents(bridge.account, IMPORTS)) == 1
 
@@ -181,15 +181,15 @@ def test_a_crash_after_the_copy_sends_nothing_twice(
     with monkeypatch.context() as patch:
         patch.setattr(files, "delete", crash)
         with pytest.raises(KeyboardInterrupt):
-            actions.resend(bridge, order(file))
+            actions.resend(bridge, action(file))
     left = only(account, FAILED)
     with pytest.raises(NotDone, match="it is imports/journals/USMF/may"):
-        actions.resend(bridge, order(left))
+        actions.resend(bridge, action(left))
     intake.import_file(bridge, "journals/USMF/may.csv")
     assert not list(files.listed(account, FAILED))
     work_queue(bridge)
     with pytest.raises(NotDone, match="not there any more"):
-        actions.resend(bridge, order(left))
+        actions.resend(bridge, action(left))
     assert len(d365.received) == 2
 
 
@@ -206,12 +206,12 @@ def test_a_crash_after_received_leaves_no_way_to_send_it(
     with monkeypatch.context() as patch:
         patch.setattr(files, "delete", crash)
         with pytest.raises(KeyboardInterrupt):
-            actions.receive(bridge, order(file, message_id=message_id))
+            actions.receive(bridge, action(file, message_id=message_id))
     left = only(account, FAILED)
     assert "resend" not in actions.possible(left)
     for act in (actions.resend, actions.dismiss):
         with pytest.raises(NotDone, match="on its way"):
-            act(bridge, order(left))
+            act(bridge, action(left))
     tracked = only(account, PROCESSING)
     advance.check_status(bridge, {"file": tracked.name, "etag": tracked.etag})
     work_queue(bridge)
@@ -238,7 +238,7 @@ def test_a_file_without_a_final_status_is_asked_after_again(
         "no-final-status",
         ["resend", "ask", "dismiss"],
     )
-    actions.ask(bridge, order(file))
+    actions.ask(bridge, action(file))
     work_queue(bridge)
     done = only(account, SUCCEEDED).record
     assert (done.resolution, done.resolvedby, done.error) == ("asked", "Ada", "")
@@ -253,7 +253,7 @@ def test_only_what_has_no_final_status_is_asked_after_again(
     """What has an end keeps it."""
     file = fail_one(bridge)
     with pytest.raises(NotDone, match="has an end"):
-        actions.ask(bridge, order(file))
+        actions.ask(bridge, action(file))
     assert only(account, FAILED).etag == file.etag
 
 
@@ -262,7 +262,7 @@ def test_a_newer_file_of_that_name_is_not_overtaken(bridge: Bridge, account: Dat
     file = fail_one(bridge)
     drop(account, "journals/USMF/may.csv", b"newer")
     with pytest.raises(NotDone, match="a newer file of that name waits"):
-        actions.resend(bridge, order(file))
+        actions.resend(bridge, action(file))
     assert contents(account, IMPORTS) == {"journals/USMF/may.csv": b"newer"}
     assert only(account, FAILED).etag == file.etag
 
@@ -281,7 +281,7 @@ def test_a_newer_file_that_comes_in_between_wins(
 
     monkeypatch.setattr(files, "update", late)
     with pytest.raises(NotDone, match="came in just now"):
-        actions.resend(bridge, order(file))
+        actions.resend(bridge, action(file))
     assert contents(account, IMPORTS) == {"journals/USMF/may.csv": b"newer"}
     assert only(account, FAILED).record == file.record
 
@@ -307,7 +307,7 @@ def test_a_received_file_that_fails_has_an_end_like_any_other(
     d365.add_fault("enqueue", "reset-after")
     intake.import_file(bridge, drop(account, "journals/may.csv", b"1;REJECT"))
     message_id = d365.received[0].message_id
-    actions.receive(bridge, order(only(account, FAILED), message_id=message_id))
+    actions.receive(bridge, action(only(account, FAILED), message_id=message_id))
     work_queue(bridge)
     failed = only(account, FAILED)
     assert (failed.record.state, failed.record.reason) == ("failed", "not-imported")
@@ -315,7 +315,7 @@ def test_a_received_file_that_fails_has_an_end_like_any_other(
     assert (done["did"], done["by"]) == ("received", "Ada")
     assert actions.possible(failed) == ["resend", "dismiss"]
     d365.reject_text = b""
-    intake.import_file(bridge, actions.resend(bridge, order(failed)))
+    intake.import_file(bridge, actions.resend(bridge, action(failed)))
     work_queue(bridge)
     assert len(d365.received) == 2
     only(account, SUCCEEDED)
@@ -347,7 +347,7 @@ def test_a_received_file_that_fails_stops_its_job(
     drop(account, "journals/2.csv")
     intake.import_file(bridge, "journals/1.csv")
     message_id = d365.received[0].message_id
-    actions.receive(bridge, order(only(account, FAILED), message_id=message_id))
+    actions.receive(bridge, action(only(account, FAILED), message_id=message_id))
     work_queue(bridge)
     reconciliation.reconcile(bridge)
     assert only(account, FAILED).record.stopsjob
@@ -358,7 +358,7 @@ def test_a_stopped_job_goes_on_when_its_file_is_dismissed(
     stopped: Bridge, account: DataAccount, d365: Simulator, later: Callable[[timedelta], None]
 ) -> None:
     """The file stays in imports-failed, and stops nothing any more."""
-    actions.dismiss(stopped, order(only(account, FAILED)))
+    actions.dismiss(stopped, action(only(account, FAILED)))
     later(timedelta(minutes=6))
     reconciliation.reconcile(stopped)
     work_queue(stopped)
@@ -376,7 +376,7 @@ def test_a_stopped_job_sends_the_file_again_before_those_behind_it(
 ) -> None:
     """In name order, as ever."""
     d365.reject_text = b""
-    source = actions.resend(stopped, order(only(account, FAILED)))
+    source = actions.resend(stopped, action(only(account, FAILED)))
     intake.import_file(stopped, source)
     work_queue(stopped)
     assert [r.external_id.split(".")[0] for r in d365.received] == ["1", "1", "2"]
@@ -397,7 +397,7 @@ def test_a_received_file_is_tracked_to_its_end(
     """Under the id that the person gives, in whatever form; who and why stay with it."""
     file = held(bridge, d365)
     message_id = d365.received[0].message_id
-    actions.receive(bridge, order(file, message_id=f" {{{message_id.upper()}}} ".lower()))
+    actions.receive(bridge, action(file, message_id=f" {{{message_id.upper()}}} ".lower()))
     tracked = only(account, PROCESSING).record
     assert (tracked.state, tracked.messageid, tracked.due <= tracked.resolved) == (
         "sent",
@@ -421,7 +421,7 @@ def test_a_message_of_another_job_is_not_this_file_s(
     file = held(bridge, d365)
     (other,) = (r for r in d365.received if r.activity_id == PACKAGE_ID)
     with pytest.raises(NotDone, match="not have that message in this file's job 'journals'"):
-        actions.receive(bridge, order(file, message_id=other.message_id))
+        actions.receive(bridge, action(file, message_id=other.message_id))
     assert only(account, FAILED).etag == file.etag
 
 
@@ -441,7 +441,7 @@ def test_what_d365_does_not_confirm_is_not_believed(
     file = held(bridge, d365)
     d365.add_fault("job_status", "answer", times=-1, **answer)
     with pytest.raises(NotDone, match=says):
-        actions.receive(bridge, order(file, message_id=d365.received[0].message_id))
+        actions.receive(bridge, action(file, message_id=d365.received[0].message_id))
     assert only(account, FAILED).etag == file.etag
 
 
@@ -452,7 +452,7 @@ def test_a_job_status_in_other_letters_confirms_it_too(
     file = held(bridge, d365)
     body = json.dumps({"dataJobStatus": {"externalIdentifier": d365.received[0].external_id}})
     d365.add_fault("job_status", "answer", status=200, body=body)
-    actions.receive(bridge, order(file, message_id=d365.received[0].message_id))
+    actions.receive(bridge, action(file, message_id=d365.received[0].message_id))
     work_queue(bridge)
     assert only(account, SUCCEEDED).record.resolution == "received"
     assert len(d365.received) == 1
@@ -465,7 +465,7 @@ def test_a_held_file_whose_job_is_gone_waits_for_its_job(
     file = held(bridge, d365)
     renamed = make_bridge(d365, account, name="renamed")
     with pytest.raises(NotDone, match="has no job 'journals' any more"):
-        actions.receive(renamed, order(file, message_id=d365.received[0].message_id))
+        actions.receive(renamed, action(file, message_id=d365.received[0].message_id))
 
 
 def test_when_d365_can_t_be_asked_a_held_file_stays_held(
@@ -474,7 +474,7 @@ def test_when_d365_can_t_be_asked_a_held_file_stays_held(
     """Not knowing is no reason to believe."""
     file = held(bridge, d365)
     d365.add_fault("message_status", "answer", status=503, headers={"Retry-After": "99"}, times=-1)
-    asked = order(file, message_id=d365.received[0].message_id)
+    asked = action(file, message_id=d365.received[0].message_id)
     with pytest.raises(NotDone, match="can't be asked"):
         actions.receive(bridge, asked)
     assert only(account, FAILED).etag == file.etag
@@ -484,7 +484,7 @@ def test_a_failed_file_can_t_be_called_received(bridge: Bridge, d365: Simulator)
     """D365 has told how it ended."""
     file = fail_one(bridge)
     with pytest.raises(NotDone, match="is not held"):
-        actions.receive(bridge, order(file, message_id=d365.received[0].message_id))
+        actions.receive(bridge, action(file, message_id=d365.received[0].message_id))
 
 
 @pytest.fixture
@@ -512,7 +512,7 @@ def test_a_package_of_a_job_that_unzips_is_handed_over_with_its_files(
     file = exported(account)
     before = contents(account, EXPORTS)
     folder = file.name.removesuffix(".zip")
-    fresh = actions.redeliver(unzipping, order(file)).removesuffix(".zip")
+    fresh = actions.redeliver(unzipping, action(file)).removesuffix(".zip")
     assert len(before) > 1
     assert contents(account, EXPORTS) == before | {
         name.replace(folder, fresh): data for name, data in before.items()
@@ -526,7 +526,7 @@ def test_a_package_whose_files_can_t_be_written_is_told(
     hours = count(0, 3600)
     monkeypatch.setattr(clock, "monotonic", lambda: next(hours))
     with pytest.raises(NotDone, match=r"not all of its files are .*do it once more"):
-        actions.redeliver(unzipping, order(exported(account)))
+        actions.redeliver(unzipping, action(exported(account)))
     assert not events("package.redelivered")
 
 
@@ -535,7 +535,7 @@ def test_secrets_in_a_reason_are_not_kept(
 ) -> None:
     """Somebody pastes a URL with its SAS."""
     file = fail_one(bridge)
-    actions.dismiss(bridge, order(file, why="see https://x/y?sv=1&sig=Zm9vYmFy"))
+    actions.dismiss(bridge, action(file, why="see https://x/y?sv=1&sig=Zm9vYmFy"))
     assert "Zm9vYmFy" not in json.dumps(events("file.dismissed"))
     assert "Zm9vYmFy" not in only(account, FAILED).record.resolvedwhy
     report = next(v for k, v in contents(account, FAILED).items() if k.endswith(".error.json"))

@@ -34,7 +34,7 @@ from shared.exports.run import export_packages
 from shared.imports import intake
 from shared.observability.events import emit
 from shared.operations import actions, journal, pages, views, web
-from shared.operations.actions import NotDone, Order
+from shared.operations.actions import Action, NotDone
 from shared.operations.journal import JOURNAL
 from shared.operations.pages import Place
 from shared.operations.views import Filter
@@ -288,7 +288,7 @@ def test_dismissed_files_are_listed_by_themselves(
     for number in range(6):
         intake.import_file(bridge, drop(account, f"unknown/{number}.csv"))
     for file in list(files.listed(account, FAILED))[:5]:
-        actions.dismiss(bridge, Order(file.name, file.etag, "Ada", "none of ours"))
+        actions.dismiss(bridge, Action(file.name, file.etag, "Ada", "none of ours"))
 
     def paths(state: str) -> list[str]:
         return [row.path for row in views.listing(bridge, Filter(state)).rows]
@@ -420,7 +420,7 @@ def test_a_name_leads_to_no_other_container(private: tuple[Bridge, BlobClient]) 
         assert views.detail(bridge, FAILED, name) is None
         assert views.detail(bridge, IMPORTS, name) is None
         with pytest.raises(NotDone, match="is not there"):
-            actions.dismiss(bridge, Order(name, str(before.etag), "Eve", "curious"))
+            actions.dismiss(bridge, Action(name, str(before.etag), "Eve", "curious"))
     assert blob.get_blob_properties().etag == before.etag
     for name in ("journals/..may.csv", "journals/may..csv", "journals/.may", "journals/a\\b.csv"):
         drop(bridge.account, name)
@@ -493,7 +493,7 @@ def test_who_sent_a_file_again_stands_on_its_page_in_words(bridge: Bridge) -> No
     """As it was typed, whatever a header can carry; and harmless."""
     intake.import_file(bridge, drop(bridge.account, "unknown/ä.csv"))
     (file,) = files.listed(bridge.account, FAILED)
-    actions.resend(bridge, Order(file.name, file.etag, "Müller <b>", "100 % sure: ö & é"))
+    actions.resend(bridge, Action(file.name, file.etag, "Müller <b>", "100 % sure: ö & é"))
     found = views.detail(bridge, IMPORTS, "unknown/ä.csv")
     assert found
     shown = pages.file(PLACE, found, "")
