@@ -99,7 +99,7 @@ var rules = [
   }
   {
     name: 'd365-denied'
-    title: 'D365 refuses the app'
+    title: 'D365 denies the app access'
     description: '401 or 403: is the client id still registered in D365, and in the job\'s authorization policy?'
     query: loadTextContent('../queries/alert-denied.kql')
     about: ['operation']

@@ -41,7 +41,7 @@ var charts = [
     shape: 'table'
   }
   {
-    title: 'Retries, refusals and waits'
+    title: 'Retries, denials and waits'
     query: loadTextContent('../queries/trouble.kql')
     shape: 'barchart'
   }

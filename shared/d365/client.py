@@ -24,12 +24,12 @@ from shared.d365.responses import (
     Response,
     announced_range,
     drain,
+    error_elsewhere,
+    error_of,
     error_text,
     json_value,
     message_id_of,
     reader,
-    refusal,
-    refusal_elsewhere,
     retry_after_seconds,
     text_value,
 )
@@ -82,7 +82,7 @@ class D365:
         self._host = (urlsplit(url).hostname or "").lower()
         self._transport = Transport(url, new_credential)
         self.packages = PackageApi(self._transport)
-        self._in_doubt = False
+        self._send_was_lost = False
 
     # -- export -----------------------------------------------------------------------------------
 
@@ -116,8 +116,8 @@ class D365:
             if response.status not in (200, 206):
                 answer = Response(response.status, drain("download", response))
                 if not ours:
-                    raise refusal_elsewhere(url, answer, response.headers)
-                error = refusal("download", answer, response.headers)
+                    raise error_elsewhere(url, answer, response.headers)
+                error = error_of("download", answer, response.headers)
                 self._transport.note_throttle(error)
                 raise error
             length, start = announced_range(response)
@@ -174,7 +174,7 @@ class D365:
     ) -> MessageId:
         """Send one file of `length` bytes; `body` opens it anew for each attempt.
 
-        Raises `Refused` (D365 has surely not taken it) or `Uncertain` (nobody can know).
+        Raises `NotAccepted` (D365 has surely not taken it) or `Uncertain` (nobody can know).
         """
         names = {"entity": entity, "company": company}
         query = "&".join(
@@ -183,20 +183,20 @@ class D365:
         path = f"/api/connector/enqueue/{_guid(activity_id)}" + (f"?{query}" if query else "")
         # No type, as every client does that is known to work: it is no JSON, and D365 knows what the job takes.
         headers = {"x-ms-dyn-externalidentifier": external_id, "Content-Type": None}
-        if self._in_doubt:
-            self._ask_first()
+        if self._send_was_lost:
+            self._probe_before_send()
         try:
             answer = self._transport.call("enqueue", "POST", path, Body(body, length), headers)
             return message_id_of(answer, activity_id)
         except Uncertain:
-            self._in_doubt = True
+            self._send_was_lost = True
             raise
 
-    def _ask_first(self) -> None:
+    def _probe_before_send(self) -> None:
         """Ask D365 for what does no harm (the status of no message) before the next file goes out.
 
         Where one send was lost, as in D365's maintenance, the next would be too: it waits until D365 itself
-        answers, whatever it says. Raises `Refused`.
+        answers, whatever it says. Raises `NotAccepted`.
         """
         body = json.dumps({"messageId": str(uuid4())}).encode()
         url = f"{self._url}{ACTIONS}GetMessageStatus"
@@ -216,7 +216,7 @@ class D365:
             trouble.retry_after = retry_after_seconds(response.headers.get("Retry-After"))
             self._transport.note_throttle(trouble)
             raise trouble
-        self._in_doubt = False
+        self._send_was_lost = False
 
     def message_status(self, message_id: MessageId) -> str:
         """The status of a message, by D365's name for it (`statuses.meaning`). Raises `D365Error`."""

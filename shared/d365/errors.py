@@ -1,7 +1,7 @@
 """What can go wrong between us and D365, by what it proves. The flows decide by class alone.
 
     D365Error
-    ├── Refused            D365 has surely not done what we asked
+    ├── NotAccepted        D365 has surely not done what we asked
     │   ├── Unavailable    it may do it later: not reached, busy, in trouble
     │   ├── Denied         401, 403, no token, not D365 that answers: the set-up is wrong, not the file
     │   └── Rejected       it never will: the request, the file or the job's settings are wrong
@@ -28,19 +28,19 @@ class D365Error(Exception):
         super().__init__(printable(redact(f"{operation}: {shortened(message)}")))
 
 
-class Refused(D365Error):
+class NotAccepted(D365Error):
     """D365 has surely not done what we asked."""
 
 
-class Unavailable(Refused):
+class Unavailable(NotAccepted):
     """Not done, worth another try."""
 
 
-class Denied(Refused):
+class Denied(NotAccepted):
     """Not done, since D365 does not accept who we are."""
 
 
-class Rejected(Refused):
+class Rejected(NotAccepted):
     """Not done, and never will be as it stands."""
 
 

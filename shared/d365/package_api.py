@@ -72,7 +72,7 @@ class PackageApi:
         """Import the package that was written to a URL, into a company; the execution's id, as D365 has it. It
         is sent once, and answered when D365 has unpacked the package, which can take many minutes.
 
-        Raises `Refused` (D365 has not taken it, unless it had under this id before) or `Uncertain`.
+        Raises `NotAccepted` (D365 has not taken it, unless it had under this id before) or `Uncertain`.
         """
         arguments: dict[str, str | bool] = {
             "packageUrl": url,

@@ -17,8 +17,8 @@ from shared.observability.events import emit
 
 MessageId = NewType("MessageId", str)
 
-LONGEST_ASKED: Final = 24 * 3600.0
-"""Seconds. Whoever asks for a longer wait is asked again after these."""
+MAX_RETRY_AFTER: Final = 24 * 3600.0
+"""Upper limit for Retry-After, in seconds."""
 
 SENDS: Final = ("enqueue", "ImportFromPackage")
 """Operations that give D365 a file: each is sent once, since D365 may have done it whatever it answers."""
@@ -102,7 +102,7 @@ def announced_range(response: urllib3.BaseHTTPResponse) -> tuple[int | None, int
     return int(part[2]) if part[2] != "*" else None, int(part[1])
 
 
-def refusal(operation: str, answer: Response, headers: Mapping[str, str]) -> D365Error:
+def error_of(operation: str, answer: Response, headers: Mapping[str, str]) -> D365Error:
     """The error for an answer that is no success."""
     status, said = answer.status, error_text(answer.body)
     page = is_page(answer.body[:_PAGE_LIMIT].decode("utf-8", "replace"))
@@ -118,7 +118,7 @@ def refusal(operation: str, answer: Response, headers: Mapping[str, str]) -> D36
     return error
 
 
-def refusal_elsewhere(url: str, answer: Response, headers: Mapping[str, str]) -> Unavailable:
+def error_elsewhere(url: str, answer: Response, headers: Mapping[str, str]) -> Unavailable:
     """The same of a host that is not D365's, at which we are nobody: its signed URL may have run out."""
     text = (
         f"{urlsplit(url).hostname} answered {answer.status}: {error_text(answer.body) or 'nothing'}. The "
@@ -194,7 +194,7 @@ def retry_after_seconds(text: str | None) -> float | None:
             seconds = (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
     except (TypeError, ValueError):
         return None
-    return min(max(0.0, seconds), LONGEST_ASKED)
+    return min(max(0.0, seconds), MAX_RETRY_AFTER)
 
 
 def said_by_d365(body: bytes) -> bool:

@@ -17,7 +17,7 @@ from azure.core.exceptions import AzureError
 
 from shared import clock, connections, deadline
 from shared.d365.errors import D365Error, Denied, Unavailable, Uncertain
-from shared.d365.responses import SENDS, Response, drain, refusal, require_success
+from shared.d365.responses import SENDS, Response, drain, error_of, require_success
 from shared.identity import why_no_token
 from shared.observability.events import emit
 
@@ -111,7 +111,7 @@ class Transport:
                 ):
                     answer = Response(response.status, drain(operation, response))
                 if not 200 <= answer.status < 300:
-                    raise refusal(operation, answer, response.headers)
+                    raise error_of(operation, answer, response.headers)
                 if operation not in SENDS:
                     require_success(operation, answer)
                 return answer
@@ -160,7 +160,7 @@ class Transport:
         token = self._token(operation) if authorize else ""
         response = self._send(operation, method, url, body, headers, token)
         try:
-            if response.status == 401 and token and (new := self._token(operation, refused=token)):
+            if response.status == 401 and token and (new := self._token(operation, rejected=token)):
                 response.close()
                 response = self._send(operation, method, url, body, headers, new)
                 vain = response.status == 401
@@ -223,20 +223,20 @@ class Transport:
             raise Unavailable(operation, why, raw.status)
         return raw
 
-    def _token(self, operation: str, refused: str = "") -> str:
-        """The token, one for all threads; another than the `refused` one, or "" where there is no other.
+    def _token(self, operation: str, rejected: str = "") -> str:
+        """The token, one for all threads; another than the `rejected` one, or "" where there is no other.
 
         Raises `Denied`, or `Unavailable` where no time is left.
         """
         try:
             with deadline.within(TOKEN_TIMEOUT), self._one_at_a_time():
                 token = self._cached_token()
-                if token != refused:
+                if token != rejected:
                     return token
                 if clock.monotonic() > self._vain_until:
                     self._credential = self._new_credential()
                     token = self._cached_token()
-                    if token != refused:
+                    if token != rejected:
                         return token
                     # The identity endpoint keeps its tokens: it has no other for hours, perhaps.
                     self._vain_until = clock.monotonic() + VAIN_RENEWAL

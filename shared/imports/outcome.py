@@ -33,7 +33,7 @@ TODO: Final[Mapping[str, str]] = {
     "bad-package": "Nothing was sent. Make the data package right, then drop it again.",
     "wrong-format": "Nothing was sent. Save the file in the format that the template says, then drop it again; "
     "or change the template.",
-    "refused": "Nothing was imported. Mend what D365 names, then send the file again.",
+    "rejected": "Nothing was imported. Mend what D365 names, then send the file again.",
     "unavailable": "Nothing was imported. See why D365 could not be reached or did not accept the app "
     "for so long, mend it, then send the file again.",
     "uncertain": "Look in D365 under Manage messages of the recurring data job for the external "

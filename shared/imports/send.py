@@ -133,7 +133,7 @@ def _send(
         _reschedule(bridge, file, timedelta(seconds=random.uniform(2, 4)), str(error))
         return
     except Rejected as error:
-        outcome.fail(bridge.account, file, file.record, "refused", str(error))
+        outcome.fail(bridge.account, file, file.record, "rejected", str(error))
         return
     except Uncertain as error:
         uncertain(bridge, job, file, str(error))

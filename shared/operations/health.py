@@ -226,7 +226,7 @@ def _import_job(bridge: Bridge, job: ImportJob, recent: Recent, *, asks: bool) -
     tried = [
         entry
         for entry in _of(job, recent, "file.")
-        if entry.fields.get("messageId") or entry.fields.get("reason") == "refused"
+        if entry.fields.get("messageId") or entry.fields.get("reason") == "rejected"
     ]
     last = tried[-1] if tried else None
     known = str(last.fields.get("messageId") or "") if last else ""
@@ -242,13 +242,13 @@ def _import_job(bridge: Bridge, job: ImportJob, recent: Recent, *, asks: bool) -
             return Line(what, "ok", f"D365 has its last file under the message id {known}.")
         said = "D365 answers"
     if last and not known:
-        text = f"D365 refused its last file at {clock.text(last.at)}: {last.fields.get('error')}"
+        text = f"D365 rejected its last file at {clock.text(last.at)}: {last.fields.get('error')}"
         return Line(what, "wrong", text)
     about = f"message {known}, which it took before," if known else "it"
     return Line(
         what,
         "can't tell",
-        f"{said} to a question about {about} and does not refuse the application; whether {job.activity_id} is "
+        f"{said} to a question about {about} and does not reject the application; whether {job.activity_id} is "
         "an import job of its own, only a first file can show. Compare it with the ID on Manage scheduled "
         "data jobs.",
     )

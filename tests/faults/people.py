@@ -77,7 +77,7 @@ def tend(world: World, host: RunningHost) -> bool:
 
 def _act(world: World, host: RunningHost, file: File) -> None:
     if file.record.state != "held":
-        refused = file.record.reason == "refused"
+        refused = file.record.reason == "rejected"
         said = _post(host, file, "resend" if refused else "dismiss")
     elif found := [r for r in world.d365.received if r.external_id == file.record.externalid]:
         said = _post(host, file, "receive", message_id=found[0].message_id)

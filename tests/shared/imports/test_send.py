@@ -191,7 +191,7 @@ def test_a_worker_that_dies_while_it_sends_leaves_its_intent(
     ("status", "words"),
     [(404, "activity id"), (413, "split it"), (400, "wrong with it")],
 )
-def test_what_d365_refuses_for_good_is_filed_with_what_to_do(
+def test_what_d365_rejects_is_filed_with_what_to_do(
     bridge: Bridge, d365: Simulator, account: DataAccount, status: int, words: str
 ) -> None:
     """Sent once, never again."""
@@ -199,7 +199,7 @@ def test_what_d365_refuses_for_good_is_filed_with_what_to_do(
     d365.add_fault("enqueue", "answer", status=status, body=body, times=-1)
     intake.import_file(bridge, drop(account, "journals/may.csv"))
     said = report(account)
-    assert (said["reason"], str(status) in said["error"]) == ("refused", True)
+    assert (said["reason"], str(status) in said["error"]) == ("rejected", True)
     assert words in said["error"]
     assert d365.count("enqueue") == 1
 
@@ -369,7 +369,7 @@ def test_a_worker_that_is_killed_while_it_only_waits_leaves_no_doubt(
         elif waits_for == "D365's leave":
             patch.setattr(clock, "sleep", die)
         else:
-            patch.setattr(type(bridge.d365), "_ask_first", die)
+            patch.setattr(type(bridge.d365), "_probe_before_send", die)
         with pytest.raises(Killed):
             intake.import_file(bridge, name)
     assert only(account, PROCESSING).record.state == "claimed"
