@@ -84,6 +84,7 @@ JOBS = {
         {"name": "journals", "activityId": IMPORT_ID, "entity": "General journal"},
         {"name": "steps", "activityId": ORDERED_ID, "entity": "Steps", "ordered": True},
         {"name": "packages", "activityId": PACKAGE_ID},
+        {"name": "projects", "api": "package", "dataProject": "Vendors in", "company": "USMF"},
     ],
 }
 
@@ -122,8 +123,13 @@ def bridge(d365: Simulator, account: DataAccount, monkeypatch: pytest.MonkeyPatc
 
 def make_bridge(d365: Simulator, account: DataAccount, **changes: object) -> Bridge:
     """A bridge with `JOBS`, in which `changes` replace fields of the import job `journals`."""
+    return make_bridge_of("journals", d365, account, **changes)
+
+
+def make_bridge_of(job: str, d365: Simulator, account: DataAccount, **changes: object) -> Bridge:
+    """The same with fields of another import job."""
     raw = json.loads(json.dumps(JOBS))
-    raw["imports"][0].update(changes)
+    next(each for each in raw["imports"] if each["name"] == job).update(changes)
     found = Settings(
         (Environment(ONLY, d365.base_url),),
         Storage("", None, None, None),

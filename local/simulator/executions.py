@@ -26,6 +26,8 @@ class Execution:
     received: Received | None = None
     """Of an import, what was taken."""
     polls: int = 0
+    content: bytes = b""
+    """Of an import, the package."""
 
     @property
     def is_running(self) -> bool:

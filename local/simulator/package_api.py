@@ -168,6 +168,7 @@ def _execution(d365: Simulator, received: Received, data: bytes, *, execute: boo
         visible_at=time.time() + d365.package_api.hidden_seconds,
         details_at=time.time() + d365.package_api.hidden_details_seconds,
         received=received,
+        content=data,
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from math import inf
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 from uuid import uuid4
@@ -41,6 +42,8 @@ from shared.d365.statuses import (
     status_of,
 )
 from shared.d365.transport import QUESTION_TIMEOUT, Body, Credential, Transport
+
+TOO_LARGE: Final = 413
 
 KEYS_WAITS: Final = (1, 2, 4, 8, 8, 8)
 """Seconds to wait while D365 makes a file of error keys."""
@@ -82,6 +85,8 @@ class D365:
         self._host = (urlsplit(url).hostname or "").lower()
         self._transport = Transport(url, new_credential)
         self.packages = PackageApi(self._transport)
+        self.refused_length: float = inf
+        """Bytes of the smallest file that was too large for enqueue, as far as this process knows."""
         self._send_was_lost = False
 
     # -- export -----------------------------------------------------------------------------------
@@ -190,6 +195,10 @@ class D365:
             return message_id_of(answer, activity_id)
         except Uncertain:
             self._send_was_lost = True
+            raise
+        except Rejected as error:
+            if error.status == TOO_LARGE:
+                self.refused_length = min(self.refused_length, length)
             raise
 
     def _probe_before_send(self) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
@@ -12,7 +13,7 @@ from shared.config.jobs import ImportJob
 from shared.d365 import MessageId
 from shared.d365.errors import D365Error
 from shared.d365.statuses import JobStatus, meaning
-from shared.imports import claim, diagnosis, intake, outcome, schedule, send, turns
+from shared.imports import claim, diagnosis, execution, intake, outcome, schedule, send, turns
 from shared.observability.events import emit
 from shared.observability.tracing import span
 from shared.storage import files, moves, names
@@ -48,6 +49,8 @@ def _look_at(bridge: Bridge, file: File) -> None:
         if file.record.resolution:
             moves.end_receipt(bridge.account, file)
         _check(bridge, job, file)
+    elif file.record.state == "sending" and file.record.api:
+        _check(bridge, job, file)
     elif file.record.state == "sending":
         # Its time is up (the message came late enough), so its worker is no more.
         if clock.parse(file.record.due) <= clock.now():
@@ -68,7 +71,7 @@ def _resume(bridge: Bridge, file: File) -> None:
         return
     routed = claim.route(bridge, file)
     job = routed[0] if routed else _job_of(bridge, file)
-    if job and job.ordered:
+    if job and job.one_at_a_time:
         send.send_next(bridge, job)
     elif routed and job and job.enabled:
         send.send(bridge, job, routed[1])
@@ -84,34 +87,26 @@ def _failed_in_d365(file: File) -> bool:
 
 def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
     record = file.record
-    message_id = MessageId(record.messageid)
     try:
-        status, trouble = bridge.d365_of(file).message_status(message_id), ""
+        status, trouble = _status(bridge, file), ""
     except D365Error as error:
         # The file is with D365 whatever becomes of this question; it is asked again.
         status, trouble = record.status, str(error)
+    now = clock.now()
+    last = record.checked or record.sent
+    passed = schedule.time_spent(bridge, last, record.due)
+    record = replace(record, checks=record.checks + 1, checked=clock.text(now), reason=trouble)
+    if status is None:
+        _check_unknown(bridge, job, file, replace(record, unknown=record.unknown + passed))
+        return
+    if record.state == "sending" and not trouble:  # its answer was lost, or its worker ended
+        record = execution.found(file, record)
     kind = "running" if trouble else meaning(status)
     if kind == "unknown":
-        ids = {"file": file.name, "messageId": message_id}
+        ids = {"file": file.name, "messageId": record.messageid}
         emit("status.unknown", logging.WARNING, job=record.job, status=status, **ids)
-    now = clock.now()
-    record = replace(
-        record,
-        status=status,
-        checks=record.checks + 1,
-        checked=clock.text(now),
-        spent=record.spent + schedule.time_spent(bridge, record.checked or record.sent, record.due),
-        reason=trouble,
-    )
-    emit(
-        "status.checked",
-        job=record.job,
-        file=file.name,
-        messageId=message_id,
-        status=status,
-        checks=record.checks,
-        error=trouble,
-    )
+    record = replace(record, status=status, spent=record.spent + passed)
+    _report_check(file, record)
     if kind == "succeeded":
         _succeed(bridge, job, file, record)
     elif kind == "failed":
@@ -119,28 +114,60 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
         record = _counted(record, job_status)
         counts = f" ({record.entities} records are in)" if job_status.imported else ""
         text = f"D365 ended the import as {status}{counts}{diagnosis.first_error(said)}"
-        outcome.fail(bridge.account, file, record, diagnosis.reason(job_status, said), text, said)
+        reason = diagnosis.reason(status, job_status, said)
+        outcome.fail(bridge.account, file, record, reason, text, said)
     elif record.spent > GIVE_UP.total_seconds():
         text = f"no final status after {GIVE_UP.days} days; the last one is {status or 'none'}"
         if trouble:
             text += f" ({trouble})"
         outcome.fail(bridge.account, file, record, "no-final-status", text)
     else:
-        delay = schedule.check_delay(record.checks)
-        record = replace(record, due=clock.text(now + delay))
-        schedule.check_file(bridge, files.update(bridge.account, file, record), delay)
+        _check_later(bridge, file, record)
         return
+    turns.enqueue_next(bridge, job)
+
+
+def _status(bridge: Bridge, file: File) -> str | None:
+    """The status of a file in D365; None where D365 does not know its execution. Raises `D365Error`."""
+    if file.record.api:
+        return execution.status(bridge, file)
+    return bridge.d365_of(file).message_status(MessageId(file.record.messageid))
+
+
+def _report_check(file: File, record: Record) -> None:
+    emit(
+        "status.checked",
+        job=record.job,
+        file=file.name,
+        messageId=record.messageid,
+        status=record.status,
+        checks=record.checks,
+        error=record.reason,
+    )
+
+
+def _check_later(bridge: Bridge, file: File, record: Record) -> None:
+    delay = schedule.check_delay(record.checks)
+    record = replace(record, due=clock.text(clock.now() + delay))
+    schedule.check_file(bridge, files.update(bridge.account, file, record), delay)
+
+
+def _check_unknown(bridge: Bridge, job: ImportJob | None, file: File, record: Record) -> None:
+    """D365 does not know the execution: it says so for a while of one that it has, too (I6)."""
+    record = replace(record, reason="D365 does not know the execution")
+    _report_check(file, record)
+    if record.unknown <= execution.unknown_for(bridge).total_seconds():
+        _check_later(bridge, file, record)
+        return
+    execution.give_up(bridge, job, file, record)
     turns.enqueue_next(bridge, job)
 
 
 def _succeed(bridge: Bridge, job: ImportJob | None, file: File, record: Record) -> None:
     """D365 says Processed also where no record got in, or into another company: so it is asked for that."""
     if job:
-        try:
-            message_id = MessageId(record.messageid)
-            record = _counted(record, bridge.d365_of(file).job_status(job.activity_id, message_id))
-        except D365Error:
-            pass  # what is not known is not zero
+        with suppress(D365Error):  # what is not known is not zero
+            record = _counted(record, diagnosis.job_status(bridge, job, file))
     if job and job.when_no_records == "fail" and record.records == "0":
         text = f"D365 ended the import as {record.status}, and imported no record of it"
         outcome.fail(bridge.account, file, record, "no-records", text)

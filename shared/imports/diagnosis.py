@@ -28,23 +28,23 @@ def what_d365_says(
 ) -> tuple[JobStatus, dict[str, Any]]:
     """The job status, empty where it can't be had, and the account for the file's report. With the job's
     `errorKeys`, their files are beside the file then."""
-    message_id = MessageId(file.record.messageid)
+    record = file.record
     status, said = JobStatus(), dict[str, Any]()
     if job:
         try:
-            status = bridge.d365_of(file).job_status(job.activity_id, message_id)
+            status = job_status(bridge, job, file)
             said |= {"jobState": status.state, "log": status.log}
             said["entities"] = [asdict(each) for each in status.entities]
         except D365Error as error:
             said["jobStatusUnavailable"] = str(error)
     execution_id = status.execution_id
     try:
-        execution_id = execution_id or bridge.d365_of(file).execution_id(message_id)
+        execution_id = execution_id or _execution_id(bridge, file)
     except D365Error as error:
         said["executionIdUnavailable"] = str(error)
     said["executionId"] = execution_id
     # The Scheduler passes the message id where it knows no execution id.
-    execution_id = execution_id or message_id
+    execution_id = execution_id or record.messageid
     try:
         said["errors"] = bridge.d365_of(file).execution_errors(execution_id)
     except D365Error as error:
@@ -57,6 +57,20 @@ def what_d365_says(
         except (D365Error, AzureError) as error:
             said["errorKeysUnavailable"] = str(error)
     return status, said
+
+
+def job_status(bridge: Bridge, job: ImportJob, file: File) -> JobStatus:
+    """How a file fared in D365, with the counts of its records. Raises `D365Error`."""
+    d365, id_ = bridge.d365_of(file), file.record.messageid
+    if file.record.api:
+        return d365.packages.execution_details(id_) or JobStatus()
+    return d365.job_status(job.activity_id, MessageId(id_))
+
+
+def _execution_id(bridge: Bridge, file: File) -> str:
+    if file.record.api:
+        return file.record.messageid
+    return bridge.d365_of(file).execution_id(MessageId(file.record.messageid))
 
 
 def _failed_entities(job: ImportJob, status: JobStatus) -> list[str]:
@@ -97,9 +111,10 @@ def first_error(said: Mapping[str, Any]) -> str:
     return f": {text[:_LINE]}{more}" if text else ""
 
 
-def reason(status: JobStatus, said: Mapping[str, Any]) -> str:
-    """Why the file failed: a key of `outcomes.TODO`."""
-    if status.imported:
+def reason(status: str, job_status: JobStatus, said: Mapping[str, Any]) -> str:
+    """Why the file failed, which D365 ended as `status`: a key of `outcomes.TODO`."""
+    in_part = job_status.imported is None and status == "PartiallySucceeded"
+    if job_status.imported or in_part:
         return "partly-imported"
     errors = said.get("errors") or [str(said.get("log"))]
     return "conflict" if all(map(_CONFLICT.search, errors)) else "not-imported"

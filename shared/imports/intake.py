@@ -36,7 +36,7 @@ def import_file(bridge: Bridge, name: str) -> None:
     wait = claim.check_drop(bridge, dropped)
     if wait and wait.until:
         schedule.check_drop(bridge, name, wait.until)
-    if job and job.ordered:
+    if job and job.one_at_a_time:
         send.send_next(bridge, job)
     elif not wait and (routed := claim.claim_and_route(bridge, dropped)):
         send.send(bridge, *routed)

@@ -1,18 +1,23 @@
 """The rules of ordered jobs (I5): which file goes next. Pure: nothing is read and nothing is written here.
 
-One file of an ordered job is under way at a time. A job with `onFailure: stop` sends nothing while one of its
-failed files lies in `imports-failed`.
+One file of an ordered job is under way at a time. So it is in a job of the package API, since a data project
+runs one import at a time; but there no file waits for one that can't go yet. A job with `onFailure: stop` sends
+nothing while one of its failed files lies in `imports-failed`.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from shared import clock
 from shared.config.jobs import ImportJob
 from shared.imports import routing
 from shared.storage import names
 from shared.storage.records import File
+
+SOON: Final = timedelta(seconds=1)
+"""A time that is so near has come: times are kept to the second."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +66,17 @@ def decide(
         if keeps_others_waiting(job, file):
             return Wait(f"{file.name} is under way")
     claimed = arranged(job, (file for file in processing if file.record.state == "claimed"))
+    if not job.ordered:
+        claimed = [file for file in claimed if clock.parse(file.record.due) <= now + SOON]
     if claimed:
         due = clock.parse(claimed[0].record.due)
-        if due > now + timedelta(seconds=1):
+        if due > now + SOON:
             return Wait(f"{claimed[0].name} goes next, at its time", due)
         return Send(claimed[0])
     for file, reason in dropped:
         if reason is None:
             return Send(file)
-        if reason.blocks:
+        if reason.blocks and job.ordered:
             return Wait(f"{file.name} goes next: {reason.why}", reason.until)
     return Wait("there is no file")
 
@@ -105,7 +112,6 @@ def goes_first(job: ImportJob, mine: File, processing: Iterable[File]) -> bool:
     """
     others = [file for file in processing if file.name != mine.name]
     claimed = [file for file in others if file.record.state == "claimed"]
-    return (
-        not any(keeps_others_waiting(job, file) for file in others)
-        and arranged(job, [mine, *claimed])[0].name == mine.name
+    return not any(keeps_others_waiting(job, file) for file in others) and (
+        not job.ordered or arranged(job, [mine, *claimed])[0].name == mine.name
     )

@@ -39,6 +39,9 @@ TODO: Final[Mapping[str, str]] = {
     "uncertain": "Look in D365 under Manage messages of the recurring data job for the external "
     "identifier given here. If it is there, D365 has the file: do not send it again. "
     "If it is not, send the file again.",
+    "vanished": "Look in D365 under Job history for the execution given here as the external identifier. If "
+    "it is there, have D365 asked again. If it is not, D365 has lost the package: see that its records are not "
+    "there, then send the file again.",
     "not-imported": "See D365's errors below. Correct the data in D365 and send the file again, or drop a "
     "corrected one. Where D365 gives no counts, some records may be in: look there first.",
     "partly-imported": "A part of the file is in D365: the counts say how much of what. Sent again as it is, "
@@ -53,6 +56,9 @@ TODO: Final[Mapping[str, str]] = {
     "before you know.",
 }
 """What to do, by the reason's code, which `docs/operations.md` explains. "Send again" is `actions.resend`."""
+
+HELD: Final = ("uncertain", "vanished")
+"""Reasons for which nobody knows whether a file is imported."""
 
 ENDS: Final = ("succeeded", "failed", "held")
 """The states in which a file leaves processing."""
@@ -115,7 +121,7 @@ def fail(
     """
     record = replace(
         record,
-        state="held" if reason == "uncertain" else "failed",
+        state="held" if reason in HELD else "failed",
         ended=clock.text(clock.now()),
         due="",
         reason=reason,

@@ -52,7 +52,7 @@ def _dropped(bridge: Bridge) -> int:
 
 def _claim(bridge: Bridge, dropped: File) -> bool:
     job = bridge.settings.jobs.import_job(names.job_folder(dropped.name))
-    if job and job.ordered:  # its files are started below, one by one
+    if job and job.one_at_a_time:  # its files are started below, one by one
         return False
     if claim.check_drop(bridge, dropped) or _may_be_open(bridge, job, dropped):
         return False

@@ -149,6 +149,9 @@ def _job_and_company(jobs: Jobs, path: str, file: File) -> tuple[ImportJob, str]
             "no-match", f"the name does not match the job's pattern {job.pattern}", job
         )
     company = _company(job, rest)
+    if job.api == "package" and not company:
+        text = "the package API wants a legal entity: neither the job nor the file's path names one"
+        raise InvalidDrop("no-company", text, job)
     if file.record.reason == NOT_WHOLE:
         raise InvalidDrop(NOT_WHOLE, file.record.error, job)
     if file.size == 0:
@@ -158,6 +161,9 @@ def _job_and_company(jobs: Jobs, path: str, file: File) -> tuple[ImportJob, str]
     if job.template and file.size > templates.LARGEST_FILE:
         text = f"the file has {file.size} bytes, more than the {templates.LARGEST_FILE} that are wrapped"
         raise InvalidDrop("too-large", text, job)
+    if job.api == "package" and not job.template:
+        text = "the job has no template, so by the package API it takes data packages (.zip) alone"
+        raise InvalidDrop("no-entity", text, job)
     if not (job.entity or job.template):
         text = "the job has no entity, so it takes data packages (.zip) alone"
         raise InvalidDrop("no-entity", text, job)

@@ -5,43 +5,28 @@ nobody can know of a file in between, the job's `whenUncertain` decides (I2).
 """
 
 import hashlib
-import logging
 import random
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from io import SEEK_END
 from tempfile import SpooledTemporaryFile
-from typing import IO, Final
-from uuid import uuid4
+from typing import IO
 
 from azure.core.exceptions import ResourceModifiedError
 
-from shared import clock, deadline
+from shared import clock
 from shared.bridge import Bridge
 from shared.config.jobs import ImportJob
+from shared.d365.client import TOO_LARGE
 from shared.d365.errors import D365Error, Rejected, Uncertain
-from shared.imports import data_package, outcome, schedule, templates, turns
+from shared.imports import attempt, data_package, execution, outcome, schedule, templates, turns
+from shared.imports.attempt import Content, NotItsTurn
 from shared.imports.routing import is_package
 from shared.imports.templates import InvalidTemplate, WrongFormat
-from shared.observability.events import emit
 from shared.observability.tracing import span
-from shared.storage import files, transfer
+from shared.storage import transfer
 from shared.storage.errors import Conflict
 from shared.storage.records import File
-
-GIVE_UP: Final = timedelta(days=1)
-"""For so long a file that D365 does not take (busy, not reached, not accepting the app) is sent again."""
-
-KEPT_BACK: Final = 60.0
-"""Seconds at the end of an invocation in which what came of a file is written down, and nothing waited for."""
-
-LONGEST_DELAY: Final = timedelta(minutes=15)
-"""Between two tries, unless D365 asks for longer."""
-
-
-class NotItsTurn(Exception):
-    """Of an ordered job another file goes first, or has failed and stops the job."""
 
 
 def send(bridge: Bridge, job: ImportJob, file: File) -> None:
@@ -64,15 +49,15 @@ def _check_and_send(bridge: Bridge, job: ImportJob, file: File) -> None:
             with SpooledTemporaryFile(max_size=transfer.BLOCK) as package:
                 # Before the intent is written: a wrong template or a full disk leaves no doubt about the file.
                 sha256 = _wrap(bridge, job.template, job, file, package)
-                _send(bridge, job, file, package, sha256)
+                _send(bridge, job, file, attempt.of_package(package, sha256))
             return
-        _send(bridge, job, file)
+        _send(bridge, job, file, Content(file.size))
     except data_package.NotAPackage as error:
         outcome.fail(bridge.account, file, file.record, "bad-package", str(error))
     except WrongFormat as error:
         outcome.fail(bridge.account, file, file.record, "wrong-format", str(error))
     except (InvalidTemplate, OSError) as error:
-        retry_later(bridge, job, file, error)
+        attempt.retry_later(bridge, job, file, error)
 
 
 def _wrap(bridge: Bridge, template: str, job: ImportJob, file: File, package: IO[bytes]) -> str:
@@ -92,90 +77,55 @@ def _wrap(bridge: Bridge, template: str, job: ImportJob, file: File, package: IO
     return digest.hexdigest()
 
 
-def _send(
-    bridge: Bridge,
-    job: ImportJob,
-    file: File,
-    package: IO[bytes] | None = None,
-    sha256: str = "",
-) -> None:
-    """Send a file, or the package in which it is; `sha256` is the file's where there is a package."""
-    digest = hashlib.sha256()
-    blob = bridge.account.blobs.get_blob_client(file.container, file.name)
+def _send(bridge: Bridge, job: ImportJob, file: File, content: Content) -> None:
+    if execution.is_chosen(bridge, job, file, content):
+        execution.send(bridge, job, file, content)
+    else:
+        _enqueue(bridge, job, file, content)
+
+
+def _enqueue(bridge: Bridge, job: ImportJob, file: File, content: Content) -> None:
+    """Send a file to a recurring data job."""
 
     def body() -> Iterator[bytes]:
-        nonlocal digest, file
+        nonlocal file
         if file.record.state == "claimed":
             # I1: the intent is written down before D365 gets the first byte, by one worker alone; and not
             # earlier: while it waits for a token or for D365's leave, a worker may die without a doubt.
-            file = _intend(bridge, file)
+            file = attempt.intend(bridge, file)
             if job.ordered and not turns.is_turn_of(bridge, job, file):
                 raise NotItsTurn("another file is under way, or has failed and stops the job")
-        if package:
-            package.seek(0)
-            yield from iter(lambda: package.read(transfer.BLOCK), b"")
-            return
-        digest = hashlib.sha256()
-        yield from transfer.load(blob, file.etag, file.size, digest.update)
+        yield from content.read(bridge, file)
 
-    length = package.seek(0, SEEK_END) if package else file.size
     try:
-        with deadline.within(deadline.left() - min(KEPT_BACK, deadline.left() / 2)):
+        with attempt.in_time():
             message_id = bridge.d365_for(job).enqueue(
                 job.activity_id,
                 body,
-                length,
-                entity=None if package or is_package(file.name) else job.entity,
+                content.length,
+                entity=None if content.is_package(file) else job.entity,
                 company=file.record.company or None,
                 external_id=file.record.externalid,
             )
     except NotItsTurn as error:
-        _reschedule(bridge, file, timedelta(seconds=random.uniform(2, 4)), str(error))
-        return
+        attempt.reschedule(bridge, file, timedelta(seconds=random.uniform(2, 4)), str(error))
     except Rejected as error:
-        outcome.fail(bridge.account, file, file.record, "rejected", str(error))
-        return
+        if error.status == TOO_LARGE and execution.can_be_chosen(job, file, content):
+            execution.send(bridge, job, file, content)
+        else:
+            outcome.fail(bridge.account, file, file.record, "rejected", str(error))
     except Uncertain as error:
         uncertain(bridge, job, file, str(error))
-        return
     except D365Error as error:
-        retry_later(bridge, job, file, error)
-        return
-    emit(
-        "file.sent",
-        job=job.name,
-        file=file.name,
-        messageId=message_id,
-        externalId=file.record.externalid,
-        bytes=length,
-    )
-    first = schedule.check_delay(0)
-    now = clock.now()
-    record = replace(
-        file.record,
-        state="sent",
-        messageid=message_id,
-        sent=clock.text(now),
-        sha256=sha256 or digest.hexdigest(),
-        due=clock.text(now + first),
-        reason="",
-        tried="",
-        spent=0,
-    )
-    schedule.check_file(bridge, files.update(bridge.account, file, record), first)
-
-
-def _intend(bridge: Bridge, file: File) -> File:
-    """Write down that a file is being sent, by one worker alone. Raises `Conflict` at all others."""
-    due = clock.text(clock.now() + bridge.settings.function_timeout)
-    intent = replace(file.record, state="sending", sender=uuid4().hex, due=due)
-    return files.update(bridge.account, file, intent)
+        attempt.retry_later(bridge, job, file, error)
+    else:
+        attempt.note_sent(bridge, job, file, message_id, content)
 
 
 def uncertain(bridge: Bridge, job: ImportJob | None, file: File, why: str) -> None:
     """Nobody can know whether D365 has the file: hold it, or send it again, as the job says (I2)."""
     if job and job.when_uncertain == "resend":
-        retry_later(bridge, job, file, Uncertain("enqueue", why))
+        attempt.retry_later(bridge, job, file, Uncertain("enqueue", why))
         return
     outcome.fail(bridge.account, file, file.record, "uncertain", why)
 
@@ -188,34 +138,3 @@ def send_next(bridge: Bridge, job: ImportJob) -> None:
         if file is None:
             return
         send(bridge, job, file)
-
-
-def retry_later(
-    bridge: Bridge, job: ImportJob, file: File, error: D365Error | InvalidTemplate | OSError
-) -> None:
-    """The file could not be sent now: try again later, until that has gone on for too long."""
-    record = file.record
-    if record.spent > GIVE_UP.total_seconds():
-        reasons = {Uncertain: "uncertain", InvalidTemplate: "no-template"}
-        reason = reasons.get(type(error), "unavailable")
-        outcome.fail(bridge.account, file, record, reason, str(error))
-        return
-    asked = error.retry_after if isinstance(error, D365Error) else None
-    own = min(timedelta(seconds=2 * 2 ** min(record.attempts, 10)), LONGEST_DELAY)
-    delay = own if asked is None else timedelta(seconds=max(1.0, asked))
-    tried = clock.text(clock.now())
-    _reschedule(bridge, replace(file, record=replace(record, tried=tried)), delay, str(error))
-    emit(
-        "file.waiting",
-        level=logging.WARNING,
-        job=job.name,
-        file=file.name,
-        reason=str(error),
-        retryInSeconds=round(delay.total_seconds()),
-    )
-
-
-def _reschedule(bridge: Bridge, file: File, delay: timedelta, reason: str) -> None:
-    due = clock.text(clock.now() + delay)
-    record = replace(file.record, state="claimed", reason=reason, due=due)
-    schedule.check_file(bridge, files.update(bridge.account, file, record), delay)

@@ -16,7 +16,7 @@ from shared.storage.records import File
 
 def enqueue_next(bridge: Bridge, job: ImportJob | None) -> None:
     """Have the next file of an ordered job sent, by an invocation with all its time before it."""
-    if job and job.ordered and job.enabled and (file := next_file(bridge, job)):
+    if job and job.one_at_a_time and job.enabled and (file := next_file(bridge, job)):
         schedule.check_file(bridge, file, timedelta(0))
 
 

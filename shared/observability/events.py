@@ -31,6 +31,7 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     # import
     "file.claimed": ("job", "file", "source", "bytes"),
     "file.sent": ("job", "file", "messageId", "externalId", "bytes"),
+    "file.doubted": ("job", "file", "error", "externalId"),
     "file.waiting": ("job", "file", "reason", "retryInSeconds"),
     "file.succeeded": ("job", "file", "messageId", "records", "remark", "seconds"),
     "file.failed": ("job", "file", "reason", "error", "messageId", "records", "seconds"),

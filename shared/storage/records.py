@@ -30,9 +30,12 @@ class Record:
     """Where the file was dropped: its name in `imports`."""
     sourceetag: str = ""
     """Which version of it this is: until that one is deleted, nothing is sent."""
+    api: str = ""
+    """Not empty: it goes by the package API."""
     externalid: str = ""
-    """What we called it in D365's `x-ms-dyn-externalidentifier`."""
+    """What we call it in D365: its `x-ms-dyn-externalidentifier`, or the id that we chose for its execution."""
     messageid: str = ""
+    """What D365 calls it, since it has it: the id of its message, or of its execution."""
     claimed: str = ""
     traceparent: str = ""
     """The W3C context of its trace, from the claim to the end."""
@@ -61,6 +64,8 @@ class Record:
     """When it was last tried to send it, in vain."""
     spent: int = 0
     """Seconds for which it was tried in vain to send it or, once it is sent, D365 was asked after it."""
+    unknown: int = 0
+    """Seconds for which D365 was asked for its execution and did not know it."""
     sha256: str = ""
     resolution: str = ""
     """What a person did about it (`actions.Resolution`), with who, when and why."""
@@ -155,7 +160,7 @@ def from_metadata(metadata: dict[str, str] | None) -> tuple[Record, dict[str, st
     """Our record, and the metadata that is not ours."""
     found = {key.lower(): value for key, value in (metadata or {}).items()}
     ours: dict[str, str | int] = {key: _decode(found[key]) for key in _OURS & found.keys()}
-    for name in ("attempts", "checks", "spent"):
+    for name in ("attempts", "checks", "spent", "unknown"):
         text = str(ours.get(name, "0"))
         ours[name] = int(text) if text.isdecimal() else 0
     theirs = {k: v for k, v in (metadata or {}).items() if k.lower() not in _OURS}

@@ -11,6 +11,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from azure.core.credentials import AzureSasCredential
+from azure.core.exceptions import AzureError
 from azure.storage.blob import BlobBlock, BlobClient
 
 from shared.connections import SdkTransport
@@ -45,3 +46,12 @@ def upload(blob: BlobClient, parts: Iterator[bytes]) -> None:
         for future in pending:
             future.result()
     blob.commit_block_list([BlobBlock(id_) for id_ in ids])
+
+
+def is_readable(blob: BlobClient) -> bool:
+    """Whether a signed URL is still good; False only where the storage says that it is not."""
+    try:
+        blob.get_blob_properties()
+    except AzureError as error:
+        return getattr(error, "status_code", 0) not in (401, 403, 404)
+    return True
