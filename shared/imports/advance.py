@@ -18,7 +18,7 @@ from shared.observability.events import emit
 from shared.observability.tracing import span
 from shared.storage import files, moves, names
 from shared.storage.account import PROCESSING
-from shared.storage.records import File, Record
+from shared.storage.records import File, Record, State
 
 GIVE_UP: Final = timedelta(days=3)
 """For so long D365 may take over one file: long enough for a batch that rests over a weekend (S3)."""
@@ -45,19 +45,19 @@ def check_status(bridge: Bridge, message: Mapping[str, Any]) -> None:
 
 def _look_at(bridge: Bridge, file: File) -> None:
     job = bridge.settings.jobs.import_job(file.record.job)
-    if file.record.state == "sent":
+    if file.record.state == State.SENT:
         if file.record.resolution:
             moves.end_receipt(bridge.account, file)
         _check(bridge, job, file)
-    elif file.record.state == "sending" and file.record.api:
+    elif file.record.state == State.SENDING and file.record.api:
         _check(bridge, job, file)
-    elif file.record.state == "sending":
+    elif file.record.state == State.SENDING:
         # Its time is up (the message came late enough), so its worker is no more.
         if clock.parse(file.record.due) <= clock.now():
             why = "the worker that sent the file ended before D365's answer was recorded"
             send.uncertain(bridge, job, file, why)
             turns.enqueue_next(bridge, job)
-    elif file.record.state in outcome.ENDS:  # and a crash kept it from being filed there
+    elif file.record.state.is_end:  # and a crash kept it from being filed there
         said = diagnosis.what_d365_says(bridge, job, file)[1] if _failed_in_d365(file) else None
         outcome.finish(bridge.account, file, d365=said)
         turns.enqueue_next(bridge, job)
@@ -82,7 +82,7 @@ def _job_of(bridge: Bridge, file: File) -> ImportJob | None:
 
 
 def _failed_in_d365(file: File) -> bool:
-    return file.record.state == "failed" and bool(file.record.messageid)
+    return file.record.state == State.FAILED and bool(file.record.messageid)
 
 
 def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
@@ -99,7 +99,7 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
     if status is None:
         _check_unknown(bridge, job, file, replace(record, unknown=record.unknown + passed))
         return
-    if record.state == "sending" and not trouble:  # its answer was lost, or its worker ended
+    if record.state == State.SENDING and not trouble:  # its answer was lost, or its worker ended
         record = execution.found(file, record)
     kind = "running" if trouble else meaning(status)
     if kind == "unknown":

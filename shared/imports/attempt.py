@@ -19,7 +19,7 @@ from shared.imports.routing import is_package
 from shared.imports.templates import InvalidTemplate
 from shared.observability.events import emit
 from shared.storage import files, transfer
-from shared.storage.records import File
+from shared.storage.records import File, State
 
 GIVE_UP: Final = timedelta(days=1)
 """For so long a file that D365 does not take (busy, not reached, not accepting the app) is sent again."""
@@ -78,7 +78,7 @@ def in_time() -> AbstractContextManager[None]:
 def intend(bridge: Bridge, file: File) -> File:
     """Write down that a file is being sent, by one worker alone. Raises `Conflict` at all others."""
     due = clock.text(clock.now() + bridge.settings.function_timeout)
-    intent = replace(file.record, state="sending", sender=uuid4().hex, due=due)
+    intent = replace(file.record, state=State.SENDING, sender=uuid4().hex, due=due)
     return files.update(bridge.account, file, intent)
 
 
@@ -96,7 +96,7 @@ def note_sent(bridge: Bridge, job: ImportJob, file: File, id_: str, content: Con
     now = clock.now()
     record = replace(
         file.record,
-        state="sent",
+        state=State.SENT,
         messageid=id_,
         sent=clock.text(now),
         sha256=content.sha256,
@@ -142,5 +142,5 @@ def next_delay(file: File) -> timedelta:
 def reschedule(bridge: Bridge, file: File, delay: timedelta, reason: str) -> None:
     """Have a file that was surely not taken sent after `delay`."""
     due = clock.text(clock.now() + delay)
-    record = replace(file.record, state="claimed", reason=reason, due=due)
+    record = replace(file.record, state=State.CLAIMED, reason=reason, due=due)
     schedule.check_file(bridge, files.update(bridge.account, file, record), delay)

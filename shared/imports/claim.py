@@ -18,7 +18,7 @@ from shared.observability.events import emit
 from shared.observability.tracing import new_parent, trace_of
 from shared.storage import moves, names
 from shared.storage.account import IMPORTS
-from shared.storage.records import File, Record
+from shared.storage.records import File, Record, State
 
 
 def reason_to_wait(bridge: Bridge, dropped: File) -> routing.Wait | None:
@@ -74,7 +74,7 @@ def claim(bridge: Bridge, dropped: File) -> File | None:
     pause = job.pause_between_files if job else 0
     record = Record(
         job=job.name if job else "",
-        state="claimed",
+        state=State.CLAIMED,
         traceparent=new_parent(),
         claimed=clock.text(now),
         due=clock.text(now + timedelta(seconds=pause)),
@@ -94,7 +94,7 @@ def claim(bridge: Bridge, dropped: File) -> File | None:
             bytes=dropped.size,
             traceId=trace_of(claimed.record.traceparent),
         )
-    return claimed if claimed and claimed.record.state == "claimed" else None
+    return claimed if claimed and claimed.record.state == State.CLAIMED else None
 
 
 def route(bridge: Bridge, claimed: File) -> tuple[ImportJob, File] | None:

@@ -24,7 +24,7 @@ from shared.observability.events import emit
 from shared.storage import files, leases, signed
 from shared.storage.account import PROCESSING, STATE
 from shared.storage.errors import Conflict
-from shared.storage.records import File, Record
+from shared.storage.records import File, Record, State
 
 PACKAGE_API = "package"
 
@@ -69,7 +69,9 @@ def _with_id(job: ImportJob, record: Record) -> Record:
 def _runs_another(bridge: Bridge, job: ImportJob, file: File) -> bool:
     """Whether the job's data project runs an import, which keeps D365 from beginning another one of it."""
     return any(
-        other.record.api and other.record.state in ("sending", "sent") and other.name != file.name
+        other.record.api
+        and other.record.state in (State.SENDING, State.SENT)
+        and other.name != file.name
         for other in files.listed(bridge.account, PROCESSING, f"{job.name}/")
     )
 
@@ -78,7 +80,7 @@ def _send(bridge: Bridge, job: ImportJob, file: File, content: Content) -> None:
     packages = bridge.d365_for(job).packages
     # So long nobody else takes it up, however long its upload takes; and its id is written down.
     due = clock.text(clock.now() + bridge.settings.function_timeout)
-    record = replace(file.record, state="claimed", sender=uuid4().hex, due=due)
+    record = replace(file.record, state=State.CLAIMED, sender=uuid4().hex, due=due)
     file = files.update(bridge.account, file, record)
     url = ""
     try:
@@ -130,7 +132,7 @@ def _settle_rejection(
     the address has expired, it never saw it."""
     packages = bridge.d365_for(job).packages
     try:
-        if file.record.state == "sending" and is_known(packages, file.record.externalid):
+        if file.record.state == State.SENDING and is_known(packages, file.record.externalid):
             attempt.note_sent(bridge, job, file, file.record.externalid, content)
             return
     except D365Error as trouble:
@@ -184,7 +186,13 @@ def found(file: File, record: Record) -> Record:
         bytes=file.size,
     )
     return replace(
-        record, state="sent", messageid=record.externalid, sent=now, spent=0, unknown=0, tried=""
+        record,
+        state=State.SENT,
+        messageid=record.externalid,
+        sent=now,
+        spent=0,
+        unknown=0,
+        tried="",
     )
 
 
@@ -201,7 +209,7 @@ def give_up(bridge: Bridge, job: ImportJob | None, file: File, record: Record) -
         text = f"{told}; its last status was {record.status}"
         outcome.fail(bridge.account, file, record, "no-final-status", text)
         return
-    accepted = record.state == "sent"
+    accepted = record.state == State.SENT
     if job and job.data_project and (not accepted or job.when_uncertain == "resend"):
         sent = record.sent or clock.text(clock.now())
         spent = record.spent + record.unknown

@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from shared import clock
 from shared.storage.account import FAILED, NOTIFICATIONS_QUEUE, DataAccount
-from shared.storage.records import Record
+from shared.storage.records import Record, State
 
 KEPT_SECONDS: Final = 7 * 24 * 3600
 """Where nobody takes them, they go by themselves."""
@@ -66,7 +66,7 @@ def notify(account: DataAccount, record: Record, name: str, told: Mapping[str, A
         message_id=record.messageid,
         external_identifier=record.externalid,
     )
-    held = record.state == "held"
+    held = record.state == State.HELD
     notification = Notification(
         id=sha256(f"{name}\n{record.state}".encode()).hexdigest()[:32],
         type="d365-blob-bridge.file.held" if held else "d365-blob-bridge.file.failed",

@@ -14,7 +14,7 @@ from shared import clock
 from shared.config.jobs import ImportJob
 from shared.imports import routing
 from shared.storage import names
-from shared.storage.records import File
+from shared.storage.records import File, State
 
 SOON: Final = timedelta(seconds=1)
 """A time that is so near has come: times are kept to the second."""
@@ -65,7 +65,7 @@ def decide(
     for file in processing:
         if keeps_others_waiting(job, file):
             return Wait(f"{file.name} is under way")
-    claimed = arranged(job, (file for file in processing if file.record.state == "claimed"))
+    claimed = arranged(job, (file for file in processing if file.record.state == State.CLAIMED))
     if not job.ordered:
         claimed = [file for file in claimed if clock.parse(file.record.due) <= now + SOON]
     if claimed:
@@ -101,7 +101,7 @@ def keeps_others_waiting(job: ImportJob, file: File) -> bool:
     """Whether a file in processing keeps the others of its job waiting: until it has come to its end, and lies
     there."""
     state = file.record.state
-    return state != "claimed" and not (state == "sent" and job.next_after == "accepted")
+    return state != State.CLAIMED and not (state == State.SENT and job.next_after == "accepted")
 
 
 def goes_first(job: ImportJob, mine: File, processing: Iterable[File]) -> bool:
@@ -111,7 +111,7 @@ def goes_first(job: ImportJob, mine: File, processing: Iterable[File]) -> bool:
     that another worker has claimed meanwhile still goes first, if that is its place.
     """
     others = [file for file in processing if file.name != mine.name]
-    claimed = [file for file in others if file.record.state == "claimed"]
+    claimed = [file for file in others if file.record.state == State.CLAIMED]
     return not any(keeps_others_waiting(job, file) for file in others) and (
         not job.ordered or arranged(job, [mine, *claimed])[0].name == mine.name
     )

@@ -13,7 +13,7 @@ from shared.observability.events import emit, redact
 from shared.observability.tracing import trace_of
 from shared.storage import files, moves, names
 from shared.storage.account import FAILED, SUCCEEDED, DataAccount
-from shared.storage.records import File, Record
+from shared.storage.records import File, Record, State
 
 TODO: Final[Mapping[str, str]] = {
     "no-job-in-path": "Drop the file into a job's folder, as imports/{job}/{file} or "
@@ -60,9 +60,6 @@ TODO: Final[Mapping[str, str]] = {
 HELD: Final = ("uncertain", "vanished")
 """Reasons for which nobody knows whether a file is imported."""
 
-ENDS: Final = ("succeeded", "failed", "held")
-"""The states in which a file leaves processing."""
-
 STOPPED: Final = (
     "The job is stopped: its other files wait until this one is sent again or dismissed."
 )
@@ -71,7 +68,7 @@ STOPPED: Final = (
 def succeed(account: DataAccount, file: File, record: Record) -> None:
     """File it under succeeded. Raises `Conflict` when another worker did something with it first."""
     ended = clock.text(clock.now())
-    record = replace(record, state="succeeded", ended=ended, due="", reason="", stopsjob="")
+    record = replace(record, state=State.SUCCEEDED, ended=ended, due="", reason="", stopsjob="")
     finish(account, files.update(account, file, record))
 
 
@@ -121,7 +118,7 @@ def fail(
     """
     record = replace(
         record,
-        state="held" if reason in HELD else "failed",
+        state=State.HELD if reason in HELD else State.FAILED,
         ended=clock.text(clock.now()),
         due="",
         reason=reason,
@@ -152,7 +149,7 @@ def finish(
     record has room for.
     """
     record = file.record
-    if record.state == "succeeded":
+    if record.state == State.SUCCEEDED:
         moves.copy_to(account, file, SUCCEEDED, record)
         emit(
             "file.succeeded",
@@ -188,7 +185,7 @@ def announce(record: Record, name: str, error: str) -> None:
         "seconds": _seconds_since_drop(name),
         "traceId": trace_of(record.traceparent),
     }
-    if record.state == "held":
+    if record.state == State.HELD:
         emit("file.held", logging.ERROR, **told, externalId=record.externalid)
     else:
         emit("file.failed", logging.ERROR, **told, records=_records(record))

@@ -26,7 +26,7 @@ from shared.imports.templates import InvalidTemplate, WrongFormat
 from shared.observability.tracing import span
 from shared.storage import transfer
 from shared.storage.errors import Conflict
-from shared.storage.records import File
+from shared.storage.records import File, State
 
 
 def send(bridge: Bridge, job: ImportJob, file: File) -> None:
@@ -89,7 +89,7 @@ def _enqueue(bridge: Bridge, job: ImportJob, file: File, content: Content) -> No
 
     def body() -> Iterator[bytes]:
         nonlocal file
-        if file.record.state == "claimed":
+        if file.record.state == State.CLAIMED:
             # I1: the intent is written down before D365 gets the first byte, by one worker alone; and not
             # earlier: while it waits for a token or for D365's leave, a worker may die without a doubt.
             file = attempt.intend(bridge, file)

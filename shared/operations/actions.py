@@ -30,7 +30,7 @@ from shared.packages import InvalidPackage
 from shared.storage import files, moves
 from shared.storage.account import EXPORTS, FAILED, IMPORTS, PROCESSING, SUCCEEDED
 from shared.storage.errors import Conflict
-from shared.storage.records import File, Record
+from shared.storage.records import File, Record, State
 from shared.storage.transfer import OtherContent
 
 Resolution = Literal["resending", "received", "asked", "dismissed"]
@@ -124,7 +124,7 @@ def receive(bridge: Bridge, action: Action) -> None:
     D365 is asked first whether it knows the id, and whether it is of this file. Raises `NotDone`.
     """
     file = _failed(bridge, action)
-    if file.record.state != "held":
+    if file.record.state != State.HELD:
         raise NotDone(f"{file.name} is not held: D365 has surely not taken it, or has ended it")
     found = _GUID.fullmatch(action.message_id.strip().strip("\"'"))
     if not found:
@@ -158,7 +158,7 @@ def _track_on(
     now = clock.text(clock.now())
     record = replace(
         marked.record,
-        state="sent",
+        state=State.SENT,
         messageid=message_id,
         sent=file.record.sent or now,
         ended="",
@@ -302,7 +302,7 @@ def possible(file: File) -> list[str]:
     if file.container != FAILED:
         return []
     resend = [] if _received(file) else ["resend"]
-    held = ["receive"] if file.record.state == "held" else []
+    held = ["receive"] if file.record.state == State.HELD else []
     asked = ["ask"] if _can_be_asked(file) else []
     return [*resend, *held, *asked, *([] if file.record.resolution == "dismissed" else ["dismiss"])]
 
@@ -310,7 +310,7 @@ def possible(file: File) -> list[str]:
 def risk(file: File) -> str:
     """What a person must know before the file is sent again, "" where D365 has surely nothing of it."""
     record = file.record
-    if record.state == "held":
+    if record.state == State.HELD:
         return (
             "Nobody knows yet whether D365 has this file. Look under Manage messages for the external "
             f"identifier {record.externalid} first: sent twice, it is posted twice."
@@ -335,7 +335,7 @@ def risk(file: File) -> str:
 def _received(file: File) -> bool:
     """Whether a person found a held file in D365, and a crash kept it from being tracked on. One that was
     tracked on and then failed has an end like any other."""
-    return file.record.state == "held" and file.record.resolution == "received"
+    return file.record.state == State.HELD and file.record.resolution == "received"
 
 
 def _failed(bridge: Bridge, action: Action) -> File:

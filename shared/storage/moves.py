@@ -34,7 +34,7 @@ from shared.storage.errors import (
     is_denied,
     is_gone_or_changed,
 )
-from shared.storage.records import File, Record
+from shared.storage.records import File, Record, State
 
 _COPY_URL_LIMIT: Final = 2048
 """Characters of a copy's source URL (Microsoft Learn, "Copy Blob", request header x-ms-copy-source)."""
@@ -86,7 +86,7 @@ def release_source(account: DataAccount, claimed: File) -> bool:
     if not record.source:
         return True
     source = replace(claimed, container=IMPORTS, name=record.source, etag=record.sourceetag)
-    if files.delete(account, source) or record.state != "claimed":
+    if files.delete(account, source) or record.state != State.CLAIMED:
         return True
     newer = files.find(account, IMPORTS, record.source)
     if newer is None or not _has_same_bytes(account, newer, claimed):

@@ -5,15 +5,36 @@ import re
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Final, Literal
+from enum import StrEnum
+from typing import Final
 from urllib.parse import quote, unquote
 
 from shared.observability.events import emit
 
 _METADATA_LIMIT: Final = 7 * 1024
 _VALUE_LIMIT: Final = 1024
-State = Literal["claimed", "sending", "sent"]
-Outcome = Literal["succeeded", "failed", "held"]
+
+
+class State(StrEnum):
+    """What is known of a file's import. Of a file in processing, the last three say how it ends."""
+
+    NONE = ""
+    """Dropped, and not claimed yet; or what another program wrote there."""
+    CLAIMED = "claimed"
+    """D365 has surely nothing of it."""
+    SENDING = "sending"
+    """It is being sent; when its worker has ended, nobody can know whether D365 has it."""
+    SENT = "sent"
+    """D365 has it, under a message id."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    HELD = "held"
+    """Nobody can know whether D365 has it, so a person must look."""
+
+    @property
+    def is_end(self) -> bool:
+        """Whether nothing more happens to the file by itself."""
+        return self in (State.SUCCEEDED, State.FAILED, State.HELD)
 
 
 @dataclass(frozen=True)
@@ -24,8 +45,7 @@ class Record:
     environment: str = ""
     """Which D365 it is sent to: once it was, its status is asked for there, whatever becomes of the job."""
     company: str = ""
-    state: str = ""
-    """A `State` in processing, an `Outcome` at the end, which is first written down in processing."""
+    state: State = State.NONE
     source: str = ""
     """Where the file was dropped: its name in `imports`."""
     sourceetag: str = ""
@@ -164,4 +184,6 @@ def from_metadata(metadata: dict[str, str] | None) -> tuple[Record, dict[str, st
         text = str(ours.get(name, "0"))
         ours[name] = int(text) if text.isdecimal() else 0
     theirs = {k: v for k, v in (metadata or {}).items() if k.lower() not in _OURS}
-    return Record(**ours), theirs  # type: ignore[arg-type]  # the two ints are ints now
+    state = str(ours.pop("state", ""))
+    known = State(state) if state in State else State.NONE
+    return Record(**ours, state=known), theirs  # type: ignore[arg-type]  # the ints are ints now

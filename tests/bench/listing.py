@@ -20,7 +20,7 @@ from shared.operations import views
 from shared.operations.views import Filter
 from shared.storage import names, records
 from shared.storage.account import SUCCEEDED, connect
-from shared.storage.records import Record
+from shared.storage.records import Record, State
 
 JOBS = b'{"imports": [{"name": "journals", "activityId": "11111111-1111-4111-8111-111111111111"}]}'
 
@@ -32,7 +32,9 @@ def _fill(bridge: Bridge, files: int) -> None:
     def upload(number: int) -> None:
         moment = begun + timedelta(seconds=number)
         name = names.stamped(f"journals/USMF/file {number:06}.csv", moment, str(number))
-        told = Record(job="journals", state="succeeded", ended=clock.text(moment), messageid="x")
+        told = Record(
+            job="journals", state=State.SUCCEEDED, ended=clock.text(moment), messageid="x"
+        )
         container.upload_blob(name, b"x", metadata=records.to_metadata(told, {}))
 
     with ThreadPoolExecutor(8) as pool:

@@ -13,7 +13,7 @@ from shared.imports import advance, claim, intake, reconciliation
 from shared.storage import files, moves
 from shared.storage.account import IMPORTS, PROCESSING, SUCCEEDED, DataAccount
 from shared.storage.errors import Conflict
-from shared.storage.records import Record
+from shared.storage.records import Record, State
 from tests.conftest import (
     contents,
     drop,
@@ -171,7 +171,7 @@ def test_whoever_goes_on_with_a_claim_lets_the_dropped_version_go_first(
     bridge = make_bridge(d365, account, ordered=ordered)
     dropped = files.find(account, IMPORTS, drop(account, "journals/may.csv"))
     assert dropped
-    claimed = moves.copy_claim(account, dropped, Record(state="claimed"))
+    claimed = moves.copy_claim(account, dropped, Record(state=State.CLAIMED))
     assert claimed
     advance.check_status(bridge, {"file": claimed.name, "etag": claimed.etag})
     assert not contents(account, IMPORTS)

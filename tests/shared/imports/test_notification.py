@@ -16,6 +16,7 @@ from shared.imports.notification import Notification
 from shared.storage import files
 from shared.storage.account import FAILED, IMPORTS, NOTIFICATIONS_QUEUE, PROCESSING, DataAccount
 from shared.storage.errors import Conflict
+from shared.storage.records import State
 from tests.conftest import contents, drop, only, work_queue
 
 
@@ -89,7 +90,7 @@ def test_what_another_worker_has_decided_is_no_news(bridge: Bridge, account: Dat
     assert dropped
     claimed = claim.claim(bridge, dropped)
     assert claimed
-    files.update(account, claimed, replace(claimed.record, state="sending"))
+    files.update(account, claimed, replace(claimed.record, state=State.SENDING))
     with pytest.raises(Conflict):
         outcome.fail(account, claimed, claimed.record, "no-such-job", "there is no such job")
     assert not notifications(account)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from shared.imports import order, routing
 from shared.imports.order import Send, Stop, Wait
 from shared.storage.account import FAILED, IMPORTS, PROCESSING
 from shared.storage.names import stamped
-from shared.storage.records import File, Record
+from shared.storage.records import File, Record, State
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 JOB = ImportJob(name="steps", activity_id="", entity="Steps", ordered=True)
@@ -24,7 +25,9 @@ def dropped(name: str, size: int = 1, age: int = 0) -> File:
     return File(IMPORTS, f"steps/{name}", '"0"', size, NOW - timedelta(seconds=age))
 
 
-def claimed(name: str, state: str = "claimed", due: int = 0, size: int = 1, age: int = 0) -> File:
+def claimed(
+    name: str, state: State = State.CLAIMED, due: int = 0, size: int = 1, age: int = 0
+) -> File:
     """A file in processing, due in so many seconds."""
     file = dropped(name, size, age)
     when = (NOW + timedelta(seconds=due)).isoformat()
@@ -52,7 +55,7 @@ def test_a_paused_job_is_stopped_whatever_lies_there() -> None:
 
 def test_a_failed_file_stops_the_job_and_is_named() -> None:
     """Even where a file is claimed."""
-    failed = replace(claimed("a.csv", "failed"), container=FAILED)
+    failed = replace(claimed("a.csv", State.FAILED), container=FAILED)
     decision = decide(failed=[failed], processing=[claimed("b.csv")])
     assert isinstance(decision, Stop)
     assert decision.failed == failed
@@ -61,16 +64,16 @@ def test_a_failed_file_stops_the_job_and_is_named() -> None:
 @pytest.mark.parametrize(
     ("state", "next_after", "waits"),
     [
-        ("sending", "ended", True),
-        ("sent", "ended", True),
-        ("succeeded", "ended", True),
-        ("failed", "accepted", True),
-        ("sending", "accepted", True),
-        ("sent", "accepted", False),
+        (State.SENDING, "ended", True),
+        (State.SENT, "ended", True),
+        (State.SUCCEEDED, "ended", True),
+        (State.FAILED, "accepted", True),
+        (State.SENDING, "accepted", True),
+        (State.SENT, "accepted", False),
     ],
 )
 def test_a_file_under_way_keeps_the_others_waiting(
-    state: str, next_after: str, waits: bool
+    state: State, next_after: Literal["ended", "accepted"], waits: bool
 ) -> None:
     """Until it has left processing; or until D365 has accepted it, where the job says so."""
     job = msgspec.structs.replace(JOB, next_after=next_after)

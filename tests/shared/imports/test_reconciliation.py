@@ -25,7 +25,7 @@ from shared.storage.account import (
     SUCCEEDED,
     DataAccount,
 )
-from shared.storage.records import File
+from shared.storage.records import File, State
 from tests.conftest import ORDERED_ID, contents, drop, make_bridge, only, report, work_queue
 
 type Events = Callable[[str], list[dict[str, Any]]]
@@ -146,7 +146,7 @@ def test_a_claim_whose_worker_died_while_sending_ends_as_the_job_says(
     claimed = claim.claim(bridge, dropped)
     assert claimed
     due = claimed.record.due
-    files.update(account, claimed, replace(claimed.record, state="sending", due=due))
+    files.update(account, claimed, replace(claimed.record, state=State.SENDING, due=due))
     later(MISSED)
     reconciliation.reconcile(bridge)
     work_queue(bridge)

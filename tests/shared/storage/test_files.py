@@ -8,9 +8,9 @@ import pytest
 from shared.storage import files, moves, names
 from shared.storage.account import FAILED, IMPORTS, DataAccount
 from shared.storage.errors import Conflict
-from shared.storage.records import File, Record
+from shared.storage.records import File, Record, State
 
-RECORD = Record(job="j", state="claimed", claimed="2026-11-23T20:00:00+00:00")
+RECORD = Record(job="j", state=State.CLAIMED, claimed="2026-11-23T20:00:00+00:00")
 
 
 def drop(account: DataAccount, name: str, data: bytes = b"1;2", **metadata: str) -> File:
@@ -29,16 +29,16 @@ def test_of_two_updates_of_one_version_one_is_lost(account: DataAccount) -> None
     """Whoever reads an old version can't write over a newer one."""
     claimed = moves.claim(account, drop(account, "j/a.csv"), RECORD)
     assert claimed is not None
-    files.update(account, claimed, replace(claimed.record, state="sending", sender="one"))
+    files.update(account, claimed, replace(claimed.record, state=State.SENDING, sender="one"))
     with pytest.raises(Conflict):
-        files.update(account, claimed, replace(claimed.record, state="sending", sender="two"))
+        files.update(account, claimed, replace(claimed.record, state=State.SENDING, sender="two"))
 
 
 def test_an_update_whose_answer_was_lost_is_known_again(account: DataAccount) -> None:
     """The SDK's second try meets the first one's result."""
     claimed = moves.claim(account, drop(account, "j/a.csv"), RECORD)
     assert claimed is not None
-    intent = replace(claimed.record, state="sending", sender="one")
+    intent = replace(claimed.record, state=State.SENDING, sender="one")
     first = files.update(account, claimed, intent)
     assert files.update(account, claimed, intent).etag == first.etag
 

@@ -11,9 +11,9 @@ from azure.storage.blob import BlobBlock, BlobClient
 from shared.storage import files, moves, transfer
 from shared.storage.account import IMPORTS, PROCESSING, SUCCEEDED, DataAccount
 from shared.storage.errors import Conflict, Leased
-from shared.storage.records import File, Record
+from shared.storage.records import File, Record, State
 
-RECORD = Record(job="j", state="claimed", claimed="2026-11-23T20:00:00+00:00")
+RECORD = Record(job="j", state=State.CLAIMED, claimed="2026-11-23T20:00:00+00:00")
 
 
 def drop(account: DataAccount, name: str, data: bytes = b"1;2", **metadata: str) -> File:
@@ -76,7 +76,7 @@ def test_a_copy_through_this_process_that_another_has_made_is_not_ours(
     dropped = drop(account, "j/" + "中" * 240 + ".csv")
     first = moves.claim(account, dropped, RECORD)
     assert first is not None
-    sent = files.update(account, first, replace(first.record, state="sent"))
+    sent = files.update(account, first, replace(first.record, state=State.SENT))
     again = drop(account, dropped.name)
     assert moves._copy(account, again, first.container, first.name, RECORD) is None
     assert files.find(account, first.container, first.name) == replace(
@@ -91,10 +91,10 @@ def test_a_second_claim_never_overwrites_the_first(
     """Whoever comes late finds how far the file has come, and not a fresh claim."""
     monkeypatch.setattr(moves, "release_source", lambda *_: True)  # as if no delete came through
     dropped = drop(account, "journals/may.csv")
-    first = moves.claim(account, dropped, Record(job="journals", state="claimed"))
+    first = moves.claim(account, dropped, Record(job="journals", state=State.CLAIMED))
     assert first
-    files.update(account, first, replace(first.record, state="sent", messageid="1"))
-    late = moves.claim(account, dropped, Record(job="journals", state="claimed"))
+    files.update(account, first, replace(first.record, state=State.SENT, messageid="1"))
+    late = moves.claim(account, dropped, Record(job="journals", state=State.CLAIMED))
     assert late
     assert (late.record.state, late.record.messageid) == ("sent", "1")
 
@@ -145,7 +145,7 @@ def test_the_longest_names_are_claimed_and_moved(account: DataAccount, letter: s
     found = files.find(account, PROCESSING, claimed.name)
     assert found is not None
     assert found.record.source == name
-    moves.move(account, found, SUCCEEDED, replace(found.record, state="succeeded"))
+    moves.move(account, found, SUCCEEDED, replace(found.record, state=State.SUCCEEDED))
     assert listed_names(account, IMPORTS) == listed_names(account, PROCESSING) == []
     assert content(account, SUCCEEDED, claimed.name) == b"1;2"
 

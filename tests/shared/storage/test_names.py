@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.storage import names, records
-from shared.storage.records import Record
+from shared.storage.records import Record, State
 
 WHEN = datetime(2026, 11, 23, 20, 41, 38, tzinfo=UTC)
 NAMES = st.text(
@@ -59,7 +59,7 @@ def test_a_record_survives_its_metadata(source: str, reason: str) -> None:
 
 def test_the_droppers_metadata_stays_but_never_speaks_for_us() -> None:
     """Somebody who drops a file with `messageid` in its metadata changes nothing."""
-    record = Record(job="j", state="claimed")
+    record = Record(job="j", state=State.CLAIMED)
     metadata = records.to_metadata(record, {"Owner": "ann", "MessageId": "evil", "state": "sent"})
     assert metadata == {"Owner": "ann", "job": "j", "state": "claimed"}
 
