@@ -16,7 +16,7 @@ from shared.d365.errors import Unavailable
 from shared.identity import new_d365_credential
 from shared.observability.events import emit
 from shared.storage.account import DataAccount, connect
-from shared.storage.errors import Conflict, error_code
+from shared.storage.errors import Conflict, StorageDenied, explained
 from shared.storage.records import File
 
 IN_TIME: Final = 0.95
@@ -64,10 +64,6 @@ class Bridge:
         return self.settings.function_timeout / 6
 
 
-class StorageDenied(PermissionError):
-    """Storage does not let us do something. The message says what, and what to grant."""
-
-
 @lru_cache(maxsize=1)
 def bridge() -> Bridge:
     """The process's bridge. Raises `InvalidSettings` or `InvalidJobs`."""
@@ -100,19 +96,4 @@ def run[**P](
     except HttpResponseError as error:
         if error.status_code != 403:
             raise
-        raise StorageDenied(explained(error)) from error
-
-
-def explained(error: Exception) -> str:
-    """An error as an operator needs it; of storage's refusals, what to grant."""
-    if not isinstance(error, HttpResponseError):
-        return str(error) or type(error).__name__
-    request = getattr(error.response, "request", None)
-    where = f"{request.method} {request.url.split('?')[0]}" if request else "a request"
-    if error.status_code != 403:
-        return f"storage answered {where} with {error.status_code}: {str(error).splitlines()[0]}"
-    return (
-        f"storage refused {where} ({error_code(error)}): give the app's identity the roles "
-        "Storage Blob Data Contributor and Storage Queue Data Contributor on the data account, and let "
-        "its firewall admit the app. Nothing is lost: it is tried again"
-    )
+        raise StorageDenied(f"{explained(error)}. Nothing is lost: it is tried again") from error

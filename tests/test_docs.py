@@ -67,7 +67,7 @@ def test_every_error_text_is_explained() -> None:
     modules = (ROOT / "shared/d365").glob("*.py")
     texts = [text for module in modules for text in error_texts(module)]
     assert len(texts) > 15
-    checking = (ROOT / "shared/operations/health.py").read_text(encoding="utf-8")
+    checking = (ROOT / "shared/storage/errors.py").read_text(encoding="utf-8")
     codes = [
         code
         for line in re.findall(r"^ *case (.*):$", checking, re.MULTILINE)

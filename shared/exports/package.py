@@ -13,7 +13,7 @@ from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoun
 from azure.storage.blob import BlobClient, BlobProperties
 
 from shared import clock, deadline, packages
-from shared.bridge import Bridge, explained
+from shared.bridge import Bridge
 from shared.config.jobs import ExportJob
 from shared.d365 import LONGEST_WAIT, DequeuedMessage, Download
 from shared.d365.errors import D365Error, Rejected, Unavailable, Uncertain
@@ -26,6 +26,7 @@ from shared.observability.tracing import new_parent, span
 from shared.packages import InvalidPackage, PackageCheck
 from shared.storage import names, transfer
 from shared.storage.account import EXPORTS
+from shared.storage.errors import explained
 from shared.storage.transfer import Digest, OtherContent, Stored
 
 DOWNLOADS: Final = 3

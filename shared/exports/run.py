@@ -10,7 +10,7 @@ from threading import Condition
 from typing import Final
 
 from shared import clock, deadline
-from shared.bridge import IN_TIME, Bridge, explained
+from shared.bridge import IN_TIME, Bridge
 from shared.config import ncrontab
 from shared.config.jobs import ExportJob
 from shared.config.settings import EXPORT_SCHEDULE, schedule
@@ -19,6 +19,7 @@ from shared.d365.errors import D365Error, Rejected
 from shared.exports import package
 from shared.observability.events import about, emit
 from shared.storage.account import EXPORT_JOBS_QUEUE
+from shared.storage.errors import explained
 from shared.threads import Pool
 
 LONG: Final = 5.0

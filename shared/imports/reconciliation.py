@@ -10,14 +10,14 @@ from functools import partial
 from azure.core.exceptions import ResourceNotFoundError
 
 from shared import clock
-from shared.bridge import Bridge, explained
+from shared.bridge import Bridge
 from shared.config.jobs import ImportJob
 from shared.imports import claim, schedule, turns
 from shared.imports.routing import UPLOADED_WITHIN
 from shared.observability.events import emit
 from shared.storage import files, names
 from shared.storage.account import IMPORTS, POISON_QUEUES, PROCESSING
-from shared.storage.errors import Conflict
+from shared.storage.errors import Conflict, explained
 from shared.storage.records import File
 
 _AT_ONCE = timedelta(0)

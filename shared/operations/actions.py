@@ -18,7 +18,7 @@ from uuid import uuid4
 from azure.core.exceptions import AzureError
 
 from shared import clock, deadline
-from shared.bridge import Bridge, explained
+from shared.bridge import Bridge
 from shared.d365 import MessageId
 from shared.d365.errors import D365Error, Rejected
 from shared.exports.unzip import unzip
@@ -29,7 +29,7 @@ from shared.operations import views
 from shared.packages import InvalidPackage
 from shared.storage import files, moves
 from shared.storage.account import EXPORTS, FAILED, IMPORTS, PROCESSING, SUCCEEDED
-from shared.storage.errors import Conflict
+from shared.storage.errors import Conflict, explained
 from shared.storage.records import File, Record, State
 from shared.storage.transfer import OtherContent
 

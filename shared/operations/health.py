@@ -44,7 +44,7 @@ from shared.storage.account import (
     POISON_QUEUES,
     STATUS_QUEUE,
 )
-from shared.storage.errors import error_code
+from shared.storage.errors import explained
 from shared.threads import Pool
 
 Verdict = Literal["ok", "wrong", "can't tell"]
@@ -291,30 +291,15 @@ def _tried(what: str, step: Callable[[], tuple[Verdict, str]]) -> Line:
     try:
         return Line(what, *step())
     except HttpResponseError as error:
-        return Line(what, "wrong", _storage_says(error))
+        return Line(what, "wrong", f"{_sentence(explained(error))}.")
     except AzureError as error:
         why = " ".join(str(error).split())[:300]
         text = f"Not reached: {redact(why)}. Is the service URI right, and may the app go there?"
         return Line(what, "wrong", text)
 
 
-def _storage_says(error: HttpResponseError) -> str:
-    code = error_code(error)
-    said = f"Storage answered {error.status_code} ({code}). "
-    match code:
-        case "ContainerNotFound" | "QueueNotFound":
-            return said + "It is missing: deploy infra/ again, or make it by hand."
-        case "AuthorizationPermissionMismatch" | "InsufficientAccountPermissions":
-            return (
-                said
-                + "The identity lacks a role on the data account: Storage Blob Data Contributor for "
-                "containers, Storage Queue Data Contributor for queues. A new role takes minutes to count."
-            )
-        case "AuthenticationFailed":
-            return said + "It does not take the sign-in: is the account in the identity's tenant?"
-        case "AuthorizationFailure":
-            return said + "The account's firewall does not admit the app, or the role is missing."
-    return said + "See docs/deploy.md, and try again."
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _container(bridge: Bridge, name: str) -> tuple[Verdict, str]:

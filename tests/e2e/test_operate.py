@@ -373,9 +373,9 @@ def test_the_check_misses_a_container_an_event_and_sees_poison(
         until(lambda: _made(account, SUCCEEDED), page.host)
         account.queue(NOTIFICATIONS_QUEUE).create_queue()
     assert found[f"container {SUCCEEDED}"][0] == "wrong"
-    assert "It is missing" in found[f"container {SUCCEEDED}"][1]
+    assert "it is missing" in found[f"container {SUCCEEDED}"][1]
     assert found[f"queue {NOTIFICATIONS_QUEUE}"][0] == "wrong"
-    assert "(QueueNotFound). It is missing" in found[f"queue {NOTIFICATIONS_QUEUE}"][1]
+    assert "(QueueNotFound): it is missing" in found[f"queue {NOTIFICATIONS_QUEUE}"][1]
     assert found["poison queues"][0] == "wrong"
     assert found["event of a dropped file"][0] == "wrong"
     assert "reconcile" in found["event of a dropped file"][1]
