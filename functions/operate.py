@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import azure.functions as func
 
 if TYPE_CHECKING:
-    from shared.operations.web import Answer, Asked
+    from shared.operations.web import Request, Response
 
 blueprint = func.Blueprint()
 
@@ -18,7 +18,7 @@ def operate(req: func.HttpRequest) -> func.HttpResponse:
     """Jobs, files, one file, the check; and by POST what a person does about a file."""
     from shared.operations import web
 
-    return _response(web.page(_asked(req)))
+    return _response(web.page(_request(req)))
 
 
 @blueprint.function_name("operate_api")
@@ -29,13 +29,13 @@ def operate_api(req: func.HttpRequest) -> func.HttpResponse:
     """The same as JSON."""
     from shared.operations import web
 
-    return _response(web.api(_asked(req)))
+    return _response(web.api(_request(req)))
 
 
-def _asked(req: func.HttpRequest) -> "Asked":
-    from shared.operations.web import Asked
+def _request(req: func.HttpRequest) -> "Request":
+    from shared.operations.web import Request
 
-    return Asked(
+    return Request(
         method=req.method,
         url=req.url,
         view=req.route_params.get("view", ""),
@@ -45,5 +45,7 @@ def _asked(req: func.HttpRequest) -> "Asked":
     )
 
 
-def _response(answer: "Answer") -> func.HttpResponse:
-    return func.HttpResponse(answer.body, status_code=answer.status, headers=dict(answer.headers))
+def _response(response: "Response") -> func.HttpResponse:
+    return func.HttpResponse(
+        response.body, status_code=response.status, headers=dict(response.headers)
+    )

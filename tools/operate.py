@@ -28,7 +28,7 @@ from shared.config.jobs import InvalidJobs
 from shared.config.settings import InvalidSettings
 from shared.d365.errors import D365Error
 from shared.observability.events import printable
-from shared.operations import actions, health, journal, plots, views
+from shared.operations import actions, health, journal, units, views
 from shared.operations.actions import Action, NotDone
 from shared.operations.views import Detail, Filter, Row
 from shared.storage.account import EXPORTS, IMPORTS
@@ -56,9 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--json", action="store_true")
 
-    lately = commands.add_parser("lately", help="what ended in the last day, the newest first")
-    lately.add_argument("--job", default="")
-    lately.add_argument("--json", action="store_true", help="one JSON object a line")
+    recent = commands.add_parser("recent", help="what ended in the last day, the newest first")
+    recent.add_argument("--job", default="")
+    recent.add_argument("--json", action="store_true", help="one JSON object a line")
 
     listing = commands.add_parser("list", help="files by state, job, name and day")
     listing.add_argument("state", nargs="?", default="failed", choices=list(views.STATES))
@@ -122,8 +122,8 @@ def _check(at: Bridge, arguments: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def _lately(at: Bridge, arguments: argparse.Namespace) -> int:
-    for each in views.lately(at, arguments.job):
+def _recent(at: Bridge, arguments: argparse.Namespace) -> int:
+    for each in views.recent(at, arguments.job):
         if arguments.json:
             _print(json.dumps(asdict(each), default=_plain, ensure_ascii=False))
         else:
@@ -153,7 +153,7 @@ def _list(at: Bridge, arguments: argparse.Namespace) -> int:
 
 
 def _took(seconds: float | None) -> str:
-    return plots.duration(seconds) if seconds is not None else ""
+    return units.duration(seconds) if seconds is not None else ""
 
 
 def _line(row: Row) -> str:
@@ -254,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         at = bridge()
         journal.keep(at.account, at.settings.jobs)
-        commands = {"check": _check, "lately": _lately, "list": _list, "show": _show}
+        commands = {"check": _check, "recent": _recent, "list": _list, "show": _show}
         return commands.get(options.command, _act)(at, options)
     except (InvalidSettings, InvalidJobs) as error:
         sys.exit(f"wrong      {error}")

@@ -1,7 +1,7 @@
 """What a person sees: the jobs, the files and packages with their states, one file whole. It changes nothing.
 
 Each view costs a few storage requests, however many files there are: a listing is a page of the container that
-is the state, in name order, and what happened lately comes from the journal.
+is the state, in name order, and what happened in the last day comes from the journal.
 """
 
 import json
@@ -315,9 +315,9 @@ def summary_url(bridge: Bridge, job: ImportJob, found: Detail) -> str:
 def overview(bridge: Bridge) -> Overview:
     """Every job with its queue, rate and last run, from the containers (see `_counts`) and the journal."""
     with Pool(4) as pool:
-        lately = pool.submit(journal.recent, bridge.account, HOURS)
+        journal_entries = pool.submit(journal.recent, bridge.account, HOURS)
         counts = list(pool.map(partial(_counts, bridge), (IMPORTS, PROCESSING, FAILED)))
-    recent = lately.result()
+    recent = journal_entries.result()
     (waiting, more_waiting), (processing, more_processing), (failed, more_failed) = counts
     by_job: dict[tuple[str, str], list[Entry]] = {}
     for entry in recent.entries:
@@ -331,7 +331,7 @@ def overview(bridge: Bridge) -> Overview:
             job.group or "",
             job.description or "",
             job.activity_id.strip("{}"),
-            *_lately("import", by_job.get(("import", name), [])),
+            *_activity("import", by_job.get(("import", name), [])),
             waiting[name, "waiting"],
             waiting[name, "no data"],
             sum(number for (of, _), number in processing.items() if of == name),
@@ -352,7 +352,7 @@ def overview(bridge: Bridge) -> Overview:
             job.group or "",
             job.description or "",
             job.activity_id.strip("{}"),
-            *_lately("export", by_job.get(("export", job.name), [])),
+            *_activity("export", by_job.get(("export", job.name), [])),
         )
         for job in bridge.settings.jobs.exports
     ]
@@ -418,7 +418,7 @@ ENDS: Final[Mapping[str, str]] = {
 """The events with which a file or a package ends, and how."""
 
 
-def _lately(kind: str, entries: list[Entry]) -> tuple[int, int, datetime | None, str, str]:
+def _activity(kind: str, entries: list[Entry]) -> tuple[int, int, datetime | None, str, str]:
     """Of one job: ends, ends within the last hour, and the last run with what came of it, and how it ended."""
     hour = clock.now() - timedelta(hours=1)
     ends = [entry for entry in entries if entry.event in ENDS]
@@ -478,7 +478,7 @@ def failing(recent: Recent) -> list[Failing]:
 
 @dataclass(frozen=True)
 class Ended:
-    """A file or package that ended lately."""
+    """A file or package that ended in the last day."""
 
     at: datetime
     outcome: str
@@ -509,6 +509,6 @@ def ended(recent: Recent, job: str = "") -> list[Ended]:
     return found
 
 
-def lately(bridge: Bridge, job: str = "") -> list[Ended]:
+def recent(bridge: Bridge, job: str = "") -> list[Ended]:
     """What ended last, the newest first: at most `ROWS` of the journal's hours."""
     return ended(journal.recent(bridge.account, HOURS), job)[: -ROWS - 1 : -1]

@@ -1,4 +1,4 @@
-"""The page's requests and answers: which view, which filter, who may change something, HTML or JSON.
+"""The page's requests and responses: one table of views, as HTML or JSON; and who may change something.
 
 A change comes by POST alone. As a form it must come from our own page (`Sec-Fetch-Site`, or else `Origin`), as
 JSON it must say so in `Content-Type`, which no other site's form can. So a person who is signed in (Easy Auth)
@@ -6,8 +6,8 @@ can't be made to change something by a page elsewhere.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, is_dataclass
 from datetime import date, datetime
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -20,13 +20,13 @@ from shared.d365.errors import D365Error
 from shared.observability.events import redact
 from shared.operations import actions, health, pages, views
 from shared.operations.actions import Action, NotDone
-from shared.operations.pages import Place
+from shared.operations.pages import Links
 from shared.operations.views import Filter
 from shared.storage.errors import error_code
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """A request."""
 
     method: str
@@ -39,7 +39,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What is sent back."""
 
     status: int
@@ -51,8 +51,12 @@ class BadRequest(ValueError):
     """The request makes no sense, or may not be made from there."""
 
 
-class NotThere(ValueError):
-    """The file that is asked for is not there (any more)."""
+class NotFound(ValueError):
+    """What is asked for is not there. The title says what that is, the text where it was looked for."""
+
+    def __init__(self, title: str, text: str) -> None:
+        super().__init__(text)
+        self.title = title
 
 
 IN_TIME: Final = 200.0
@@ -64,73 +68,145 @@ _JSON: Final[Mapping[str, str]] = {
     "Content-Type": "application/json; charset=utf-8",
 }
 
+type Query = Mapping[str, str]
+
+
+# -- the views ------------------------------------------------------------------------------------
+
+
+def _jobs(at: Bridge, _: Query) -> dict[str, Any]:
+    overview = views.overview(at)
+    return {
+        "jobs": overview.jobs,
+        "elsewhere": overview.elsewhere,
+        "failing": views.failing(overview.recent),
+        "countedAll": overview.counted_all,
+        "nextExport": overview.next_export,
+        "since": overview.recent.since,
+        "endedAll": overview.recent.complete,
+        "ended": views.ended(overview.recent),
+    }
+
+
+def _recent(at: Bridge, query: Query) -> dict[str, Any]:
+    job = query.get("job", "")
+    return {"job": job, "ended": views.recent(at, job)}
+
+
+def _files(at: Bridge, query: Query) -> dict[str, Any]:
+    filter_ = _filter(query)
+    listing = views.listing(at, filter_)
+    served = at.settings.jobs
+    names = [job.name for job in served.imports] + [job.name for job in served.exports]
+    return {
+        "filter": filter_,
+        "files": listing.rows,
+        "lookedAt": listing.looked_at,
+        "nextToken": listing.next_token,
+        "jobNames": list(dict.fromkeys(names)),
+    }
+
+
+def _file(at: Bridge, query: Query) -> dict[str, Any]:
+    container, name = query.get("in", ""), query.get("name", "")
+    detail = views.detail(at, container, name)
+    if detail is None:
+        raise NotFound("File not found (it may have moved)", f"There is no {container}/{name}.")
+    can = actions.possible(detail.file)
+    return {
+        **asdict(detail.row),
+        "record": detail.file.record,
+        "metadata": detail.file.theirs,
+        "report": detail.report,
+        "todo": detail.todo,
+        "can": can,
+        "risk": actions.risk(detail.file) if "resend" in can else "",
+    }
+
+
+def _check(at: Bridge, _: Query) -> dict[str, Any]:
+    lines = list(health.check(at))
+    return {"ok": not any(line.verdict == "wrong" for line in lines), "lines": lines}
+
+
+VIEWS: Final[Mapping[str, Callable[[Bridge, Query], dict[str, Any]]]] = {
+    "jobs": _jobs,
+    "recent": _recent,
+    "files": _files,
+    "file": _file,
+    "check": _check,
+}
+"""What each view shows. It is the JSON of that name, and what `html/{name}.html` is filled with."""
+
+
+def _show(at: Bridge, view: str, query: Query) -> dict[str, Any]:
+    """Raises `NotFound` where there is no such view, and what the view raises."""
+    load = VIEWS.get(view)
+    if load is None:
+        raise NotFound(
+            "Page not found", f"There is no page {view!r}. There are {', '.join(VIEWS)}."
+        )
+    return load(at, query)
+
 
 # -- HTML -----------------------------------------------------------------------------------------
 
 
 @deadline.within(IN_TIME)
-def page(asked: Asked) -> Answer:
+def page(request: Request) -> Response:
     """A view as HTML, or what came of a form."""
-    refresh = asked.query.get("refresh", "")
-    place = Place(
-        root=urlsplit(asked.url).path.partition("/operate")[0] + "/operate",
-        code=asked.query.get("code", ""),
-        d365_url=bridge().settings.environments[0].url,
+    refresh = request.query.get("refresh", "")
+    links = Links(
+        root=urlsplit(request.url).path.partition("/operate")[0] + "/operate",
+        code=request.query.get("code", ""),
+        environments=bridge().settings.environments,
         refresh=refresh if refresh in ("on", "off") else "",
     )
+
+    def message(status: int, title: str, text: str, view: str = "") -> Response:
+        data = {"title": title, "text": text}
+        return _html(pages.render("message", links, data, view, request.query), status)
+
     try:
-        return _view(place, asked)
+        return _page(bridge(), request, links)
     except BadRequest as error:
-        return _html(pages.message(place, "That can't be", str(error)), 400)
+        return message(400, "Invalid request", str(error))
+    except NotFound as error:
+        return message(404, error.title, str(error))
     except NotDone as error:
-        return _html(pages.message(place, "Not done", f"{error}."), 409)
+        return message(409, "Not done", f"{error}.")
     except (AzureError, D365Error) as error:
-        view = "message" if asked.method == "POST" else asked.view
-        query = {k: v for k, v in asked.query.items() if k not in ("code", "refresh")}
-        text = pages.message(place, "That did not work", _short(error), view, query)
-        return _html(text, 502)
+        # In place of a view the message refreshes as that does, so that a screen on a wall recovers.
+        view = "" if request.method == "POST" else request.view or "jobs"
+        return message(502, "Request failed", _short(error), view)
 
 
-def _view(place: Place, asked: Asked) -> Answer:
-    at, query = bridge(), asked.query
-    if asked.method == "POST":
-        if asked.view != "act":
-            raise BadRequest("only operate/act takes a POST")
-        _require_own_page(asked.headers)
-        fields = {k: v[0] for k, v in parse_qs(asked.body.decode("utf-8", "replace")).items()}
-        do, became = _act(at, asked, fields)
-        to = place.address("done", do=do, name=became or fields["name"])
-        return Answer(303, {**pages.HEADERS, "Location": to}, "")
-    match asked.view:
-        case "":
-            return _html(pages.overview(place, views.overview(at)))
-        case "lately":
-            job = query.get("job", "")
-            return _html(pages.lately(place, views.lately(at, job), job))
-        case "files":
-            wanted = _filter(query)
-            names = [job.name for job in at.settings.jobs.imports]
-            names += [job.name for job in at.settings.jobs.exports if job.name not in names]
-            return _html(pages.listing(place, wanted, views.listing(at, wanted), names))
-        case "file":
-            found = views.detail(at, query.get("in", ""), query.get("name", ""))
-            if found is None:
-                text = f"{query.get('in')}/{query.get('name')} is not there (any more)."
-                return _html(pages.message(place, "It has gone on", text), 404)
-            return _html(pages.file(place, found, _signed_in(asked.headers)))
-        case "check":
-            return _html(pages.check(place, list(health.check(at))))
+def _page(at: Bridge, request: Request, links: Links) -> Response:
+    query = request.query
+    if request.method == "POST":
+        if request.view != "act":
+            raise BadRequest("Only operate/act takes a POST.")
+        _require_own_page(request.headers)
+        fields = {k: v[0] for k, v in parse_qs(request.body.decode("utf-8", "replace")).items()}
+        action, name = _act(at, request, fields)
+        return _redirect(303, links.to("done", do=action, name=name))
+    match request.view or "jobs":
         case "done":
-            return _html(pages.done(place, query.get("do", ""), query.get("name", "")))
+            data = {"do": query.get("do", ""), "name": query.get("name", "")}
+            return _html(pages.render("done", links, data))
         case "d365":
-            return Answer(302, {**pages.HEADERS, "Location": _summary_url(at, query)}, "")
-        case _:
-            text = f"There is no page {asked.view!r}."
-            return _html(pages.message(place, "Nothing is here", text), 404)
+            return _redirect(302, _summary_url(at, query))
+        case view:
+            data = {**_show(at, view, query), "user": _signed_in(request.headers)}
+            return _html(pages.render(view, links, data, view, query))
 
 
-def _html(text: str, status: int = 200) -> Answer:
-    return Answer(status, pages.HEADERS, text)
+def _html(text: str, status: int = 200) -> Response:
+    return Response(status, pages.HEADERS, text)
+
+
+def _redirect(status: int, address: str) -> Response:
+    return Response(status, {**pages.HEADERS, "Location": address}, "")
 
 
 def _require_own_page(headers: Mapping[str, str]) -> None:
@@ -146,26 +222,26 @@ def _signed_in(headers: Mapping[str, str]) -> str:
     return headers.get("x-ms-client-principal-name", "")
 
 
-def _summary_url(at: Bridge, query: Mapping[str, str]) -> str:
+def _summary_url(at: Bridge, query: Query) -> str:
     """D365's own page on a file's execution, as D365 gives it."""
-    found = views.detail(at, query.get("in", ""), query.get("name", ""))
-    job = at.settings.jobs.import_job(found.row.job) if found else None
-    if found is None or job is None or not found.row.message_id:
+    detail = views.detail(at, query.get("in", ""), query.get("name", ""))
+    job = at.settings.jobs.import_job(detail.row.job) if detail else None
+    if detail is None or job is None or not detail.row.message_id:
         raise BadRequest("D365 has no execution of that file.")
-    return views.summary_url(at, job, found)
+    return views.summary_url(at, job, detail)
 
 
 # -- JSON -----------------------------------------------------------------------------------------
 
 
 @deadline.within(IN_TIME)
-def api(asked: Asked) -> Answer:
+def api(request: Request) -> Response:
     """The same views as JSON; an error is `{"error": text}` with its status."""
     try:
-        return _as_json(_api(asked))
+        return _as_json(_api(bridge(), request))
     except BadRequest as error:
         return _as_json({"error": str(error)}, 400)
-    except NotThere as error:
+    except NotFound as error:
         return _as_json({"error": str(error)}, 404)
     except NotDone as error:
         return _as_json({"error": str(error)}, 409)
@@ -173,108 +249,75 @@ def api(asked: Asked) -> Answer:
         return _as_json({"error": _short(error)}, 502)
 
 
-def _api(asked: Asked) -> object:
-    at = bridge()
-    if asked.method == "POST":
-        kind = asked.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if asked.view != "act" or kind != "application/json":
-            raise BadRequest("a change is a POST of application/json to operate/api/act")
-        try:
-            fields = json.loads(asked.body)
-        except ValueError as error:
-            raise BadRequest(f"not valid JSON: {error}") from error
-        if not isinstance(fields, dict):
-            raise BadRequest("not an object")
-        # null is as good as left out.
-        do, became = _act(at, asked, {k: str(v) for k, v in fields.items() if v is not None})
-        return {"did": do, "name": became or fields["name"]}
-    match asked.view:
-        case "jobs":
-            found = views.overview(at)
-            return {
-                "jobs": [asdict(job) for job in found.jobs],
-                "elsewhere": found.elsewhere,
-                "failing": [asdict(each) for each in views.failing(found.recent)],
-                "countedAll": found.counted_all,
-                "nextExport": found.next_export,
-                "since": found.recent.since,
-                "endedAll": found.recent.complete,
-                "ended": [asdict(each) for each in views.ended(found.recent)],
-            }
-        case "lately":
-            lately = views.lately(at, asked.query.get("job", ""))
-            return {"ended": [asdict(each) for each in lately]}
-        case "files":
-            listing = views.listing(at, _filter(asked.query))
-            rows = [asdict(row) for row in listing.rows]
-            return {
-                "files": rows,
-                "lookedAt": listing.looked_at,
-                "nextToken": listing.next_token,
-            }
-        case "file":
-            detail = views.detail(at, asked.query.get("in", ""), asked.query.get("name", ""))
-            if detail is None:
-                raise NotThere("that file is not there (any more)")
-            return {
-                **asdict(detail.row),
-                "record": asdict(detail.file.record),
-                "report": detail.report,
-                "can": actions.possible(detail.file),
-            }
-        case "check":
-            lines = list(health.check(at))
-            wrong = any(line.verdict == "wrong" for line in lines)
-            return {"ok": not wrong, "lines": [asdict(line) for line in lines]}
-        case _:
-            raise BadRequest("there are jobs, lately, files, file, check and act")
+def _api(at: Bridge, request: Request) -> object:
+    if request.method != "POST":
+        return _show(at, request.view, request.query)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.view != "act" or kind != "application/json":
+        raise BadRequest("A change is a POST of application/json to operate/api/act.")
+    try:
+        fields = json.loads(request.body)
+    except ValueError as error:
+        raise BadRequest(f"The body is not valid JSON: {error}.") from error
+    if not isinstance(fields, dict):
+        raise BadRequest("The body is not a JSON object.")
+    # null is as good as left out.
+    action, name = _act(at, request, {k: str(v) for k, v in fields.items() if v is not None})
+    return {"did": action, "name": name}
 
 
-def _as_json(value: object, status: int = 200) -> Answer:
-    return Answer(status, _JSON, json.dumps(value, default=_plain, ensure_ascii=False))
+def _as_json(value: object, status: int = 200) -> Response:
+    return Response(status, _JSON, json.dumps(value, default=_plain, ensure_ascii=False))
 
 
-def _plain(value: object) -> Any:
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
     return value.isoformat() if isinstance(value, (datetime, date)) else str(value)
 
 
 # -- both -----------------------------------------------------------------------------------------
 
 
-def _act(at: Bridge, asked: Asked, fields: Mapping[str, str]) -> tuple[str, str | None]:
-    """Do what was asked, with who asked for it. Raises `BadRequest` and `NotDone`."""
-    do = actions.ACTIONS.get(fields.get("do", ""))
-    if do is None:
-        raise BadRequest(f"do must be one of {', '.join(actions.ACTIONS)}")
+def _act(at: Bridge, request: Request, fields: Mapping[str, str]) -> tuple[str, str]:
+    """Do an action in the name of who asks for it: the action and the file's name after it.
+
+    Raises `BadRequest` and `NotDone`.
+    """
+    run = actions.ACTIONS.get(fields.get("do", ""))
+    if run is None:
+        raise BadRequest(f"do must be one of {', '.join(actions.ACTIONS)}.")
     if fields.get("confirm") not in ("yes", "True"):  # as a form says it, and JSON's true
-        raise BadRequest("it was not confirmed; nothing was done")
-    given = {**fields, "by": _signed_in(asked.headers) or fields.get("by", "")}
-    missing = [name for name in ("name", "etag", "by", "why") if not given.get(name, "").strip()]
+        raise BadRequest("It was not confirmed. Nothing was done.")
+    fields = {**fields, "by": _signed_in(request.headers) or fields.get("by", "")}
+    missing = [name for name in ("name", "etag", "by", "why") if not fields.get(name, "").strip()]
     if missing:
-        raise BadRequest(f"{' and '.join(missing)} missing; nothing was done")
+        raise BadRequest(f"{' and '.join(missing)} missing. Nothing was done.")
     action = Action(
-        given["name"], given["etag"], given["by"], given["why"], given.get("message_id", "")
+        fields["name"], fields["etag"], fields["by"], fields["why"], fields.get("message_id", "")
     )
-    return fields["do"], do(at, action)
+    return fields["do"], run(at, action) or action.name
 
 
-def _filter(query: Mapping[str, str]) -> Filter:
-    found = Filter(
+def _filter(query: Query) -> Filter:
+    filter_ = Filter(
         state=query.get("state") or "failed",
         job=query.get("job", "").strip(),
         name=query.get("name", "")[:1024],
+        since=_day(query.get("since", "")),
+        until=_day(query.get("until", "")),
         token=query.get("token", ""),
     )
-    if found.state not in views.STATES:
-        raise BadRequest(f"state must be one of {', '.join(views.STATES)}")
-    return replace(found, since=_day(query.get("since", "")), until=_day(query.get("until", "")))
+    if filter_.state not in views.STATES:
+        raise BadRequest(f"state must be one of {', '.join(views.STATES)}.")
+    return filter_
 
 
 def _day(text: str) -> date | None:
     try:
         return date.fromisoformat(text) if text else None
     except ValueError as error:
-        raise BadRequest(f"{text!r} is not a day such as 2026-11-23") from error
+        raise BadRequest(f"{text!r} is not a day such as 2026-11-23.") from error
 
 
 def _short(error: Exception) -> str:

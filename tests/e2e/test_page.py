@@ -108,8 +108,8 @@ def test_a_person_sees_a_file_fail_mends_it_and_sees_it_succeed(
     expect(page.get_by_text("What to do:")).to_be_visible()
     expect(page.get_by_text(d365.reject_errors[1]).first).to_be_visible()
     d365.reject_text = b""
-    page.get_by_text("Send it again").first.click()
-    form = page.locator("form").filter(has=page.get_by_role("button", name="Send it again"))
+    page.get_by_text("Resend").first.click()
+    form = page.locator("form").filter(has=page.get_by_role("button", name="Resend"))
     form.get_by_label("Who you are").fill("Ada")
     form.get_by_label("Why").fill("the journal balances now")
     form.get_by_role("button").click()
@@ -162,13 +162,13 @@ def test_a_file_that_went_on_is_not_touched_by_an_old_page(
     pages = [open_page("files"), open_page("files")]
     for page in pages:
         page.get_by_role("link", name="journals/USMF/may.csv").click()
-        page.get_by_text("It is dealt with").click()
-        form = page.locator("form").filter(has=page.get_by_role("button", name="Dismiss it"))
+        page.get_by_text("Dismiss", exact=True).click()
+        form = page.locator("form").filter(has=page.get_by_role("button", name="Dismiss"))
         form.get_by_label("Who you are").fill("Ada")
         form.get_by_label("Why").fill("corrected by hand")
         form.get_by_role("checkbox").check()
     for page in pages:
-        page.get_by_role("button", name="Dismiss it").click()
+        page.get_by_role("button", name="Dismiss").click()
     expect(pages[0].get_by_role("status")).to_contain_text("Dismissed")
     expect(pages[1].get_by_role("alert")).to_contain_text("has changed since you looked at it")
 
@@ -186,7 +186,7 @@ def test_the_keyboard_reaches_everything(
     expect(page.get_by_role("link", name="Jobs")).to_be_focused()
     page.get_by_role("link", name="journals/USMF/may.csv").focus()
     page.keyboard.press("Enter")
-    summary = page.locator("summary", has_text="Send it again")
+    summary = page.locator("summary", has_text="Resend")
     summary.focus()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
@@ -215,7 +215,7 @@ def full(account: DataAccount, d365: Simulator, app: RunningHost) -> RunningHost
     return app
 
 
-VIEWS: Final = ("", "lately", "files", "files?state=exported", "files?state=waiting")
+VIEWS: Final = ("", "recent", "files", "files?state=exported", "files?state=waiting")
 LOOKS: Final[dict[str, dict[str, Any]]] = {
     "light": {"color_scheme": "light"},
     "dark": {"color_scheme": "dark"},
@@ -244,7 +244,7 @@ def look_at(page: Page, name: str) -> None:
     """As axe does."""
     keep(page, name)
     page.evaluate((ROOT / "node_modules/axe-core/axe.min.js").read_text(encoding="utf-8"))
-    # The viewer can stop the page from loading anew (WCAG 2.2.1), which axe can't see.
+    # The viewer can stop the page from refreshing (WCAG 2.2.1), which axe can't see.
     found = page.evaluate("axe.run({rules: {'meta-refresh': {enabled: false}}})")["violations"]
     wrong = [(each["id"], [node["html"] for node in each["nodes"]][:3]) for each in found]
     assert not wrong, name
@@ -282,27 +282,27 @@ def test_dark_is_dark_and_light_is_light(open_page: Open) -> None:
     assert brightness("light") > 600
 
 
-def test_it_loads_anew_unless_that_is_switched_off(open_page: Open) -> None:
+def test_it_refreshes_unless_that_is_switched_off(open_page: Open) -> None:
     """Without JavaScript; a list, whose filter may be half filled in, only when asked. Links keep that."""
 
-    def loads_anew(page: Page) -> bool:
+    def refreshes(page: Page) -> bool:
         return page.locator('meta[http-equiv="refresh"]').count() == 1
 
     page = open_page("files?state=succeeded&name=may")
-    assert not loads_anew(page)
-    page.get_by_role("link", name="load anew").click()
-    assert loads_anew(page)
+    assert not refreshes(page)
+    page.get_by_role("link", name="Refresh every").click()
+    assert refreshes(page)
     expect(page.get_by_label("Name")).to_have_value("may")
     expect(page.get_by_label("State")).to_have_value("succeeded")
     page.get_by_role("link", name="stop").click()
-    assert not loads_anew(page)
+    assert not refreshes(page)
     page = open_page()
-    assert loads_anew(page)
+    assert refreshes(page)
     page.get_by_role("link", name="stop").click()
-    assert not loads_anew(page)
-    page.get_by_role("link", name="Lately").click()
-    assert not loads_anew(page)
-    page.get_by_role("link", name="load anew").click()
-    assert loads_anew(page)
+    assert not refreshes(page)
+    page.get_by_role("link", name="Recent").click()
+    assert not refreshes(page)
+    page.get_by_role("link", name="Refresh every").click()
+    assert refreshes(page)
     page.get_by_role("link", name="Files").click()
-    assert not loads_anew(page)
+    assert not refreshes(page)

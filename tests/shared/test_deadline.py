@@ -89,7 +89,7 @@ def test_an_invocation_has_somewhat_less_than_its_time_out(
     assert limit / 2 < timedelta(seconds=left[0]) < limit
 
 
-@pytest.mark.parametrize(("answer", "part"), [("page", "_view"), ("api", "_api")])
+@pytest.mark.parametrize(("answer", "part"), [("page", "_page"), ("api", "_api")])
 def test_a_request_to_the_page_has_less_time_than_azure_waits_for_it(
     bridge: Bridge, monkeypatch: pytest.MonkeyPatch, answer: str, part: str
 ) -> None:
@@ -97,9 +97,9 @@ def test_a_request_to_the_page_has_less_time_than_azure_waits_for_it(
     left: list[float] = []
     monkeypatch.setattr(web, "bridge", lambda: bridge)
     monkeypatch.setattr(web, part, lambda *_: left.append(deadline.left()))
-    asked = web.Asked("GET", "https://x/api/operate", "jobs", {}, {}, b"")
+    request = web.Request("GET", "https://x/api/operate", "jobs", {}, {}, b"")
     for _ in range(2):
-        getattr(web, answer)(asked)
+        getattr(web, answer)(request)
     assert [100 < seconds < 230 for seconds in left] == [True, True]
 
 

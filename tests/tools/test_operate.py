@@ -89,7 +89,7 @@ def test_what_commands_a_terminal_does_not_reach_it(
     d365.reject_errors = ["Bad.\x1b[2J\x9b31m"]
     intake.import_file(bridge, drop(account, "journals/may\x9b31m.csv", b"1;2;REJECT"))
     work_queue(bridge)
-    for words in (("list",), ("list", "--json"), ("show", "may"), ("lately",)):
+    for words in (("list",), ("list", "--json"), ("show", "may"), ("recent",)):
         answer = run(*words)
         assert "\x1b" not in answer.stdout + answer.stderr, words
         assert "\x9b" not in answer.stdout + answer.stderr, words
@@ -115,10 +115,10 @@ def test_what_came_last_and_how_far_a_search_went_is_told(
     """Where it found nothing, too."""
     intake.import_file(bridge, drop(noted, "journals/may.csv"))
     work_queue(bridge)
-    assert run("lately").stdout.startswith("succeeded ")
-    (line,) = run("lately", "--job", "journals", "--json").stdout.splitlines()
+    assert run("recent").stdout.startswith("succeeded ")
+    (line,) = run("recent", "--job", "journals", "--json").stdout.splitlines()
     assert json.loads(line)["name"].startswith("journals/may.")
-    assert run("lately", "--job", "vendors").stdout == ""
+    assert run("recent", "--job", "vendors").stdout == ""
     for number in range(views.ROWS + 1):
         drop(account, f"journals/{number:03}.csv")
     assert run("list", "waiting").stderr.startswith("50 were looked at. There are more")

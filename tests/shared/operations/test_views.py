@@ -29,6 +29,7 @@ from local.simulator import Simulator
 from shared import clock
 from shared.bridge import Bridge
 from shared.config import jobs
+from shared.config.environments import ONLY, Environment
 from shared.d365.errors import Rejected
 from shared.exports.run import export_packages
 from shared.imports import intake
@@ -36,14 +37,19 @@ from shared.observability.events import emit
 from shared.operations import actions, journal, pages, views, web
 from shared.operations.actions import Action, NotDone
 from shared.operations.journal import JOURNAL
-from shared.operations.pages import Place
+from shared.operations.pages import Links
 from shared.operations.views import Filter
-from shared.operations.web import Asked
+from shared.operations.web import Request
 from shared.storage import files, names
 from shared.storage.account import EXPORTS, FAILED, IMPORTS, SUCCEEDED, DataAccount
 from tests.conftest import EXPORT_ID, drop, work_queue
 
-PLACE = Place("/api/operate", "", "https://d365.example.com")
+LINKS = Links("/api/operate", "", (Environment(ONLY, "https://d365.example.com"),))
+
+
+def page(bridge: Bridge, view: str, **query: str) -> str:
+    """A view as HTML."""
+    return pages.render(view, LINKS, {**web.VIEWS[view](bridge, query), "user": ""}, view, query)
 
 
 def succeed(file: str, job: str = "j") -> None:
@@ -184,6 +190,7 @@ def test_quiet_runs_are_noted_now_and_then(
 ENDING: Final = """
 import json, os, signal, sys
 from shared.config import jobs
+from shared.config.environments import ONLY, Environment
 from shared.config.settings import Storage
 from shared.observability.events import emit
 from shared.operations import journal
@@ -218,9 +225,9 @@ def test_of_a_busy_hour_the_end_is_shown_and_that_is_said(
     assert not found.complete
     assert [entry.fields["file"] for entry in found.entries][-1] == "29"
     assert 1 < len(found.entries) < 30
-    shown = pages.overview(PLACE, views.overview(bridge))
+    shown = page(bridge, "jobs")
     assert f'data-label="Last hour">≥ {len(found.entries)}<' in shown
-    of = 'href="/api/operate/lately?job=journals"'
+    of = 'href="/api/operate/recent?job=journals"'
     assert f'data-label="24 hours"><a {of}>≥ {len(found.entries)}</a>' in shown
 
 
@@ -236,7 +243,7 @@ def test_the_first_page_says_when_the_exports_run_next(
         ("0 0 0 30 2 *", "never"),
     ):
         monkeypatch.setenv("EXPORT_SCHEDULE", schedule)
-        shown = pages.overview(PLACE, views.overview(bridge))
+        shown = page(bridge, "jobs")
         assert when in shown.partition("Next run of the export jobs: ")[2].partition("</p>")[0]
 
 
@@ -250,10 +257,8 @@ def test_jobs_of_one_group_stand_together_with_their_descriptions(bridge: Bridge
     ]
     jobs_file = jobs.parse(json.dumps({"exports": raw}).encode())
     grouped = replace(bridge, settings=replace(bridge.settings, jobs=jobs_file))
-    page = views.overview(grouped)
-    assert [job.name for job in page.jobs] == ["b1", "b2", "a1"]
-    text = pages.overview(PLACE, page)
-    assert "Finance · &lt;b&gt;Cash&lt;/b&gt;" in text
+    assert [job.name for job in views.overview(grouped).jobs] == ["b1", "b2", "a1"]
+    assert "Finance · &lt;b&gt;Cash&lt;/b&gt;" in page(grouped, "jobs")
 
 
 def test_what_came_last_stands_first(
@@ -265,20 +270,20 @@ def test_what_came_last_stands_first(
     for name, data in (("journals/may.csv", b"1"), ("journals/june.csv", b"REJECT")):
         intake.import_file(bridge, drop(noted, name, data))
         work_queue(bridge)
-    found = views.lately(bridge)
+    found = views.recent(bridge)
     assert [(e.outcome, e.container) for e in found] == [
         ("failed", FAILED),
         ("succeeded", SUCCEEDED),
         ("exported", EXPORTS),
     ]
-    assert [each.outcome for each in views.lately(bridge, "vendors")] == ["exported"]
-    shown = pages.lately(PLACE, found, "")
+    assert [each.outcome for each in views.recent(bridge, "vendors")] == ["exported"]
+    shown = page(bridge, "recent")
     assert shown.index("june.csv") < shown.index("may.csv") < shown.index("vendors/")
     for each in found:
-        assert f'href="{PLACE.link("file", **{"in": each.container, "name": each.name})}"' in shown
+        assert f'href="{escape(LINKS.file(each.container, each.name))}"' in shown
     assert d365.reject_errors[0] in shown
     monkeypatch.setattr(views, "ROWS", 2)
-    assert views.lately(bridge) == found[:2]
+    assert views.recent(bridge) == found[:2]
 
 
 def test_dismissed_files_are_listed_by_themselves(
@@ -297,7 +302,7 @@ def test_dismissed_files_are_listed_by_themselves(
     assert paths("failed") == ["unknown/5.csv"]
     assert paths("held") == []
     assert paths("dismissed") == [f"unknown/{number}.csv" for number in range(5)]
-    assert pages.overview(PLACE, views.overview(bridge)).count("unknown/</a> (1)") == 1
+    assert page(bridge, "jobs").count("unknown/</a> (1)") == 1
 
 
 def test_a_package_that_keeps_failing_is_seen_until_it_is_exported(
@@ -311,7 +316,7 @@ def test_a_package_that_keeps_failing_is_seen_until_it_is_exported(
     found = views.overview(bridge)
     (vendors,) = (job for job in found.jobs if job.name == "vendors")
     assert (vendors.last_text, vendors.last_outcome) == ("0 packages, 1 failed", "failed")
-    assert 'class="error failed">0 packages, 1 failed<' in pages.overview(PLACE, found)
+    assert 'class="error failed">0 packages, 1 failed<' in page(bridge, "jobs")
     (failing,) = views.failing(found.recent)
     assert (failing.job, failing.correlation_id, failing.tries) == (
         "vendors",
@@ -320,13 +325,13 @@ def test_a_package_that_keeps_failing_is_seen_until_it_is_exported(
     )
     assert {each.name for each in views.ended(found.recent)} == {broken.correlation_id}
     named = f'<span>vendors <span class="dim">{broken.correlation_id}</span></span>'
-    assert named in pages.lately(PLACE, views.lately(bridge), "")
+    assert named in page(bridge, "recent")
     emit("export.finished", job="vendors", packages=0, failed=0, seconds=0)
-    shown = pages.overview(PLACE, views.overview(bridge))
+    shown = page(bridge, "jobs")
     for text in (broken.correlation_id, escape(failing.error), "Packages that fail"):
         assert text in shown
     emit("package.acknowledged", job="vendors", correlationId=broken.correlation_id, blob="x.zip")
-    assert "Packages that fail" not in pages.overview(PLACE, views.overview(bridge))
+    assert "Packages that fail" not in page(bridge, "jobs")
 
 
 def test_one_job_s_many_files_do_not_hide_another_s(
@@ -345,8 +350,8 @@ def test_one_job_s_many_files_do_not_hide_another_s(
         for name, path in (("unknown/", "unknown/x.csv"), (alone, "x.csv")):
             (row,) = views.listing(bridge, Filter(name=name)).rows
             assert row.path == path
-            link = f'href="{PLACE.link("files", name=name)}"'
-            assert link in pages.overview(PLACE, found)
+            link = f'href="{escape(LINKS.to("files", name=name))}"'
+            assert link in page(bridge, "jobs")
         return {job.name: (job.failed, "failed" in job.at_least) for job in found.jobs}
 
     whole = {
@@ -358,7 +363,7 @@ def test_one_job_s_many_files_do_not_hide_another_s(
     assert failed() == whole
     monkeypatch.setattr(views, "COUNTED", 2)  # a file and its report
     assert failed() == whole | {"journals": (1, True)}
-    assert ">≥ 1</a>" in pages.overview(PLACE, views.overview(bridge))
+    assert ">≥ 1</a>" in page(bridge, "jobs")
 
 
 def test_a_journal_that_can_t_be_written_stops_nothing(
@@ -435,9 +440,8 @@ def test_a_held_file_s_page_leads_into_d365(bridge: Bridge, d365: Simulator) -> 
     drop(bridge.account, "unknown/may.csv")
     intake.import_file(bridge, "unknown/may.csv")
     held, refused = (
-        pages.file(PLACE, found, "")
+        page(bridge, "file", **{"in": FAILED, "name": file.name})
         for file in files.listed(bridge.account, FAILED)
-        if (found := views.detail(bridge, FAILED, file.name))
     )
     assert 'href="https://d365.example.com"' in held
     assert 'href="https://d365.example.com"' not in refused
@@ -454,9 +458,8 @@ def test_whoever_sends_a_file_again_is_told_what_d365_has_of_it(
     drop(bridge.account, "unknown/may.csv")
     intake.import_file(bridge, "unknown/may.csv")
     rejected, refused = (
-        pages.file(PLACE, found, "")
+        page(bridge, "file", **{"in": FAILED, "name": file.name})
         for file in files.listed(bridge.account, FAILED)
-        if (found := views.detail(bridge, FAILED, file.name))
     )
     assert f"D365 has this file already, as the message {d365.received[0].message_id}" in rejected
     assert rejected.count("posted twice") == 1
@@ -466,27 +469,27 @@ def test_whoever_sends_a_file_again_is_told_what_d365_has_of_it(
 def test_a_screen_on_a_wall_goes_on_after_an_error(
     bridge: Bridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What loads anew does so in its error's place too."""
+    """What refreshes does so in its error's place too."""
     monkeypatch.setattr(web, "bridge", lambda: bridge)
 
     def broken(*_: object) -> None:
         raise ServiceRequestError("not reached")
 
-    for name in ("overview", "lately", "files"):
+    for name in ("overview", "recent", "listing"):
         monkeypatch.setattr(views, name, broken)
     url = "https://app.example/api/operate"
 
-    def loads_anew(view: str, **query: str) -> bool:
-        asked = Asked("GET", f"{url}/{view}", view, {"view": "x", **query}, {}, b"")
-        answer = web.page(asked)
-        assert (answer.status, "not reached" in answer.body) == (502, True)
-        return 'http-equiv="refresh"' in answer.body
+    def refreshes(view: str, **query: str) -> bool:
+        request = Request("GET", f"{url}/{view}", view, {"view": "x", **query}, {}, b"")
+        response = web.page(request)
+        assert (response.status, "not reached" in response.body) == (502, True)
+        return 'http-equiv="refresh"' in response.body
 
-    assert loads_anew("")
-    assert loads_anew("lately")
-    assert not loads_anew("", refresh="off")
-    assert not loads_anew("files", state="held")
-    assert loads_anew("files", state="held", refresh="on")
+    assert refreshes("")
+    assert refreshes("recent")
+    assert not refreshes("", refresh="off")
+    assert not refreshes("files", state="held")
+    assert refreshes("files", state="held", refresh="on")
 
 
 def test_who_sent_a_file_again_stands_on_its_page_in_words(bridge: Bridge) -> None:
@@ -496,9 +499,9 @@ def test_who_sent_a_file_again_stands_on_its_page_in_words(bridge: Bridge) -> No
     actions.resend(bridge, Action(file.name, file.etag, "Müller <b>", "100 % sure: ö & é"))
     found = views.detail(bridge, IMPORTS, "unknown/ä.csv")
     assert found
-    shown = pages.file(PLACE, found, "")
+    shown = page(bridge, "file", **{"in": IMPORTS, "name": "unknown/ä.csv"})
     for label, text in (
-        ("Sent again by", "Müller &lt;b&gt;"),
+        ("Resent by", "Müller &lt;b&gt;"),
         ("Why", "100 % sure: ö &amp; é"),
         ("Of", file.name),
         ("On", found.file.theirs["resent"]),
@@ -518,18 +521,16 @@ def test_a_link_into_d365_leads_nowhere_else(bridge: Bridge, d365: Simulator) ->
 def test_what_is_odd_about_a_success_is_seen(
     bridge: Bridge, d365: Simulator, noted: DataAccount
 ) -> None:
-    """In the list, under what ended lately, and on the file's page with its counts and company."""
+    """In the list, under recent ends, and on the file's page with its counts and company."""
     d365.company_from_message = False
     intake.import_file(bridge, drop(noted, "journals/USMF/may.csv"))
     d365.received[0].imported = 0
     work_queue(bridge)
     remark = "D365 imported no record of it; D365 imported it into DAT, not into USMF"
     (row,) = views.listing(bridge, Filter("succeeded")).rows
-    (ended,) = views.lately(bridge)
+    (ended,) = views.recent(bridge)
     assert (row.error, ended.error) == (remark, remark)
-    found = views.detail(bridge, SUCCEEDED, row.name)
-    assert found
-    page = pages.file(PLACE, found, "")
-    assert "General journal: 0 of 20" in page
-    assert "<dt>Company in D365</dt><dd>DAT</dd>" in page
-    assert escape(remark) in page
+    shown = page(bridge, "file", **{"in": SUCCEEDED, "name": row.name})
+    assert "General journal: 0 of 20" in shown
+    assert "<dt>Company in D365</dt><dd>DAT</dd>" in shown
+    assert escape(remark) in shown
