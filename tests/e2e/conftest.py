@@ -3,10 +3,8 @@
 import contextlib
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from azure.core.exceptions import ResourceNotFoundError
@@ -17,12 +15,8 @@ from local.host.blobs import QUEUE as INTERNAL_QUEUE
 from local.hosting import RunningHost, running_host
 from local.simulator import Simulator, identity_settings
 from shared.storage.account import DataAccount
-from tests.conftest import JOBS
-
-NEVER = "0 0 0 1 1 *"
-"""A timer that a test runs by hand."""
-
-type Start = Callable[..., contextlib.AbstractContextManager[RunningHost]]
+from tests.e2e.helpers import NEVER, Start
+from tests.helpers import JOBS
 
 
 @pytest.fixture(params=["placeholder", "direct"])
@@ -81,13 +75,3 @@ def app(start: Start) -> Iterator[RunningHost]:
     """The running app."""
     with start() as host:
         yield host
-
-
-def until(what: Callable[[], Any], host: RunningHost, patience: float = 60.0) -> Any:
-    """What `what` gives as soon as that is true; past all patience the test fails with the host's log."""
-    give_up = time.monotonic() + patience
-    while time.monotonic() < give_up:
-        if found := what():
-            return found
-        time.sleep(0.1)
-    pytest.fail(f"it did not come to pass. The host's log:\n{host.output()}")

@@ -26,8 +26,8 @@ from shared.storage.account import (
     SUCCEEDED,
     DataAccount,
 )
-from tests.conftest import EXPORT_ID, IMPORT_ID, contents, drop
-from tests.e2e.conftest import Start, until
+from tests.e2e.helpers import Start
+from tests.helpers import EXPORT_ID, IMPORT_ID, contents, drop, wait_for
 
 
 def test_the_worker_finds_every_function(app: RunningHost) -> None:
@@ -55,9 +55,9 @@ def test_a_job_that_was_handed_on_is_gone_on_with(
     offered = d365.add_package(EXPORT_ID, package("Vendors", [Part(VENDORS, 20)]))
     queue = account.queue(EXPORT_JOBS_QUEUE)
     queue.send_message(json.dumps({"job": "vendors"}))
-    until(lambda: offered.acknowledged, app)
+    wait_for(lambda: offered.acknowledged, app.output)
     assert list(contents(account, EXPORTS).values()) == [b"".join(offered.chunks())]
-    until(lambda: queue.get_queue_properties().approximate_message_count == 0, app)
+    wait_for(lambda: queue.get_queue_properties().approximate_message_count == 0, app.output)
 
 
 def test_a_dropped_file_is_sent_tracked_and_filed(
@@ -66,14 +66,14 @@ def test_a_dropped_file_is_sent_tracked_and_filed(
     """Blob trigger, queue message, queue trigger: under succeeded in the end, with nothing left elsewhere."""
     name, data = "journals/USMF/50% #1 + ä 日本.csv", VENDORS.csv(5)
     drop(account, name, data)
-    done = until(lambda: contents(account, SUCCEEDED), app)
+    done = wait_for(lambda: contents(account, SUCCEEDED), app.output)
     assert list(done.values()) == [data]
     received = d365.received[0]
     assert (len(d365.received), received.entity, received.company) == (1, "General journal", "USMF")
     assert not contents(account, IMPORTS)
-    until(lambda: not contents(account, PROCESSING), app)
+    wait_for(lambda: not contents(account, PROCESSING), app.output)
     queue = account.queue(STATUS_QUEUE)
-    until(lambda: queue.get_queue_properties().approximate_message_count == 0, app)
+    wait_for(lambda: queue.get_queue_properties().approximate_message_count == 0, app.output)
     failures = {name: each["failed"] for name, each in app.status()["invocations"].items()}
     assert not any(failures.values()), app.output()
 
@@ -85,10 +85,7 @@ def test_reconcile_takes_up_a_file_without_an_event(
     with start(AzureFunctionsJobHost__functionTimeout="00:00:06") as app:
         app.deliver_events(False)
         drop(account, "journals/USMF/may.csv")
-        until(
-            lambda: app.invoke("reconcile") and contents(account, SUCCEEDED),
-            app,
-        )
+        wait_for(lambda: app.invoke("reconcile") and contents(account, SUCCEEDED), app.output)
     assert len(d365.received) == 1
 
 
@@ -116,7 +113,7 @@ def test_a_repeated_event_sends_a_file_once(
         events = ["imports/journals/USMF/may.csv"] * 4
         answers = list(pool.map(lambda event: app.invoke("import_file", event), events))
     assert {answer["status"] for answer in answers} == {"success"}
-    until(lambda: contents(account, SUCCEEDED), app)
+    wait_for(lambda: contents(account, SUCCEEDED), app.output)
     assert app.invoke("import_file", "imports/journals/USMF/may.csv")["status"] == "success"
     assert len(d365.received) == 1
 
@@ -138,7 +135,7 @@ def test_an_event_of_another_container_ends_quietly(
         timeout=60,
     )
     assert response.status_code == 202
-    until(lambda: app.status()["invocations"]["import_file"]["succeeded"], app)
+    wait_for(lambda: app.status()["invocations"]["import_file"]["succeeded"], app.output)
     assert not d365.received
     assert list(contents(account, IMPORTS)) == [name]
     assert "an event of the container exports" in app.output()
@@ -149,7 +146,8 @@ def test_a_rejected_file_ends_with_the_errors_of_d365(
 ) -> None:
     """What an accountant needs lies beside the file: errors, log, counts, ids."""
     drop(account, "journals/USMF/may.csv", b"1;2;REJECT")
-    failed = until(lambda: len(found := contents(account, FAILED)) == 2 and found, app)
+    wait_for(lambda: len(contents(account, FAILED)) == 2, app.output)
+    failed = contents(account, FAILED)
     report = json.loads(next(v for k, v in failed.items() if k.endswith(".error.json")))
     said = report["d365"]
     assert d365.reject_errors[0] in json.dumps(said["errors"])
@@ -168,7 +166,8 @@ def test_a_file_without_a_job_is_explained(
 ) -> None:
     """The report names the jobs that there are."""
     drop(account, "jornals/may.csv")
-    failed = until(lambda: len(found := contents(account, FAILED)) == 2 and found, app)
+    wait_for(lambda: len(contents(account, FAILED)) == 2, app.output)
+    failed = contents(account, FAILED)
     report = json.loads(next(v for k, v in failed.items() if k.endswith(".error.json")))
     assert report["reason"] == "no-such-job"
     assert "journals" in report["error"]
@@ -204,7 +203,7 @@ def test_an_application_that_d365_does_not_know_is_told_to_register(
     """403: the file waits in processing, and what to do stands in the log and in the file's metadata."""
     d365.registered = False
     drop(account, "journals/USMF/may.csv")
-    until(lambda: "file.waiting" in app.output(), app)
+    wait_for(lambda: "file.waiting" in app.output(), app.output)
     app.invoke("export_packages")
     assert "System administration > Setup > Microsoft Entra applications" in app.output()
     client = account.blobs.get_container_client(PROCESSING)

@@ -12,8 +12,8 @@ from local.samples import VENDORS, Part, package
 from local.simulator import Simulator, identity_settings
 from shared.config.settings import Storage
 from shared.storage.account import EXPORTS, SUCCEEDED, connect
-from tests.conftest import EXPORT_ID, JOBS, contents, drop
-from tests.e2e.conftest import NEVER, until
+from tests.e2e.helpers import NEVER
+from tests.helpers import EXPORT_ID, JOBS, contents, drop, wait_for
 
 
 def test_the_whole_job_with_the_managed_identity(
@@ -54,7 +54,7 @@ def test_the_whole_job_with_the_managed_identity(
             assert app.invoke("export_packages")["status"] == "success", app.output()
             assert offered.acknowledged == 1, app.output()
             drop(account, "journals/USMF/may.csv", b"1;2;3")
-            until(lambda: contents(account, SUCCEEDED), app)
+            wait_for(lambda: contents(account, SUCCEEDED), app.output)
             assert len(contents(account, EXPORTS)) == 1
             assert not any(token in app.output() for token in d365.tokens)
     audiences = {audience for audience, _ in d365.tokens.values()}

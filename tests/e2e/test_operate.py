@@ -24,8 +24,8 @@ from shared.storage.account import (
     SUCCEEDED,
     DataAccount,
 )
-from tests.conftest import EXPORT_ID, contents, drop
-from tests.e2e.conftest import Start, until
+from tests.e2e.helpers import Start
+from tests.helpers import EXPORT_ID, contents, drop, wait_for
 
 BAD = b"1;2;REJECT"
 OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
@@ -61,8 +61,8 @@ class Page:
 
     def failed(self) -> Any:
         """The one failed file, as soon as there is one that is on its way no more."""
-        found = until(lambda: self.json("files", state="failed")["files"], self.host)
-        until(lambda: not self.json("files", state="processing")["files"], self.host)
+        found = wait_for(lambda: self.json("files", state="failed")["files"], self.host.output)
+        wait_for(lambda: not self.json("files", state="processing")["files"], self.host.output)
         assert len(found) == 1
         return found[0]
 
@@ -109,7 +109,7 @@ def test_a_failed_file_is_sent_again_by_a_person_who_is_recorded(
     d365.reject_text = b""
     answer = page.act(by(row, "resend"))
     assert answer.status_code == 303
-    until(lambda: contents(account, SUCCEEDED), page.host)
+    wait_for(lambda: contents(account, SUCCEEDED), page.host.output)
     assert len(d365.received) == 2
     (done,) = page.json("files", state="succeeded")["files"]
     theirs = page.get("file", **{"in": SUCCEEDED, "name": done["name"]}).text
@@ -180,7 +180,7 @@ def test_a_held_file_is_marked_as_received_and_tracked_on(
     assert "does not know that message id" in wrong.text
     right = page.act(by(row, "receive", message_id=d365.received[0].message_id))
     assert right.status_code == 303
-    until(lambda: contents(account, SUCCEEDED), page.host)
+    wait_for(lambda: contents(account, SUCCEEDED), page.host.output)
     assert len(d365.received) == 1
 
 
@@ -189,7 +189,7 @@ def test_a_held_file_is_not_given_the_message_of_another(
 ) -> None:
     """D365 says of which file a message is."""
     drop(account, "journals/USMF/april.csv")
-    until(lambda: contents(account, SUCCEEDED), page.host)
+    wait_for(lambda: contents(account, SUCCEEDED), page.host.output)
     d365.add_fault("enqueue", "reset-after")
     drop(account, "journals/USMF/may.csv")
     answer = page.act(by(page.failed(), "receive", message_id=d365.received[0].message_id))
@@ -230,12 +230,15 @@ def test_jobs_are_shown_with_queue_rate_and_last_run(
     page.host.invoke("export_packages")
     drop(account, "journals/USMF/may.csv", BAD)
     drop(account, "journals/USMF/june.csv")
-    until(lambda: len(contents(account, FAILED)) == 2 and contents(account, SUCCEEDED), page.host)
+    wait_for(
+        lambda: len(contents(account, FAILED)) == 2 and contents(account, SUCCEEDED),
+        page.host.output,
+    )
 
     def jobs() -> Any:
         return {job["name"]: job for job in page.json("jobs")["jobs"]}
 
-    until(lambda: jobs()["journals"]["ended"] == 2, page.host)
+    wait_for(lambda: jobs()["journals"]["ended"] == 2, page.host.output)
     journals, vendors = jobs()["journals"], jobs()["vendors"]
     assert (journals["failed"], journals["last_hour"], journals["waiting"]) == (1, 2, 0)
     assert (vendors["ended"], vendors["last_text"]) == (1, "1 package")
@@ -253,7 +256,7 @@ def test_the_summary_in_d365_is_asked_of_d365(
 ) -> None:
     """The link leads to the page that D365 names, on D365's own host."""
     drop(account, "journals/USMF/may.csv")
-    until(lambda: contents(account, SUCCEEDED), page.host)
+    wait_for(lambda: contents(account, SUCCEEDED), page.host.output)
     (row,) = page.json("files", state="succeeded")["files"]
     answer = page.get("d365", **{"in": SUCCEEDED, "name": row["name"]})
     assert answer.status_code == 302
@@ -370,7 +373,7 @@ def test_the_check_misses_a_container_an_event_and_sees_poison(
     try:
         found = verdicts(page)
     finally:
-        until(lambda: _made(account, SUCCEEDED), page.host)
+        wait_for(lambda: _made(account, SUCCEEDED), page.host.output)
         account.queue(NOTIFICATIONS_QUEUE).create_queue()
     assert found[f"container {SUCCEEDED}"][0] == "wrong"
     assert "it is missing" in found[f"container {SUCCEEDED}"][1]
@@ -415,7 +418,7 @@ def test_a_script_sends_a_file_again_by_json(
         f"{page.root}/api/act", json=by(row, "resend"), headers=page.key, timeout=60
     )
     assert (again.status_code, "error" in again.json()) == (409, True)
-    until(lambda: contents(account, SUCCEEDED), page.host)
+    wait_for(lambda: contents(account, SUCCEEDED), page.host.output)
     assert len(d365.received) == 2
 
 

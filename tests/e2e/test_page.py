@@ -19,8 +19,7 @@ from local.samples import VENDORS, package
 from local.samples import Part as Entity
 from local.simulator import Simulator
 from shared.storage.account import FAILED, PROCESSING, SUCCEEDED, DataAccount
-from tests.conftest import EXPORT_ID, contents, drop
-from tests.e2e.conftest import until
+from tests.helpers import EXPORT_ID, contents, drop, wait_for
 
 ARGUMENTS: Final = (
     "--no-sandbox",
@@ -90,8 +89,8 @@ def keep(page: Page, name: str) -> None:
 
 def failed(account: DataAccount, host: RunningHost, files: int = 1) -> None:
     """Wait until so many files have failed, and none of them is on its way any more."""
-    until(lambda: len(contents(account, FAILED)) == 2 * files, host)
-    until(lambda: not contents(account, PROCESSING), host)
+    wait_for(lambda: len(contents(account, FAILED)) == 2 * files, host.output)
+    wait_for(lambda: not contents(account, PROCESSING), host.output)
 
 
 def test_a_person_sees_a_file_fail_mends_it_and_sees_it_succeed(
@@ -118,7 +117,7 @@ def test_a_person_sees_a_file_fail_mends_it_and_sees_it_succeed(
     form.get_by_role("checkbox").check()
     form.get_by_role("button").click()
     expect(page.get_by_role("status")).to_contain_text("journals/USMF/may.csv")
-    until(lambda: contents(account, SUCCEEDED), app)
+    wait_for(lambda: contents(account, SUCCEEDED), app.output)
     page.get_by_role("link", name="Succeeded").click()
     page.get_by_role("link", name="journals/USMF/may.csv").click()
     expect(page.get_by_text("the journal balances now")).to_be_visible()
@@ -149,7 +148,7 @@ def test_a_held_file_is_released_by_its_message_id(
     expect(refused.get_by_role("alert")).to_contain_text("does not know that message id")
     done = release(d365.received[0].message_id)
     expect(done.get_by_role("status")).to_be_visible()
-    until(lambda: contents(account, SUCCEEDED), app)
+    wait_for(lambda: contents(account, SUCCEEDED), app.output)
     assert len(d365.received) == 1
 
 
@@ -207,7 +206,7 @@ def full(account: DataAccount, d365: Simulator, app: RunningHost) -> RunningHost
     drop(account, f"journals/USMF/{'long ' * 30}Ünïcode 日本.csv", BAD)
     drop(account, "journals/USMF/june.csv")
     failed(account, app, 2)
-    until(lambda: contents(account, SUCCEEDED), app)
+    wait_for(lambda: contents(account, SUCCEEDED), app.output)
     drop(account, "nowhere/july.csv")
     failed(account, app, 3)
     app.deliver_events(False)

@@ -11,8 +11,8 @@ from local.serving import serve
 from local.simulator import Simulator
 from shared.storage import files
 from shared.storage.account import FAILED, DataAccount
-from tests.conftest import EXPORT_ID, contents, drop
-from tests.e2e.conftest import Start, until
+from tests.e2e.helpers import Start
+from tests.helpers import EXPORT_ID, contents, drop, wait_for
 
 
 class Collector:
@@ -66,15 +66,15 @@ def test_one_trace_from_drop_to_end_and_metrics_by_outcome(
             d365.add_package(EXPORT_ID, package("Vendors", [Part(VENDORS, 5)]))
             app.invoke("export_packages")
             drop(account, "journals/USMF/may.csv", b"1;REJECT")
-            until(lambda: len(contents(account, FAILED)) == 2, app)
+            wait_for(lambda: len(contents(account, FAILED)) == 2, app.output)
             names = {"send file", "check file", "export package"}
-            until(lambda: names <= {span.name for span in collector.spans}, app)
+            wait_for(lambda: names <= {span.name for span in collector.spans}, app.output)
             wanted = {
                 "bridge.files",
                 "bridge.packages",
                 "bridge.package.size",
             }
-            until(lambda: wanted <= collector.points.keys(), app)
+            wait_for(lambda: wanted <= collector.points.keys(), app.output)
             log = app.output()
     (file,) = files.listed(account, FAILED)
     trace_id = file.record.traceparent.split("-")[1]

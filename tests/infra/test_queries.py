@@ -21,7 +21,7 @@ from shared.exports import run
 from shared.exports.run import export_packages
 from shared.imports import intake, reconciliation, turns
 from shared.storage.account import POISON_QUEUES, DataAccount
-from tests.conftest import EXPORT_ID, IMPORT_ID, drop, make_bridge, work_queue
+from tests.helpers import EXPORT_ID, IMPORT_ID, drop, make_bridge, work_queue
 from tests.infra import compiler, kql
 from tests.infra.check_queries import longest, queries_in
 from tests.infra.variants import INFRA, at, whole

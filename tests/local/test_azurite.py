@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -16,6 +15,7 @@ from azure.storage.queue import QueueServiceClient
 from local.azurite import AzuriteFailed, running_azurite
 from local.provisioning import provision
 from shared.storage.account import CONTAINERS, QUEUES
+from tests.helpers import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -98,7 +98,4 @@ def test_the_emulator_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
         emulator = psutil.Process(json.loads(starter.stdout.readline()))
         starter.send_signal(signal.SIGKILL)
 
-    deadline = time.monotonic() + 30
-    while emulator.is_running() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not emulator.is_running()
+    wait_for(lambda: not emulator.is_running())

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from local.host.storage import HOSTS
 from local.host.workers import InvocationFailed
 from local.hosting import ROOT, RunningHost, running_host
 from local.protocol import UNSEEN
+from tests.helpers import PATIENCE, wait_for
 
 APP = Path(__file__).with_name("host_app")
 DIRECT = (sys.executable, "-m", "local.host", "--direct")
@@ -119,18 +120,6 @@ def _plain(content: str) -> str:
         return content
 
 
-def until[T](what: Callable[[], T], host: RunningHost | None = None) -> T:
-    """What `what` gives as soon as that is true."""
-    give_up = time.monotonic() + 60
-    while not (value := what()):
-        if time.monotonic() > give_up:
-            pytest.fail(
-                f"it did not come to pass. The host's log:\n{host.output() if host else ''}"
-            )
-        time.sleep(0.05)
-    return value
-
-
 def new(text: str) -> str:
     """A name that no other test has."""
     return f"{text} {uuid4().hex[:8]}"
@@ -187,7 +176,7 @@ def test_an_event_calls_the_function_with_a_reference(host: RunningHost, stage: 
     """Container and unescaped name, in a blob client."""
     name = stage.drop(new("folder/a b"))
     assert post(host, [created(stage.url(name))]).status_code == 202
-    (call,) = until(lambda: stage.noted("blob", name), host)
+    (call,) = wait_for(lambda: stage.noted("blob", name), host.output)
     assert (call["container"], call["name"]) == ("drops", name)
 
 
@@ -198,7 +187,7 @@ def test_what_is_not_found_is_dropped_quietly(host: RunningHost, stage: Stage) -
     unknown = post(host, [created(stage.url(there))], function="Host.Functions.unknown")
     assert unknown.status_code == 202
     post(host, [created(stage.url(last))])
-    until(lambda: stage.noted("blob ended", last), host)
+    wait_for(lambda: stage.noted("blob ended", last), host.output)
     assert not stage.noted("blob", gone)
     assert not stage.noted("blob", there)
     assert gone not in host.output()
@@ -210,7 +199,7 @@ def test_an_event_of_another_container_calls_the_function_too(
     """The function's path is not compared with events: only the subscription's filter chooses."""
     name = stage.drop(new("other"), "elsewhere")
     post(host, [created(stage.url(name, "elsewhere"))])
-    (call,) = until(lambda: stage.noted("blob", name), host)
+    (call,) = wait_for(lambda: stage.noted("blob", name), host.output)
     assert call["container"] == "elsewhere"
 
 
@@ -221,7 +210,7 @@ def test_odd_names_come_through_exactly_where_they_are_escaped(
     folder = new("odd")
     names = {stage.drop(f"{folder}/{name}") for name in ODD_NAMES}
     post(host, [created(stage.url(name)) for name in names])
-    until(lambda: len(stage.noted("blob ended", folder)) == len(names), host)
+    wait_for(lambda: len(stage.noted("blob ended", folder)) == len(names), host.output)
     assert {call["name"] for call in stage.noted("blob", folder)} == names
 
 
@@ -254,9 +243,9 @@ def test_an_event_without_an_address_fails_the_delivery_after_those_before_it(
     first, third = stage.drop(new("first")), stage.drop(new("third"))
     events = [created(stage.url(first)), {"data": data}, created(stage.url(third))]
     assert post(host, events).status_code == 500
-    until(lambda: stage.noted("blob ended", first), host)
+    wait_for(lambda: stage.noted("blob ended", first), host.output)
     assert post(host, events).status_code == 500
-    until(lambda: len(stage.noted("blob ended", first)) == 2, host)
+    wait_for(lambda: len(stage.noted("blob ended", first)) == 2, host.output)
     assert not stage.noted("blob", third)
 
 
@@ -264,7 +253,7 @@ def test_the_same_event_three_times_is_three_calls(host: RunningHost, stage: Sta
     """Nothing is filtered."""
     name = stage.drop(new("thrice"))
     post(host, [created(stage.url(name))] * 3)
-    until(lambda: len(stage.noted("blob ended", name)) == 3, host)
+    wait_for(lambda: len(stage.noted("blob ended", name)) == 3, host.output)
 
 
 # -- the internal queue of blobs --------------------------------------------------------------------
@@ -277,7 +266,7 @@ def test_a_failing_blob_is_tried_five_times_and_then_a_poison_message_in_the_dat
     name = stage.drop(new("fail"))
     etag = stage.blobs.get_blob_client("drops", name).get_blob_properties().etag
     post(host, [created(stage.url(name))])
-    (message,) = until(lambda: stage.poison(blobs.POISON, name), host)
+    (message,) = wait_for(lambda: stage.poison(blobs.POISON, name), host.output)
     assert len(stage.noted("blob", name)) == 5
     assert json.loads(base64.b64decode(message.content)) == {
         "Type": "BlobTrigger",
@@ -294,7 +283,7 @@ def test_so_many_blobs_at_once_as_host_json_says(host: RunningHost, stage: Stage
     folder = new("sleep")
     names = [stage.drop(f"{folder}/{number}") for number in range(8)]
     post(host, [created(stage.url(name)) for name in names])
-    until(lambda: len(stage.noted("blob ended", folder)) == len(names), host)
+    wait_for(lambda: len(stage.noted("blob ended", folder)) == len(names), host.output)
     assert 2 <= _at_once(stage, "blob", folder) <= 4
 
 
@@ -321,14 +310,14 @@ def test_what_a_killed_host_had_under_way_is_hidden_and_the_rest_comes_at_once(
         for name in under_way:
             stage.drop(name)
         for name in under_way:
-            until(lambda name=name: stage.noted("blob", name), running)  # type: ignore[misc]
+            wait_for(lambda name=name: stage.noted("blob", name), running.output)  # type: ignore[misc]
         waiting = stage.drop(new("waiting"))
-        until(stage.internal.peek_messages, running)
+        wait_for(stage.internal.peek_messages, running.output)
         running.kill()
     with running_host(stage.settings, APP) as running:
-        until(lambda: stage.noted("blob ended", waiting), running)
+        wait_for(lambda: stage.noted("blob ended", waiting), running.output)
         fresh = stage.drop(new("fresh"))
-        until(lambda: stage.noted("blob ended", fresh), running)
+        wait_for(lambda: stage.noted("blob ended", fresh), running.output)
         assert [len(stage.noted("blob", name)) for name in under_way] == [1] * 3
     assert stage.internal.get_queue_properties().approximate_message_count == len(under_way)
     stage.internal.clear_messages()
@@ -351,7 +340,7 @@ def test_a_failing_message_is_counted_and_lies_in_the_poison_queue_after_five(
     """As it was on the queue."""
     text = new("fail")
     stage.send(text)
-    (message,) = until(lambda: stage.poison("work-poison", text), queue_host)
+    (message,) = wait_for(lambda: stage.poison("work-poison", text), queue_host.output)
     assert [each["dequeued"] for each in stage.noted("message", text)] == [1, 2, 3, 4, 5]
     assert base64.b64decode(message.content).decode() == text
 
@@ -362,7 +351,7 @@ def test_a_message_that_is_not_base64_goes_to_the_poison_queue_unseen(
     """As it is."""
     text = new("{not base64}")
     stage.queue().send_message(text)
-    (message,) = until(lambda: stage.poison("work-poison", text), queue_host)
+    (message,) = wait_for(lambda: stage.poison("work-poison", text), queue_host.output)
     assert message.content == text
     assert not stage.noted("message", text)
 
@@ -372,7 +361,7 @@ def test_so_many_messages_at_once_as_host_json_says(queue_host: RunningHost, sta
     part = new("sleep")
     for number in range(12):
         stage.send(f"{part} {number}")
-    until(lambda: len(stage.noted("message ended", part)) == 12, queue_host)
+    wait_for(lambda: len(stage.noted("message ended", part)) == 12, queue_host.output)
     assert 4 <= _at_once(stage, "message", part) <= 6
 
 
@@ -417,7 +406,7 @@ def test_an_event_wakes_an_idle_queue(reading: Reading) -> None:
     time.sleep(8)  # the next look is seconds ahead
     reading.queue.send_message("late")
     reading.waker.set()
-    until(lambda: texts)
+    wait_for(lambda: texts)
     stopping.set()
 
 
@@ -435,7 +424,7 @@ def test_a_message_stays_taken_while_its_function_runs(
     stopping = _read(replace(reading, call=call))
     reading.queue.send_message("long")
     count = reading.queue.get_queue_properties
-    until(lambda: count().approximate_message_count == 0)
+    wait_for(lambda: count().approximate_message_count == 0)
     stopping.set()
     assert texts == ["long"]
 
@@ -451,7 +440,7 @@ def test_a_try_that_is_to_come_at_once_comes_at_once(reading: Reading) -> None:
 
     reading.queue.send_message("x")
     stopping = _read(replace(reading, call=call, give_up=lambda _: given_up.set(), longest=3600.0))
-    assert given_up.wait(60)
+    assert given_up.wait(PATIENCE)
     stopping.set()
     assert tries == [1, 2, 3, 4, 5]
 
@@ -465,8 +454,8 @@ def test_each_group_of_functions_has_its_own_process(queue_host: RunningHost, st
     stage.send(text)
     post(queue_host, [created(stage.url(name))])
     queue_host.invoke("on_time")
-    (message,) = until(lambda: stage.noted("message ended", text), queue_host)
-    (blob,) = until(lambda: stage.noted("blob ended", name), queue_host)
+    (message,) = wait_for(lambda: stage.noted("message ended", text), queue_host.output)
+    (blob,) = wait_for(lambda: stage.noted("blob ended", name), queue_host.output)
     ajar = requests.get(f"{queue_host.url}/api/open", timeout=60).json()
     shut = requests.get(f"{queue_host.url}/api/shut", {"code": queue_host.key}, timeout=60).json()
     timer = stage.noted("timer")[-1]
@@ -482,14 +471,14 @@ def test_a_function_that_outlasts_its_time_ends_its_process_with_all_in_it(stage
     first, second, after = new("hang"), new("hang"), new("after")
     with running_host(settings, APP) as running:
         stage.send(first)
-        (one,) = until(lambda: stage.noted("message", first), running)
+        (one,) = wait_for(lambda: stage.noted("message", first), running.output)
         time.sleep(2)
         stage.send(second)
-        until(lambda: stage.noted("message", second), running)
-        until(lambda: "functionTimeout" in running.output(), running)
+        wait_for(lambda: stage.noted("message", second), running.output)
+        wait_for(lambda: "functionTimeout" in running.output(), running.output)
         stage.send(after)
-        (other,) = until(lambda: stage.noted("message ended", after), running)
-        until(lambda: "the worker process ended" in running.output(), running)
+        (other,) = wait_for(lambda: stage.noted("message ended", after), running.output)
+        wait_for(lambda: "the worker process ended" in running.output(), running.output)
     assert one["pid"] != other["pid"]
     stage.queue().clear_messages()
 
@@ -508,7 +497,7 @@ def test_a_worker_is_started_with_its_settings_or_gets_them_by_a_reload(
 def test_a_log_line_without_an_invocation_is_marked(queue_host: RunningHost) -> None:
     """The real host drops it, so it is no part of what Azure would have."""
     requests.get(f"{queue_host.url}/api/open", timeout=60)
-    until(lambda: "a line of the invocation's own thread" in queue_host.output())
+    wait_for(lambda: "a line of the invocation's own thread" in queue_host.output())
     assert "a line of a thread without invocation" not in queue_host.output()
     unseen = [line for line in queue_host.everything() if line.startswith(UNSEEN)]
     assert any("a line of a thread without invocation" in line for line in unseen)
@@ -529,7 +518,7 @@ def test_host_and_workers_end_when_their_parent_has_gone(stage: Stage, tmp_path:
     parent.kill()
     parent.wait()
     assert len(pids) == 2
-    until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))
 
 
 PARENT = """
@@ -575,11 +564,11 @@ def test_what_was_due_while_no_host_ran_is_made_up_for_once(stage: Stage) -> Non
     stage.notes.unlink(missing_ok=True)
     stage.hosts.delete_blob("timers/stand-in/Host.Functions.on_time/status")
     with running_host(settings, APP) as running:
-        until(lambda: stage.noted("timer"), running)
+        wait_for(lambda: stage.noted("timer"), running.output)
         assert not stage.noted("timer")[0]["past_due"]
         running.kill()
     before = len(stage.noted("timer"))
     time.sleep(5)
     with running_host(settings, APP) as running:
-        until(lambda: len(stage.noted("timer")) >= before + 2, running)
+        wait_for(lambda: len(stage.noted("timer")) >= before + 2, running.output)
     assert [each["past_due"] for each in stage.noted("timer")[before : before + 2]] == [True, False]

@@ -21,7 +21,7 @@ from local.simulator import Simulator, identity_settings, running_simulator
 from shared.bridge import Bridge
 from shared.d365 import D365
 from shared.identity import new_credential
-from tests.conftest import EXPORT_ID, IMPORT_ID
+from tests.helpers import EXPORT_ID, IMPORT_ID
 
 
 @pytest.fixture

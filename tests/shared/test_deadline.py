@@ -30,8 +30,8 @@ from shared.operations import journal, web
 from shared.storage import files
 from shared.storage.account import EXPORTS, DataAccount, connect
 from shared.threads import Pool
-from tests.conftest import EXPORT_ID, IMPORT_ID, drop, report
 from tests.faults import sending
+from tests.helpers import EXPORT_ID, IMPORT_ID, drop, report
 
 pytestmark = pytest.mark.timeout(60)
 

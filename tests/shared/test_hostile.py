@@ -16,7 +16,7 @@ from shared.exports.run import export_packages
 from shared.imports import advance, intake
 from shared.storage import files, records
 from shared.storage.account import EXPORTS, FAILED, PROCESSING, SUCCEEDED, DataAccount
-from tests.conftest import EXPORT_ID, contents, drop, empty, only, report, work_queue
+from tests.helpers import EXPORT_ID, contents, drop, empty, only, report, work_queue
 
 _FIELDS = (
     "CorrelationId",

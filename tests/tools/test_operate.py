@@ -18,7 +18,7 @@ from shared.imports import intake
 from shared.operations import views
 from shared.storage.account import FAILED, IMPORTS, DataAccount
 from shared.storage.records import File
-from tests.conftest import JOBS, contents, drop, only, work_queue
+from tests.helpers import JOBS, contents, drop, only, work_queue
 from tools import operate
 
 type Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -24,8 +23,8 @@ from shared.d365.errors import D365Error, Denied, Rejected, Unavailable, Uncerta
 from shared.identity import new_credential
 from shared.observability.events import emit, redact
 from shared.threads import Pool
-from tests.conftest import EXPORT_ID, IMPORT_ID
 from tests.faults import sending
+from tests.helpers import EXPORT_ID, IMPORT_ID, wait_for
 
 type Events = Callable[[str], list[dict[str, Any]]]
 
@@ -490,8 +489,7 @@ def test_of_several_waits_the_longest_is_kept(
         d365.add_fault(operation, "answer", status=429, headers={"Retry-After": wait})
     with Pool(2) as pool:
         slow = pool.submit(bridge.d365.message_status, MessageId("1"))
-        while not d365.count("message_status"):
-            time.sleep(0.01)
+        wait_for(lambda: d365.count("message_status"))
         assert bridge.d365.dequeue(EXPORT_ID) is None
         with pytest.raises(D365Error):  # it knows no such message
             slow.result()

@@ -7,7 +7,7 @@ import pytest
 
 from shared.bridge import Bridge
 from shared.config import jobs
-from tests.conftest import EXPORT_ID
+from tests.helpers import EXPORT_ID
 
 
 @pytest.fixture

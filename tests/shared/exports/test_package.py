@@ -17,7 +17,7 @@ from shared.bridge import Bridge
 from shared.exports.run import Totals, export_packages
 from shared.storage.account import DELIVERED, EXPORTS
 from shared.storage.transfer import BLOCK
-from tests.conftest import EXPORT_ID, contents
+from tests.helpers import EXPORT_ID, contents
 
 type Events = Callable[[str], list[dict[str, Any]]]
 

@@ -29,7 +29,7 @@ from shared.exports import run
 from shared.exports.run import Totals, export_packages
 from shared.storage.account import EXPORT_JOBS_QUEUE, EXPORTS, DataAccount
 from shared.storage.transfer import BLOCK
-from tests.conftest import EXPORT_ID, contents
+from tests.helpers import EXPORT_ID, PATIENCE, contents, wait_for
 
 type Events = Callable[[str], list[dict[str, Any]]]
 
@@ -435,11 +435,11 @@ def test_a_message_that_is_being_offered_again_is_waited_for(
         message = dequeue(activity_id)
         if package.offered == 2 and not refused.is_set():
             offered.set()
-            assert refused.wait(20)
+            assert refused.wait(PATIENCE)
         return message
 
     def watched_acknowledge(activity_id: str, message: DequeuedMessage) -> None:
-        assert offered.wait(20)
+        assert offered.wait(PATIENCE)
         try:
             acknowledge(activity_id, message)
         except Rejected:
@@ -515,7 +515,7 @@ def held_up(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> tuple[Event, Eve
     def slow(message: DequeuedMessage) -> AbstractContextManager[Download]:
         if activity_id(0) in message.download_location:
             waiting.set()
-            assert go_on.wait(60)
+            assert go_on.wait(PATIENCE)
         return download(message)
 
     monkeypatch.setattr(bridge.d365, "download", slow)
@@ -535,7 +535,7 @@ def test_a_slow_package_holds_up_no_other_job(
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(export_packages, two)
         try:
-            assert waiting.wait(20)
+            assert waiting.wait(PATIENCE)
             wait_for(lambda: d365.count("dequeue") > at_once)
             payment = d365.add_package(activity_id(1), SMALL)
             wait_for(lambda: payment.acknowledged == 1)
@@ -556,7 +556,7 @@ def test_a_job_is_asked_again_while_its_own_package_is_under_way(
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(export_packages, one)
         try:
-            assert waiting.wait(20)
+            assert waiting.wait(PATIENCE)
             wait_for(lambda: d365.count("dequeue") == 2)
             later = d365.add_package(activity_id(0), OTHER)
             wait_for(lambda: later.offered == 1)
@@ -567,15 +567,6 @@ def test_a_job_is_asked_again_while_its_own_package_is_under_way(
 
 def with_number(number: int) -> bytes:
     return samples.package(f"p{number}", [samples.Part(samples.VENDORS, 7 + number)])
-
-
-def wait_for(done: Callable[[], bool]) -> None:
-    """Wait until something has happened; a minute at most."""
-    for _ in range(6000):
-        if done():
-            return
-        Event().wait(0.01)
-    raise AssertionError("it has not happened")
 
 
 def handed_on(bridge: Bridge) -> list[str]:
@@ -692,7 +683,7 @@ def test_a_turn_that_hangs_does_not_keep_the_run_from_its_end(
 
     def hanging(id_: str) -> DequeuedMessage | None:
         if id_ == activity_id(0):
-            go_on.wait(60)
+            go_on.wait(PATIENCE)
         return dequeue(id_)
 
     monkeypatch.setattr(soon.d365, "dequeue", hanging)

@@ -19,7 +19,7 @@ from shared.packages import Entry, entries
 from shared.storage import transfer
 from shared.storage.account import DELIVERED, EXPORTS
 from shared.storage.transfer import BLOCK
-from tests.conftest import EXPORT_ID, contents
+from tests.helpers import EXPORT_ID, PATIENCE, contents
 
 type Events = Callable[[str], list[dict[str, Any]]]
 
@@ -114,7 +114,7 @@ def test_files_are_written_side_by_side(
     d365: Simulator, unzipping: Bridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each write waits for another one to be under way."""
-    upload, together = BlobClient.upload_blob, threading.Barrier(4, timeout=20)
+    upload, together = BlobClient.upload_blob, threading.Barrier(4, timeout=PATIENCE)
 
     def waiting(blob: BlobClient, *args: Any, **options: Any) -> Any:
         if str(blob.blob_name).endswith(".csv"):

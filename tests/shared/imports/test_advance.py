@@ -15,7 +15,7 @@ from shared.imports import advance, intake, schedule
 from shared.storage import files
 from shared.storage.account import FAILED, PROCESSING, STATUS_QUEUE, SUCCEEDED, DataAccount
 from shared.storage.records import File
-from tests.conftest import contents, drop, make_bridge, only, report, try_on, work_queue
+from tests.helpers import contents, drop, make_bridge, only, report, try_on, work_queue
 
 type Events = Callable[[str], list[dict[str, Any]]]
 

@@ -14,7 +14,7 @@ from shared.storage import files, moves
 from shared.storage.account import IMPORTS, PROCESSING, SUCCEEDED, DataAccount
 from shared.storage.errors import Conflict
 from shared.storage.records import Record, State
-from tests.conftest import (
+from tests.helpers import (
     contents,
     drop,
     make_bridge,

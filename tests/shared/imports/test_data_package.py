@@ -13,7 +13,7 @@ from local.simulator import Simulator
 from shared.bridge import Bridge
 from shared.imports import intake
 from shared.storage.account import FAILED, TEMPLATES, DataAccount
-from tests.conftest import contents, drop, make_bridge, report
+from tests.helpers import contents, drop, make_bridge, report
 
 PACKAGE = samples.package("Vendors", [samples.Part(samples.VENDORS, 5)])
 

@@ -11,7 +11,7 @@ from shared.config.jobs import ImportJob
 from shared.d365.statuses import EntityCounts, JobStatus
 from shared.imports import diagnosis, intake
 from shared.storage.account import FAILED, DataAccount
-from tests.conftest import IMPORT_ID, contents, drop, make_bridge, only, report, work_queue
+from tests.helpers import IMPORT_ID, contents, drop, make_bridge, only, report, work_queue
 
 BAD = b"1;2;REJECT"
 

@@ -26,7 +26,7 @@ from shared.storage.account import (
     TEMPLATES,
     DataAccount,
 )
-from tests.conftest import contents, drop, make_bridge_of, only, report, try_on, work_queue
+from tests.helpers import contents, drop, make_bridge_of, only, report, try_on, work_queue
 
 type Later = Callable[[timedelta], None]
 type Events = Callable[[str], list[dict[str, Any]]]

@@ -29,7 +29,7 @@ from shared.storage.account import (
 )
 from shared.storage.errors import Conflict
 from shared.storage.records import File
-from tests.conftest import drop, make_bridge, only, report, work_queue
+from tests.helpers import drop, make_bridge, only, report, work_queue
 
 type Later = Callable[[timedelta], None]
 

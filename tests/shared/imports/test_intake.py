@@ -20,7 +20,7 @@ from shared.operations import actions, views
 from shared.storage import files
 from shared.storage.account import FAILED, IMPORTS, PROCESSING, STATUS_QUEUE, SUCCEEDED, DataAccount
 from shared.storage.records import File
-from tests.conftest import (
+from tests.helpers import (
     contents,
     drop,
     make_bridge,

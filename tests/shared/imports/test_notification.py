@@ -17,7 +17,7 @@ from shared.storage import files
 from shared.storage.account import FAILED, IMPORTS, NOTIFICATIONS_QUEUE, PROCESSING, DataAccount
 from shared.storage.errors import Conflict
 from shared.storage.records import State
-from tests.conftest import contents, drop, only, work_queue
+from tests.helpers import contents, drop, only, work_queue
 
 
 def notifications(account: DataAccount) -> list[Notification]:

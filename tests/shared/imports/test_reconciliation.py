@@ -26,7 +26,7 @@ from shared.storage.account import (
     DataAccount,
 )
 from shared.storage.records import File, State
-from tests.conftest import ORDERED_ID, contents, drop, make_bridge, only, report, work_queue
+from tests.helpers import ORDERED_ID, contents, drop, make_bridge, only, report, work_queue
 
 type Events = Callable[[str], list[dict[str, Any]]]
 type Later = Callable[[timedelta], None]

@@ -9,7 +9,7 @@ from local.simulator import Simulator
 from shared.bridge import Bridge
 from shared.imports import intake, reconciliation
 from shared.storage.account import FAILED, IMPORTS, PROCESSING, DataAccount
-from tests.conftest import (
+from tests.helpers import (
     contents,
     drop,
     make_bridge,

@@ -20,7 +20,7 @@ from shared.d365 import transport
 from shared.imports import advance, claim, intake, reconciliation, templates
 from shared.storage import files
 from shared.storage.account import FAILED, IMPORTS, PROCESSING, SUCCEEDED, TEMPLATES, DataAccount
-from tests.conftest import (
+from tests.helpers import (
     EXPORT_ID,
     PACKAGE_ID,
     contents,

@@ -22,7 +22,7 @@ from shared.imports.templates import InvalidTemplate
 from shared.operations import health
 from shared.packages import PackageCheck
 from shared.storage.account import PROCESSING, SUCCEEDED, TEMPLATES, DataAccount
-from tests.conftest import contents, drop, make_bridge, only, report, try_on, work_queue
+from tests.helpers import contents, drop, make_bridge, only, report, try_on, work_queue
 
 NAME = "vendors.zip"
 VENDORS = Part(samples.VENDORS, 3)

@@ -16,7 +16,7 @@ from shared.storage import files, names
 from shared.storage.account import FAILED, IMPORTS, PROCESSING, SUCCEEDED, DataAccount
 from shared.storage.errors import Conflict
 from shared.storage.records import File
-from tests.conftest import ORDERED_ID, contents, drop, make_bridge, work_queue
+from tests.helpers import ORDERED_ID, contents, drop, make_bridge, work_queue
 
 NAMES = ("10 first.csv", "20 second.csv", "30 third.csv")
 

@@ -26,7 +26,7 @@ from shared.operations.actions import Action, NotDone
 from shared.storage import files, moves
 from shared.storage.account import EXPORTS, FAILED, IMPORTS, PROCESSING, SUCCEEDED, DataAccount
 from shared.storage.records import File
-from tests.conftest import (
+from tests.helpers import (
     EXPORT_ID,
     JOBS,
     PACKAGE_ID,

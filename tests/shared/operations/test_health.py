@@ -15,7 +15,7 @@ from shared.imports import intake
 from shared.operations import health
 from shared.storage import names
 from shared.storage.account import IMPORTS, DataAccount
-from tests.conftest import JOBS, contents, drop, make_bridge, work_queue
+from tests.helpers import JOBS, contents, drop, make_bridge, work_queue
 
 OTHER_ID = "99999999-9999-4999-8999-999999999999"
 

@@ -42,7 +42,7 @@ from shared.operations.views import Filter
 from shared.operations.web import Request
 from shared.storage import files, names
 from shared.storage.account import EXPORTS, FAILED, IMPORTS, SUCCEEDED, DataAccount
-from tests.conftest import EXPORT_ID, drop, work_queue
+from tests.helpers import EXPORT_ID, drop, wait_for, work_queue
 
 LINKS = Links("/api/operate", "", (Environment(ONLY, "https://d365.example.com"),))
 
@@ -160,10 +160,7 @@ def test_what_is_noted_soon_after_a_write_goes_with_the_next(
     for number in range(101):
         succeed(f"{number}")
         assert appended[:1] == [1]
-    until = clock.monotonic() + 30
-    while sum(appended) < 101 and clock.monotonic() < until:
-        clock.sleep(0.05)
-    assert sum(appended) == 101
+    wait_for(lambda: sum(appended) == 101)
     assert len(appended) < 50
     files = [entry.fields["file"] for entry in journal.recent(noted).entries]
     assert files == [f"{number}" for number in range(101)]

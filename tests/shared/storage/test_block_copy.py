@@ -14,7 +14,7 @@ from shared.config.settings import Storage
 from shared.storage import block_copy
 from shared.storage.account import EXPORTS, DataAccount, connect
 from shared.storage.block_copy import NotCopied
-from tests.conftest import D365_STORAGE, contents
+from tests.helpers import D365_STORAGE, contents
 
 BLOCK = 64 * 1024
 DATA = os.urandom(3 * BLOCK + 7)

@@ -1,0 +1,148 @@
+"""What tests share, apart from fixtures: jobs, what people do, and waiting."""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
+
+import pytest
+from azure.core.exceptions import ResourceNotFoundError
+
+from local.simulator import Simulator
+from shared.bridge import Bridge, new_clients
+from shared.config import jobs, settings
+from shared.config.environments import ONLY, Environment
+from shared.config.settings import Settings, Storage
+from shared.imports import advance
+from shared.storage import files
+from shared.storage.account import (
+    CONTAINERS,
+    FAILED,
+    IMPORTS,
+    POISON_QUEUES,
+    PROCESSING,
+    QUEUES,
+    STATUS_QUEUE,
+    DataAccount,
+)
+from shared.storage.records import File
+
+PATIENCE: Final = float(os.environ.get("TEST_PATIENCE", "120"))
+"""Seconds that a test waits for what must come: a slow machine may take long, and only failures take all."""
+
+D365_STORAGE = "d365storage"
+"""The account in which D365 keeps the packages of the package API."""
+
+EXPORT_ID = "11111111-1111-4111-8111-111111111111"
+IMPORT_ID = "22222222-2222-4222-8222-222222222222"
+ORDERED_ID = "33333333-3333-4333-8333-333333333333"
+PACKAGE_ID = "44444444-4444-4444-8444-444444444444"
+
+JOBS = {
+    "exports": [{"name": "vendors", "activityId": EXPORT_ID}],
+    "imports": [
+        {"name": "journals", "activityId": IMPORT_ID, "entity": "General journal"},
+        {"name": "steps", "activityId": ORDERED_ID, "entity": "Steps", "ordered": True},
+        {"name": "packages", "activityId": PACKAGE_ID},
+        {"name": "projects", "api": "package", "dataProject": "Vendors in", "company": "USMF"},
+    ],
+}
+
+
+def wait_for[T](what: Callable[[], T], log: Callable[[], str] = str) -> T:
+    """What `what` gives as soon as that is true; past all patience the test fails with this log."""
+    give_up = time.monotonic() + PATIENCE
+    while not (value := what()):
+        if time.monotonic() > give_up:
+            pytest.fail(f"it did not come to pass within {PATIENCE:.0f} s. {log()}")
+        time.sleep(0.05)
+    return value
+
+
+def empty(account: DataAccount) -> None:
+    """Delete every blob and message."""
+    for name in CONTAINERS:
+        container = account.blobs.get_container_client(name)
+        for found in container.list_blobs():
+            container.delete_blob(found.name, delete_snapshots="include")
+    for queue in (*QUEUES, *POISON_QUEUES):
+        try:
+            account.queue(queue).clear_messages()
+        except ResourceNotFoundError:
+            continue
+
+
+def make_bridge(d365: Simulator, account: DataAccount, **changes: object) -> Bridge:
+    """A bridge with `JOBS`, in which `changes` replace fields of the import job `journals`."""
+    return make_bridge_of("journals", d365, account, **changes)
+
+
+def make_bridge_of(job: str, d365: Simulator, account: DataAccount, **changes: object) -> Bridge:
+    """The same with fields of another import job."""
+    raw = json.loads(json.dumps(JOBS))
+    next(each for each in raw["imports"] if each["name"] == job).update(changes)
+    found = Settings(
+        (Environment(ONLY, d365.base_url),),
+        Storage("", None, None, None),
+        jobs.parse(json.dumps(raw).encode()),
+        settings.EXPORT_PARALLELISM,
+        timedelta(minutes=30),
+    )
+    return Bridge(found, new_clients(found), account)
+
+
+def drop(account: DataAccount, name: str, data: bytes = b"1;2;3") -> str:
+    """Drop a file into `imports`."""
+    account.blobs.get_blob_client(IMPORTS, name).upload_blob(data, overwrite=True)
+    return name
+
+
+def contents(account: DataAccount, container: str) -> dict[str, bytes]:
+    """Every blob of a container with its bytes; not what goes away meanwhile."""
+    client = account.blobs.get_container_client(container)
+    blobs_by_name = {}
+    for name in client.list_blob_names():
+        with contextlib.suppress(ResourceNotFoundError):
+            blobs_by_name[name] = client.download_blob(name).readall()
+    return blobs_by_name
+
+
+def work_queue(bridge: Bridge, rounds: int = 20) -> None:
+    """Play the queue trigger until the status queue is empty, waiting for no visibility timeout."""
+    for _ in range(rounds):
+        queue = bridge.account.queue(STATUS_QUEUE)
+        messages = list(queue.receive_messages(visibility_timeout=30))
+        for message in messages:
+            advance.check_status(bridge, json.loads(message.content))
+            queue.delete_message(message)
+        if not messages and not queue.get_queue_properties().approximate_message_count:
+            return
+
+
+def try_on(
+    bridge: Bridge,
+    later: Callable[[timedelta], None],
+    time: timedelta,
+    step: timedelta,
+) -> None:
+    """Let so much time pass, in steps, and have each file in processing looked at after each of them."""
+    for _ in range(int(time / step)):
+        later(step)
+        for file in list(files.listed(bridge.account, PROCESSING)):
+            advance.check_status(bridge, {"file": file.name, "etag": file.etag})
+
+
+def only(account: DataAccount, container: str) -> File:
+    """The one file of a container."""
+    (file,) = files.listed(account, container)
+    return file
+
+
+def report(account: DataAccount) -> dict[str, Any]:
+    """The one report of an error."""
+    found = contents(account, FAILED)
+    (text,) = (data for name, data in found.items() if name.endswith(".error.json"))
+    return dict(json.loads(text))
