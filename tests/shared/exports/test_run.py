@@ -397,7 +397,7 @@ def test_what_is_reported_belongs_to_its_invocation(
     invocation.set("this one")
     seen: list[str | None] = []
     for module in (run, packages):
-        monkeypatch.setattr(module, "report", lambda *_, **__: seen.append(invocation.get(None)))
+        monkeypatch.setattr(module, "emit", lambda *_, **__: seen.append(invocation.get(None)))
     for _ in range(3):
         d365.add_package(EXPORT_ID, SMALL)
     export_packages(bridge)
@@ -648,7 +648,7 @@ def test_an_end_that_can_not_be_reported_does_not_hang_the_run(
         if event == "export.finished":
             raise OSError("no log")
 
-    monkeypatch.setattr(run, "report", failing)
+    monkeypatch.setattr(run, "emit", failing)
     with pytest.raises(OSError, match="no log"):
         export_packages(three)
 
@@ -667,7 +667,7 @@ def test_no_job_waits_for_the_line_that_tells_of_another(
             wait_for(lambda: package.acknowledged == 1)
             told.set()
 
-    monkeypatch.setattr(run, "report", slow)
+    monkeypatch.setattr(run, "emit", slow)
     assert export_packages(two) == Totals(1, 0)
     assert told.is_set()
 
