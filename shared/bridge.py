@@ -1,10 +1,11 @@
 """Settings and clients, made once in a process and shared by all its invocations."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache, partial
-from typing import Concatenate, Final
+from typing import Concatenate, Final, Literal
 
 from azure.core.exceptions import HttpResponseError
 
@@ -18,10 +19,19 @@ from shared.observability.events import emit
 from shared.storage.account import DataAccount, connect
 from shared.storage.errors import Conflict, StorageDenied, explained
 from shared.storage.records import File
+from shared.threads import Places
 
 IN_TIME: Final = 0.95
 """So much of its time-out an invocation has: the host kills one that takes all of it, and then nothing says
 what became of it."""
+
+INVOCATIONS: Final = 4
+"""So many of one function an instance has at once, or more: host.json says it."""
+
+PLACE_WAIT: Final = 2.0
+"""Seconds to wait for a place among an environment's invocations: several questions take no longer."""
+
+type Work = Literal["files", "exports"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,7 @@ class Bridge:
     clients: Mapping[str, D365]
     """One for each environment, by its name: with a token, connections and a throttle of its own."""
     account: DataAccount
+    _places: dict[tuple[Work, str], Places] = field(default_factory=dict, repr=False)
 
     @property
     def d365(self) -> D365:
@@ -43,20 +54,35 @@ class Bridge:
         """The client of a job's environment."""
         return self.clients[self.settings.environment_of(job).name]
 
-    def d365_of(self, file: File) -> D365:
-        """The client of the environment that a file was sent to, or is to be; its job may be gone by now.
-
-        Raises `Unavailable` where nothing says which of several.
-        """
-        if client := self.clients.get(file.record.environment):
-            return client
+    def environment_of(self, file: File) -> str:
+        """The name of the environment that a file was sent to, or is to be; "" where nothing says which of
+        several: its job may be gone by now, and the environment too."""
+        if file.record.environment in self.clients:
+            return file.record.environment
         if job := self.settings.jobs.import_job(file.record.job):
-            return self.d365_for(job)
-        if len(self.clients) == 1:
-            return self.d365
+            return self.settings.environment_of(job).name
+        return next(iter(self.clients)) if len(self.clients) == 1 else ""
+
+    def d365_of(self, file: File) -> D365:
+        """The client of that environment. Raises `Unavailable` where there is none."""
+        if name := self.environment_of(file):
+            return self.clients[name]
         which = file.record.environment or "without a name"
         why = f"the jobs file has neither the job {file.record.job} nor its environment {which}"
         raise Unavailable("environment", f"D365 was not asked, {why}: put one of them back")
+
+    def place(self, work: Work, environment: str) -> AbstractContextManager[bool]:
+        """Whether an environment may take a further invocation of this process, until that is done.
+
+        Together the others never take all of them: one that does not answer, or asks all to wait, leaves the
+        healthy ones theirs. Where there is only one environment, it has all.
+        """
+        others = len(self.clients) - 1
+        if not others or not environment:
+            return nullcontext(enter_result=True)
+        count = max(1, (INVOCATIONS - 1) // others)
+        places = self._places.setdefault((work, environment), Places(count))
+        return places.place(min(PLACE_WAIT, deadline.left()))
 
     @property
     def patience(self) -> timedelta:

@@ -1,9 +1,11 @@
-"""Threads that know for whom they work."""
+"""Threads that know for whom they work, and places for a few of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
+from threading import Semaphore
 from typing import override
 
 
@@ -13,3 +15,24 @@ class Pool(ThreadPoolExecutor):
     @override
     def submit[**P, T](self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         return super().submit(partial(copy_context().run, fn, *args, **kwargs))
+
+
+class Places:
+    """Places for so many threads at once. Who comes too late is told so, and has something else to do."""
+
+    def __init__(self, count: int) -> None:
+        self._free = Semaphore(count)
+        self._stuck = False
+
+    @contextmanager
+    def place(self, seconds: float) -> Iterator[bool]:
+        """Whether there is a place, waited for so long; but not at all once somebody has waited in vain and as
+        long as nobody has left: then those who have one are stuck."""
+        has_place = self._free.acquire(timeout=0 if self._stuck else seconds)
+        self._stuck = not has_place
+        try:
+            yield has_place
+        finally:
+            if has_place:
+                self._stuck = False
+                self._free.release()

@@ -15,6 +15,8 @@ class Simulator:
 
     def __init__(self) -> None:
         self.base_url = ""
+        self.issuer = self
+        """Whose identity endpoint issues the tokens: several environments may trust one."""
         self.storage: Storage | None = None
         """Where packages of the package API lie; None in an environment without that API."""
         self.reset()

@@ -27,7 +27,7 @@ def identity_settings(simulator: Simulator) -> dict[str, str]:
 def authorized(d365: Simulator, request: Request) -> bool:
     """Whether the request bears a token for this environment that is still good."""
     token = request.headers.get("authorization", "").removeprefix("Bearer ")
-    audience, expires = d365.tokens.get(token, ("", 0.0))
+    audience, expires = d365.issuer.tokens.get(token, ("", 0.0))
     return audience == d365.base_url and time.time() < expires
 
 

@@ -105,7 +105,8 @@ def serve(
     `seconds` are left to store it; acknowledging it has what the invocation leaves besides.
     """
     ids: dict[str, Any] = {"job": job.name, "correlationId": message.correlation_id}
-    with span("export package", new_parent(), **ids):
+    environment = bridge.settings.environment_of(job).name
+    with span("export package", new_parent(), **ids, environment=environment):
         try:
             if not message.has_file:
                 return _without_file(job, message, acknowledge)

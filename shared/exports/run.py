@@ -26,6 +26,9 @@ LONG: Final = 5.0
 """Seconds. A turn that lasts longer leaves its place to jobs that have none: no job waits for another job's
 package (E8)."""
 
+LATER: Final = 60
+"""Seconds until a job is taken up again whose environment has all the invocations that it may have."""
+
 GONE: Final = (404, 410)
 """Answers to an acknowledgement of a message that D365 does not have any more: it was acknowledged before."""
 
@@ -48,7 +51,18 @@ def export_job(bridge: Bridge, message: dict[str, str]) -> Totals:
     """Serve the job that a message on the queue `export-jobs` names, if it is still there and enabled."""
     name = message.get("job")
     jobs = [job for job in bridge.settings.jobs.exports if job.name == name and job.enabled]
-    return _Run(bridge, jobs).serve()
+    for job in jobs:
+        with bridge.place("exports", bridge.settings.environment_of(job).name) as has_place:
+            if has_place:
+                return _Run(bridge, [job]).serve()
+        _hand_on(bridge, job, LATER)
+    return Totals()
+
+
+def _hand_on(bridge: Bridge, job: ExportJob, seconds: int) -> None:
+    """Let another invocation go on with a job, in so many seconds."""
+    message = json.dumps({"job": job.name})
+    bridge.account.queue(EXPORT_JOBS_QUEUE).send_message(message, visibility_timeout=seconds)
 
 
 type _Key = tuple[str, str]
@@ -60,6 +74,7 @@ class _Queue:
     """One job's queue, as a run finds it. The run's lock guards it."""
 
     job: ExportJob
+    lane: "_Lane"
     turns: int = 0
     """Turns that are waiting or under way."""
     running: int = 0
@@ -68,6 +83,8 @@ class _Queue:
     """No further message is taken in this pass: the queue is empty, or something is wrong with it."""
     unfinished: bool = False
     """The run's time was up before the queue was seen to its end."""
+    again: bool = False
+    """It was seen to its end in this run before."""
     serving: dict[_Key, DequeuedMessage] = field(default_factory=dict)
     """The messages that are being served, as D365 offered them last."""
     asking: int = 0
@@ -80,8 +97,19 @@ class _Queue:
     error: str = ""
 
 
+@dataclass(eq=False)
+class _Lane:
+    """What one environment has of a run, so that none waits for another: its places, and who has them."""
+
+    environment: str
+    waiting: deque[_Queue] = field(default_factory=deque)
+    began: dict[object, float] = field(default_factory=dict)
+    """When each turn began that is under way."""
+
+
 class _Run:
-    """Serves queues by turns of one message each, so many at once as `EXPORT_PARALLELISM` says.
+    """Serves queues by turns of one message each, so many at once in each environment as `EXPORT_PARALLELISM`
+    says.
 
     A queue that gives a message gets a further turn at once, beside the one that serves the message, but behind
     the turns of all others: a long queue uses what the short ones leave, and keeps none of them waiting.
@@ -100,40 +128,48 @@ class _Run:
         self._over = self._started + IN_TIME * limit
         """The run ends then, without what hangs; the host would end it soon after."""
         self._places = bridge.settings.export_parallelism
-        self._queues = [_Queue(job) for job in sorted(jobs, key=_last_asked)]
+        self._lanes = {each.name: _Lane(each.name) for each in bridge.settings.environments}
+        self._queues = [
+            _Queue(job, self._lanes[bridge.settings.environment_of(job).name])
+            for job in sorted(jobs, key=_last_asked)
+        ]
         self._lock = Condition()
-        self._waiting: deque[_Queue] = deque()
-        self._began: dict[object, float] = {}  # of each turn that is under way
         self._totals = Totals()
         self._errors: list[Exception] = []
 
     def serve(self) -> Totals:
         """Serve the queues to their ends. Raises what kept the end of a queue from being reported."""
         # No `with`: a turn that hangs must not keep the run from its end.
-        pool = Pool(self._places + len(self._queues), "export")
+        pool = Pool(self._places * len(self._lanes) + len(self._queues), "export")
         ask_again = self._next_start()
         with deadline.within(self._over - clock.monotonic()), self._lock:
             for queue in self._queues:
                 self._open(queue)
-            while (self._waiting or self._began) and (now := clock.monotonic()) < self._over:
+            while self._goes_on() and (now := clock.monotonic()) < self._over:
                 if now >= ask_again:
                     ask_again = self._next_start()
                     self._ask_again()
-                self._start_turns(pool)
+                for lane in self._lanes.values():
+                    self._start_turns(lane, pool)
                 self._lock.wait(max(0.01, min(self._wait(now), ask_again - now)))
             hanging = [queue for queue in self._queues if queue.running]
         pool.shutdown(wait=False, cancel_futures=True)
         for queue in hanging:
             text = "a request did not end in the run's time: what it was about is offered again"
-            emit("export.failed", logging.ERROR, job=queue.job.name, error=text)
+            ids = {"job": queue.job.name, "environment": queue.lane.environment}
+            emit("export.failed", logging.ERROR, **ids, error=text)
         if self._errors:
             raise self._errors[0]
         return self._totals
 
     # -- which turn is next: under the lock -----------------------------------------------------------
 
-    def _open(self, queue: _Queue) -> None:
+    def _goes_on(self) -> bool:
+        return any(lane.waiting or lane.began for lane in self._lanes.values())
+
+    def _open(self, queue: _Queue, *, again: bool = False) -> None:
         """Begin a pass over a queue."""
+        queue.again = again
         queue.closed = queue.unfinished = queue.reoffers = False
         queue.packages, queue.failed, queue.error = 0, set(), ""
         self._another_turn(queue)
@@ -142,33 +178,38 @@ class _Run:
         """Ask each queue anew that no turn is about to ask."""
         for queue in self._queues:
             if not queue.turns and not queue.running:
-                self._open(queue)
+                self._open(queue, again=True)
             elif queue.turns == len(queue.serving):
                 queue.closed = queue.reoffers = False
                 self._another_turn(queue)
 
     def _another_turn(self, queue: _Queue) -> None:
         queue.turns += 1
-        self._waiting.append(queue)
+        queue.lane.waiting.append(queue)
 
-    def _start_turns(self, pool: Pool) -> None:
-        while self._waiting:
-            now, queue = clock.monotonic(), self._waiting[0]
-            if len(self._began) >= self._places:
-                without = [queue for queue in self._waiting if not queue.running]
-                short = sum(began > now - LONG for began in self._began.values())
+    def _start_turns(self, lane: _Lane, pool: Pool) -> None:
+        while lane.waiting:
+            now, queue = clock.monotonic(), lane.waiting[0]
+            if len(lane.began) >= self._places:
+                without = [queue for queue in lane.waiting if not queue.running]
+                short = sum(began > now - LONG for began in lane.began.values())
                 if not without or short >= self._places:
                     return
                 queue = without[0]
-            self._waiting.remove(queue)
+            lane.waiting.remove(queue)
             queue.running += 1
             turn = object()
-            self._began[turn] = now
+            lane.began[turn] = now
             pool.submit(self._turn, queue, turn)
 
     def _wait(self, now: float) -> float:
         """Seconds until a turn that is under way may leave its place to a waiting one, or the run is over."""
-        ends = [began + LONG for began in self._began.values() if self._waiting]
+        ends = [
+            began + LONG
+            for lane in self._lanes.values()
+            if lane.waiting
+            for began in lane.began.values()
+        ]
         return min([self._over, *(end for end in ends if end > now)]) - now
 
     def _next_start(self) -> float:
@@ -180,6 +221,10 @@ class _Run:
     # -- a turn: on a thread of the pool --------------------------------------------------------------
 
     def _turn(self, queue: _Queue, turn: object) -> None:
+        with about(environment=queue.lane.environment):
+            self._take_turn(queue, turn)
+
+    def _take_turn(self, queue: _Queue, turn: object) -> None:
         goes_on = False
         try:
             if taken := self._take(queue):
@@ -199,7 +244,7 @@ class _Run:
             self._errors.append(error)
         finally:
             with self._lock:
-                del self._began[turn]
+                del queue.lane.began[turn]
                 queue.running -= 1
                 self._lock.notify_all()
 
@@ -214,7 +259,7 @@ class _Run:
             else:
                 queue.asking += 1
         if late:
-            self._hand_on(queue)
+            _hand_on(self._bridge, queue.job, 0)
             return None
         message, error = None, None
         _asked[queue.job.name] = clock.monotonic()
@@ -278,11 +323,6 @@ class _Run:
                 else:
                     raise
 
-    def _hand_on(self, queue: _Queue) -> None:
-        """Let another invocation go on with a queue for which this run has no time, at once."""
-        message = json.dumps({"job": queue.job.name})
-        self._bridge.account.queue(EXPORT_JOBS_QUEUE).send_message(message)
-
     def _fail(self, queue: _Queue, error: Exception) -> None:
         with self._lock:
             first = not queue.error
@@ -300,6 +340,8 @@ class _Run:
         name = queue.job.name
         counts = {"packages": packages, "failed": len(queue.failed)}
         seconds = round(clock.monotonic() - self._started, 1)
+        if queue.unfinished and queue.again and not packages and not failed:
+            return  # the run is there for others still: nothing of this queue was left, and it is handed on
         if queue.unfinished and not queue.error:
             emit("export.unfinished", logging.WARNING, job=name, **counts, seconds=seconds)
         elif not queue.error:

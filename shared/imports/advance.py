@@ -38,9 +38,29 @@ def check_status(bridge: Bridge, message: Mapping[str, Any]) -> None:
         job = names.job_folder(name)
         emit("message.ignored", job=job, file=name, reason="the file has gone on since")
         return
-    ids = {"job": file.record.job, "file": file.name, "messageId": file.record.messageid}
-    with span("check file", file.record.traceparent, **ids):
-        _look_at(bridge, file)
+    record, environment = file.record, bridge.environment_of(file)
+    ids = {
+        "job": record.job,
+        "environment": environment,
+        "file": name,
+        "messageId": record.messageid,
+    }
+    with span("check file", record.traceparent, **ids):
+        if record.state != "sent" and not _failed_in_d365(file):  # so D365 is not asked
+            _look_at(bridge, file)
+            return
+        with bridge.place("files", environment) as has_place:
+            if has_place:
+                _look_at(bridge, file)
+                return
+        _put_off(bridge, file)
+
+
+def _put_off(bridge: Bridge, file: File) -> None:
+    """D365 is not asked now, since it lets enough others wait."""
+    delay = schedule.place_delay()
+    record = replace(file.record, due=clock.text(clock.now() + delay))
+    schedule.check_file(bridge, files.update(bridge.account, file, record), delay)
 
 
 def _look_at(bridge: Bridge, file: File) -> None:

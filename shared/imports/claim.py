@@ -74,6 +74,7 @@ def claim(bridge: Bridge, dropped: File) -> File | None:
     pause = job.pause_between_files if job else 0
     record = Record(
         job=job.name if job else "",
+        environment=bridge.settings.environment_of(job).name if job else "",
         state=State.CLAIMED,
         traceparent=new_parent(),
         claimed=clock.text(now),
@@ -89,6 +90,7 @@ def claim(bridge: Bridge, dropped: File) -> File | None:
         emit(
             "file.claimed",
             job=record.job,
+            environment=record.environment,
             file=claimed.name,
             source=dropped.name,
             bytes=dropped.size,

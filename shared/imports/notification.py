@@ -27,6 +27,7 @@ class File(msgspec.Struct, frozen=True, rename="camel"):
     """What the notification is about."""
 
     job: str
+    environment: Annotated[str, Meta(description="The D365 that it was for, by its name.")]
     company: str
     file: Annotated[str, Meta(description="As it was dropped, below imports/.")]
     blob: Annotated[str, Meta(description="Where it lies now.")]
@@ -56,6 +57,7 @@ def notify(account: DataAccount, record: Record, name: str, told: Mapping[str, A
     blob = f"{FAILED}/{name}"
     about = File(
         job=record.job,
+        environment=record.environment,
         company=record.company,
         file=str(told["file"]),
         blob=blob,

@@ -93,6 +93,7 @@ def _tell_of_company(record: Record, name: str) -> None:
             "company.differs",
             logging.ERROR,
             job=record.job,
+            environment=record.environment,
             file=name,
             reason="other-company",
             error=f"D365 imported it into {other}, not into {record.company}",
@@ -155,6 +156,7 @@ def finish(
             "file.succeeded",
             logging.WARNING if remark(record) else logging.INFO,
             job=record.job,
+            environment=record.environment,
             file=file.name,
             messageId=record.messageid,
             status=record.status,
@@ -178,6 +180,7 @@ def announce(record: Record, name: str, error: str) -> None:
     """Tell the log that a file failed or is held."""
     told = {
         "job": record.job,
+        "environment": record.environment,
         "file": name,
         "reason": record.reason,
         "error": error,
@@ -203,6 +206,7 @@ def _report(
         "error": redact(error),
         "todo": TODO[record.reason] + (f" {STOPPED}" if record.stopsjob else ""),
         "job": record.job,
+        "environment": record.environment,
         "company": record.company,
         "bytes": file.size,
         "sha256": record.sha256,

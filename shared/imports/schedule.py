@@ -6,6 +6,7 @@ repeated changes nothing (S2).
 
 import json
 import math
+import random
 from datetime import datetime, timedelta
 
 from shared import clock
@@ -34,6 +35,11 @@ def _enqueue(bridge: Bridge, message: dict[str, str], delay: timedelta) -> None:
         visibility_timeout=math.ceil(delay.total_seconds()),
         time_to_live=-1,
     )
+
+
+def place_delay() -> timedelta:
+    """How long to wait for a place among the invocations that an environment may have."""
+    return timedelta(seconds=random.uniform(15, 30))
 
 
 def check_delay(checks: int) -> timedelta:

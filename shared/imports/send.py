@@ -31,11 +31,22 @@ from shared.storage.records import File, State
 
 def send(bridge: Bridge, job: ImportJob, file: File) -> None:
     """Send a claimed file and record its message id. Raises `Conflict` when another worker has it."""
+    environment = bridge.settings.environment_of(job).name
+    with bridge.place("files", environment) as has_place:
+        if has_place:
+            _try_to_send(bridge, job, file)
+            return
+    delay = schedule.place_delay()
+    _reschedule(bridge, file, delay, f"other files wait for {environment}, which takes its time")
+
+
+def _try_to_send(bridge: Bridge, job: ImportJob, file: File) -> None:
     record = file.record
     spent = record.spent + schedule.time_spent(bridge, record.tried, record.due)
     tried = record.tried and clock.text(clock.now())
     record = replace(record, attempts=record.attempts + 1, spent=spent, tried=tried)
-    with span("send file", record.traceparent, job=job.name, file=file.name):
+    ids = {"job": job.name, "environment": record.environment, "file": file.name}
+    with span("send file", record.traceparent, **ids):
         _check_and_send(bridge, job, replace(file, record=record))
 
 

@@ -6,8 +6,8 @@ Whoever provides the SDK decides where all goes: the Functions worker, or, where
 names a collector, `export`. Without either, spans and metrics cost next to nothing, and the ids are there all
 the same.
 
-Metrics: `bridge.files` {job, outcome}, `bridge.packages` {job, outcome}, `bridge.file.duration` {job, outcome}
-(seconds from drop to end), `bridge.package.size` {job} (bytes). `docs/operations.md` has them.
+Metrics, each by job and environment: `bridge.files` {outcome}, `bridge.packages` {outcome},
+`bridge.file.duration` {outcome} (seconds from drop to end), `bridge.package.size` (bytes). `docs/operations.md` has them.
 """
 
 import secrets
@@ -77,15 +77,15 @@ def _instruments() -> Mapping[str, Any]:
 
 def measure(event: str, fields: Mapping[str, object]) -> None:
     """Count what an event says; a listener of `events`."""
-    job = str(fields.get("job", ""))
+    of = {name: str(fields.get(name, "")) for name in ("job", "environment")}
     if event in _OUTCOMES:
         counter, outcome = _OUTCOMES[event]
-        _instruments()[counter].add(1, {"job": job, "outcome": outcome})
+        _instruments()[counter].add(1, {**of, "outcome": outcome})
         if counter == "bridge.files" and isinstance(seconds := fields["seconds"], int | float):
             duration = _instruments()["bridge.file.duration"]
-            duration.record(seconds, {"job": job, "outcome": outcome})
+            duration.record(seconds, {**of, "outcome": outcome})
     elif event == "package.stored" and isinstance(size := fields["bytes"], int):
-        _instruments()["bridge.package.size"].record(size, {"job": job})
+        _instruments()["bridge.package.size"].record(size, of)
 
 
 def export() -> None:

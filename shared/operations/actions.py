@@ -400,7 +400,8 @@ def _note(bridge: Bridge, file: File, action: Action, what: str) -> None:
 def _ids(record: Record) -> dict[str, Any]:
     """Of a file, for its log lines."""
     trace = trace_of(record.traceparent)
-    return {"job": record.job, "messageId": record.messageid, "traceId": trace}
+    ids = {"job": record.job, "environment": record.environment, "messageId": record.messageid}
+    return {**ids, "traceId": trace}
 
 
 def _header(text: str) -> str:
