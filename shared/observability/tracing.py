@@ -7,7 +7,8 @@ names a collector, `export`. Without either, spans and metrics cost next to noth
 the same.
 
 Metrics, each by job and environment: `bridge.files` {outcome}, `bridge.packages` {outcome},
-`bridge.file.duration` {outcome} (seconds from drop to end), `bridge.package.size` (bytes). `docs/operations.md` has them.
+`bridge.file.duration` {outcome} (seconds from drop to end), `bridge.package.size` (bytes).
+`docs/operations.md` has them.
 """
 
 import secrets

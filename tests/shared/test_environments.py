@@ -1,0 +1,291 @@
+"""Several environments in one deployment: what one of them does is nothing to the others."""
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+from math import inf
+from threading import Event, Semaphore
+from typing import Any
+
+import pytest
+
+from local import samples
+from local.simulator import Simulator, identity_settings, running_simulator
+from shared import clock
+from shared.bridge import INVOCATIONS, Bridge, new_clients
+from shared.config import jobs, settings
+from shared.config.environments import Environment
+from shared.d365.errors import Unavailable
+from shared.exports import run
+from shared.exports.run import Totals, export_packages
+from shared.imports import advance, intake, schedule
+from shared.operations import health
+from shared.storage import files, moves
+from shared.storage.account import FAILED, PROCESSING, SUCCEEDED, DataAccount
+from shared.storage.records import File, Record
+from tests.conftest import EXPORT_ID, IMPORT_ID, contents, drop, work_queue
+
+Events = Callable[[str], list[dict[str, Any]]]
+PACKAGE = samples.package("p", [samples.Part(samples.VENDORS, 7)])
+
+
+@dataclass
+class Two:
+    """A bridge between one storage account and two environments."""
+
+    bridge: Bridge
+    good: Simulator
+    bad: Simulator
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[Simulator]:
+    """A second environment."""
+    with running_simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def two(
+    d365: Simulator, other: Simulator, account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> Two:
+    """Both have the same jobs under the same ids, as a copied database has them."""
+    for name, value in identity_settings(d365).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(clock, "sleep", lambda _: None)
+    check_file = schedule.check_file
+    monkeypatch.setattr(
+        schedule, "check_file", lambda bridge, file, _: check_file(bridge, file, timedelta(0))
+    )
+    other.reset()
+    other.issuer = d365
+    other.add_export_job(EXPORT_ID)
+    other.add_import_job(IMPORT_ID)
+    environments = (Environment("good", d365.base_url), Environment("bad", other.base_url))
+    raw = {
+        "environments": [{"name": each.name, "url": each.url} for each in environments],
+        "exports": [
+            {"name": f"vendors-{each.name}", "activityId": EXPORT_ID, "environment": each.name}
+            for each in environments
+        ],
+        "imports": [
+            {
+                "name": f"journals-{each.name}",
+                "activityId": IMPORT_ID,
+                "entity": "General journal",
+                "environment": each.name,
+            }
+            for each in environments
+        ],
+    }
+    found = settings.Settings(
+        environments,
+        settings.Storage("", None, None, None),
+        jobs.parse(json.dumps(raw).encode()),
+        settings.EXPORT_PARALLELISM,
+        timedelta(minutes=30),
+    )
+    return Two(Bridge(found, new_clients(found), account), d365, other)
+
+
+def test_each_job_is_served_by_its_own_environment(two: Two, events: Events) -> None:
+    """Packages and files go where they belong, though both environments have the same ids, and each line of the
+    log says where."""
+    two.good.add_package(EXPORT_ID, PACKAGE)
+    two.bad.add_package(EXPORT_ID, PACKAGE)
+    assert export_packages(two.bridge) == Totals(2, 0)
+    account = two.bridge.account
+    for name in ("good", "bad"):
+        intake.import_file(two.bridge, drop(account, f"journals-{name}/a.csv", name.encode()))
+    work_queue(two.bridge)
+    assert [received.length for received in two.good.received] == [len("good")]
+    assert [received.length for received in two.bad.received] == [len("bad")]
+    for event in (
+        "package.stored",
+        "export.finished",
+        "file.claimed",
+        "file.sent",
+        "file.succeeded",
+    ):
+        found = {(each["environment"], each["job"].split("-")[1]) for each in events(event)}
+        assert found == {("good", "good"), ("bad", "bad")}, event
+    records = [file.record for file in files.listed(account, SUCCEEDED)]
+    assert {record.environment for record in records} == {"good", "bad"}
+
+
+def test_a_file_is_asked_after_where_it_was_sent(two: Two) -> None:
+    """Also when its job has moved to another environment since, or is gone; only where that environment is gone
+    as well is there nobody to ask, and the file waits for it."""
+    intake.import_file(two.bridge, drop(two.bridge.account, "journals-good/a.csv"))
+    (sent,) = files.listed(two.bridge.account, PROCESSING)
+    without = replace(two.bridge.settings, jobs=jobs.Jobs())
+    gone = Bridge(without, two.bridge.clients, two.bridge.account)
+    assert gone.d365_of(sent) is two.bridge.clients["good"]
+    elsewhere = replace(sent, record=replace(sent.record, environment="elsewhere"))
+    assert two.bridge.d365_of(elsewhere) is two.bridge.clients["good"]  # its job's
+    with pytest.raises(Unavailable, match=r"neither the job journals-good nor its environment"):
+        gone.d365_of(elsewhere)
+
+
+FAULTS = {
+    "down": {"do": "reset"},
+    "refusing": {"do": "answer", "status": 403},
+    "throttling": {"do": "answer", "status": 429, "headers": {"Retry-After": "600"}},
+    "broken": {"do": "answer", "status": 500},
+}
+
+
+@pytest.mark.parametrize("trouble", FAULTS)
+def test_an_environment_in_trouble_changes_nothing_for_the_other(two: Two, trouble: str) -> None:
+    """The other's requests and outcomes are those that it has alone."""
+    figures = []
+    for in_trouble in (False, True):
+        if in_trouble:
+            two.bad.add_fault("*", times=10_000, **FAULTS[trouble])  # type: ignore[arg-type]
+        two.good.requests.clear()
+        two.good.add_package(EXPORT_ID, PACKAGE)
+        two.bad.add_package(EXPORT_ID, PACKAGE)
+        totals = export_packages(two.bridge)
+        number = int(in_trouble)
+        for name in ("bad", "good"):
+            drop(two.bridge.account, f"journals-{name}/{number}.csv")
+            intake.import_file(two.bridge, f"journals-{name}/{number}.csv")
+        work_queue(two.bridge, rounds=6)
+        operations = [request.operation for request in two.good.requests]
+        figures.append({name: operations.count(name) for name in operations if name != "token"})
+        assert totals == (Totals(1, 1) if in_trouble else Totals(2, 0))
+    alone, beside = figures
+    assert alone == beside
+    done = contents(two.bridge.account, SUCCEEDED)
+    assert len([name for name in done if name.startswith("journals-good/")]) == 2
+    assert len([name for name in done if name.startswith("journals-bad/")]) == 1
+
+
+def hanging(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch, method: str
+) -> tuple[Semaphore, Event]:
+    """Let the bad environment's client take a question and not answer it: how often, and until when."""
+    client = bridge.clients["bad"]
+    asked, go_on, real = Semaphore(0), Event(), getattr(client, method)
+
+    def hang(*args: Any, **options: Any) -> Any:
+        asked.release()
+        assert go_on.wait(120)
+        return real(*args, **options)
+
+    monkeypatch.setattr(client, method, hang)
+    return asked, go_on
+
+
+def test_an_export_run_serves_one_environment_while_the_other_hangs(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where all places of the one are taken, and as often as the schedule says: the run is as long as the
+    slower one takes."""
+    monkeypatch.setenv("EXPORT_SCHEDULE", "* * * * * *")
+    monkeypatch.setattr(run, "LONG", inf)  # so that no turn gives way to another
+    one_place = replace(two.bridge.settings, export_parallelism=1)
+    bridge = Bridge(one_place, two.bridge.clients, two.bridge.account)
+    asked, go_on = hanging(bridge, monkeypatch, "dequeue")
+    packages = [two.good.add_package(EXPORT_ID, PACKAGE)]
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(export_packages, bridge)
+        try:
+            assert asked.acquire(timeout=60)
+            wait_for(lambda: packages[0].acknowledged == 1)
+            packages.append(two.good.add_package(EXPORT_ID, PACKAGE))
+            wait_for(lambda: packages[1].acknowledged == 1)
+        finally:
+            go_on.set()
+        assert running.result() == Totals(2, 0)
+
+
+@pytest.mark.parametrize("asks", ["message_status", "enqueue"])
+def test_files_of_one_environment_go_on_while_the_other_hangs(
+    two: Two, monkeypatch: pytest.MonkeyPatch, asks: str
+) -> None:
+    """With as many invocations as an instance has, and more files of the hanging one than those: it never has
+    all of them, and what finds no place waits as it was."""
+    account = two.bridge.account
+    asked, go_on = hanging(two.bridge, monkeypatch, asks)
+    names = [f"journals-bad/{number}.csv" for number in range(2 * INVOCATIONS)]
+    for name in names:
+        drop(account, name)
+    work = [partial(intake.import_file, two.bridge, name) for name in names]
+    if asks == "message_status":
+        for send in work:
+            send()
+        sent = list(files.listed(account, PROCESSING))
+        work = [partial(check, two.bridge, file) for file in sent]
+    with ThreadPoolExecutor(INVOCATIONS) as pool:
+        invocations = [pool.submit(step) for step in work]
+        try:
+            most = INVOCATIONS - 1
+            for _ in range(most):
+                assert asked.acquire(timeout=60)
+            good = pool.submit(intake.import_file, two.bridge, drop(account, "journals-good/a.csv"))
+            good.result(timeout=60)
+            assert len(two.good.received) == 1
+            assert not asked.acquire(blocking=False)
+            assert sum(each.done() for each in invocations) == len(names) - most
+        finally:
+            go_on.set()
+    for each in invocations:
+        each.result()
+    assert contents(account, FAILED) == {}
+    work_queue(two.bridge)
+    assert len(contents(account, SUCCEEDED)) == len(names) + 1
+    assert len(two.bad.received) == len(names)
+
+
+def check(bridge: Bridge, file: File) -> None:
+    advance.check_status(bridge, {"file": file.name, "etag": file.etag})
+
+
+def test_an_only_environment_has_all_invocations(bridge: Bridge, d365: Simulator) -> None:
+    """There is none that it could hold up."""
+    with ThreadPoolExecutor(10) as pool:
+        entered = [pool.submit(bridge.place("files", "default").__enter__) for _ in range(10)]
+        assert all(each.result() for each in entered)
+
+
+def test_the_check_tells_of_each_environment(two: Two) -> None:
+    """Of one that is down, and of the other as if it were alone."""
+    two.bad.add_fault("*", "reset", times=10_000)
+    lines = {line.what: line.verdict for line in health.check(two.bridge, 0.0)}
+    assert lines["token of good"] == "ok"
+    assert lines["D365 of good"] == "ok"
+    assert lines["D365 of bad"] == "wrong"
+    assert lines["import job journals-good"] != "wrong"
+
+
+def test_a_file_that_was_being_sent_is_no_question(two: Two) -> None:
+    """What became of its worker is known without D365: it takes no place, and its time is not moved."""
+    with (
+        two.bridge.place("files", "bad") as first,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        assert first
+        record = Record(
+            job="journals-bad", environment="bad", state="sending", due="2000-01-01T00:00:00Z"
+        )
+        drop(two.bridge.account, "journals-bad/a.csv")
+        dropped = files.find(two.bridge.account, "imports", "journals-bad/a.csv")
+        assert dropped is not None
+        claimed = moves.claim(two.bridge.account, dropped, record)
+        assert claimed is not None
+        pool.submit(check, two.bridge, claimed).result()
+    (name,) = (name for name in contents(two.bridge.account, FAILED) if name.endswith(".csv"))
+    assert name.startswith("journals-bad/")
+
+
+def wait_for(done: Callable[[], bool]) -> None:
+    """Wait until something has happened; a minute at most."""
+    for _ in range(6000):
+        if done():
+            return
+        Event().wait(0.01)
+    raise AssertionError("it has not happened")
