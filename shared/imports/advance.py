@@ -46,7 +46,7 @@ def check_status(bridge: Bridge, message: Mapping[str, Any]) -> None:
         "messageId": record.messageid,
     }
     with span("check file", record.traceparent, **ids):
-        if record.state != "sent" and not _failed_in_d365(file):  # so D365 is not asked
+        if not _asks_d365(file):
             _look_at(bridge, file)
             return
         with bridge.place("files", environment) as has_place:
@@ -54,6 +54,13 @@ def check_status(bridge: Bridge, message: Mapping[str, Any]) -> None:
                 _look_at(bridge, file)
                 return
         _put_off(bridge, file)
+
+
+def _asks_d365(file: File) -> bool:
+    """Whether it takes D365's answer to go on; to send a file asks for a place itself."""
+    record = file.record
+    in_doubt = record.state == State.SENDING and bool(record.api)
+    return record.state == State.SENT or in_doubt or _failed_in_d365(file)
 
 
 def _put_off(bridge: Bridge, file: File) -> None:

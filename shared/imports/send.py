@@ -37,7 +37,9 @@ def send(bridge: Bridge, job: ImportJob, file: File) -> None:
             _try_to_send(bridge, job, file)
             return
     delay = schedule.place_delay()
-    _reschedule(bridge, file, delay, f"other files wait for {environment}, which takes its time")
+    attempt.reschedule(
+        bridge, file, delay, f"other files wait for {environment}, which takes its time"
+    )
 
 
 def _try_to_send(bridge: Bridge, job: ImportJob, file: File) -> None:

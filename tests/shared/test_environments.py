@@ -25,7 +25,7 @@ from shared.imports import advance, intake, schedule
 from shared.operations import health
 from shared.storage import files, moves
 from shared.storage.account import FAILED, PROCESSING, SUCCEEDED, DataAccount
-from shared.storage.records import File, Record
+from shared.storage.records import File, Record, State
 from tests.conftest import EXPORT_ID, IMPORT_ID, contents, drop, work_queue
 
 Events = Callable[[str], list[dict[str, Any]]]
@@ -270,7 +270,7 @@ def test_a_file_that_was_being_sent_is_no_question(two: Two) -> None:
     ):
         assert first
         record = Record(
-            job="journals-bad", environment="bad", state="sending", due="2000-01-01T00:00:00Z"
+            job="journals-bad", environment="bad", state=State.SENDING, due="2000-01-01T00:00:00Z"
         )
         drop(two.bridge.account, "journals-bad/a.csv")
         dropped = files.find(two.bridge.account, "imports", "journals-bad/a.csv")
