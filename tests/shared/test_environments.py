@@ -26,7 +26,7 @@ from shared.operations import health
 from shared.storage import files, moves
 from shared.storage.account import FAILED, PROCESSING, SUCCEEDED, DataAccount
 from shared.storage.records import File, Record, State
-from tests.conftest import EXPORT_ID, IMPORT_ID, contents, drop, work_queue
+from tests.helpers import EXPORT_ID, IMPORT_ID, PATIENCE, contents, drop, wait_for, work_queue
 
 Events = Callable[[str], list[dict[str, Any]]]
 PACKAGE = samples.package("p", [samples.Part(samples.VENDORS, 7)])
@@ -173,7 +173,7 @@ def hanging(
 
     def hang(*args: Any, **options: Any) -> Any:
         asked.release()
-        assert go_on.wait(120)
+        assert go_on.wait(PATIENCE)
         return real(*args, **options)
 
     monkeypatch.setattr(client, method, hang)
@@ -194,7 +194,7 @@ def test_an_export_run_serves_one_environment_while_the_other_hangs(
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(export_packages, bridge)
         try:
-            assert asked.acquire(timeout=60)
+            assert asked.acquire(timeout=PATIENCE)
             wait_for(lambda: packages[0].acknowledged == 1)
             packages.append(two.good.add_package(EXPORT_ID, PACKAGE))
             wait_for(lambda: packages[1].acknowledged == 1)
@@ -225,9 +225,9 @@ def test_files_of_one_environment_go_on_while_the_other_hangs(
         try:
             most = INVOCATIONS - 1
             for _ in range(most):
-                assert asked.acquire(timeout=60)
+                assert asked.acquire(timeout=PATIENCE)
             good = pool.submit(intake.import_file, two.bridge, drop(account, "journals-good/a.csv"))
-            good.result(timeout=60)
+            good.result(timeout=PATIENCE)
             assert len(two.good.received) == 1
             assert not asked.acquire(blocking=False)
             assert sum(each.done() for each in invocations) == len(names) - most
@@ -280,12 +280,3 @@ def test_a_file_that_was_being_sent_is_no_question(two: Two) -> None:
         pool.submit(check, two.bridge, claimed).result()
     (name,) = (name for name in contents(two.bridge.account, FAILED) if name.endswith(".csv"))
     assert name.startswith("journals-bad/")
-
-
-def wait_for(done: Callable[[], bool]) -> None:
-    """Wait until something has happened; a minute at most."""
-    for _ in range(6000):
-        if done():
-            return
-        Event().wait(0.01)
-    raise AssertionError("it has not happened")
