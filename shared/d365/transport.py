@@ -15,7 +15,7 @@ import requests
 import urllib3
 from azure.core.exceptions import AzureError
 
-from shared import clock, connections, deadline
+from shared import __version__, clock, connections, deadline
 from shared.d365.errors import D365Error, Denied, Unavailable, Uncertain
 from shared.d365.responses import SENDS, Response, drain, error_of, require_success
 from shared.identity import why_no_token
@@ -29,7 +29,7 @@ HEADERS: Final = {
     "Accept-Charset": "UTF-8",
     # A compressed answer would hide the length that we check, and nothing here gains by it.
     "Accept-Encoding": "identity",
-    "User-Agent": "d365-blob-bridge",
+    "User-Agent": f"d365-blob-bridge/{__version__}",
 }
 """Sent with every request to D365; `Authorization`, `Host` and the lengths are added to each."""
 

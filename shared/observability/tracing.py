@@ -20,6 +20,7 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from shared import __version__
 from shared.observability.events import about
 
 _NAME = "d365-blob-bridge"
@@ -103,7 +104,7 @@ def export() -> None:
 
     if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return
-    resource = Resource.create({"service.name": _NAME})
+    resource = Resource.create({"service.name": _NAME, "service.version": __version__})
     tracer = TracerProvider(resource=resource)
     tracer.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(tracer)

@@ -9,6 +9,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from local.samples import VENDORS, Part, package
 from local.serving import serve
 from local.simulator import Simulator
+from shared import __version__
 from shared.storage import files
 from shared.storage.account import FAILED, DataAccount
 from tests.e2e.helpers import Start
@@ -20,6 +21,7 @@ class Collector:
 
     def __init__(self) -> None:
         self.spans: list[Any] = []
+        self.resources: list[dict[str, str]] = []
         self.points: dict[str, list[dict[str, str]]] = {}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -35,6 +37,8 @@ class Collector:
         if scope["path"].endswith("/traces"):
             traces = ExportTraceServiceRequest.FromString(body)
             for resource in traces.resource_spans:
+                attributes = resource.resource.attributes
+                self.resources.append({each.key: each.value.string_value for each in attributes})
                 for each in resource.scope_spans:
                     self.spans += each.spans
         else:
@@ -76,6 +80,9 @@ def test_one_trace_from_drop_to_end_and_metrics_by_outcome(
             }
             wait_for(lambda: wanted <= collector.points.keys(), app.output)
             log = app.output()
+    for resource in collector.resources:
+        assert resource["service.name"] == "d365-blob-bridge"
+        assert resource["service.version"] == __version__
     (file,) = files.listed(account, FAILED)
     trace_id = file.record.traceparent.split("-")[1]
     found = {

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from shared import __version__
 from tests.infra import compiler
 from tests.infra.variants import ROOT
 
@@ -22,9 +23,10 @@ from tests.infra.variants import ROOT
 def test_a_release_has_the_templates_and_the_code(tmp_path: Path) -> None:
     """The templates ask for what the Bicep files ask for; the zip holds what the app consists of."""
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
-    for name in ("infra", "functions", "shared"):
+    for name in ("infra", "functions", "shared", "tools"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    for name in ("function_app.py", "host.json", "requirements.txt", "jobs.json"):
+    package = ("pyproject.toml", "README.md", "LICENSE")
+    for name in ("function_app.py", "host.json", "requirements.txt", "jobs.json", *package):
         shutil.copy(ROOT / name, tmp_path)
     commit = ["git", "-c", "user.name=a", "-c", "user.email=a@b.org", "commit", "-qm", "all"]
     subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
@@ -35,14 +37,19 @@ def test_a_release_has_the_templates_and_the_code(tmp_path: Path) -> None:
     # `az bicep build --file F --outfile O` runs `bicep build F --outfile O`
     az.write_text(f'#!/bin/sh\nshift 3; exec "{compiler.find_compiler()}" build "$@"\n')
     az.chmod(0o755)
+    python = programs / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    offline = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}  # 0: without, as pip reads it
     text = (ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8")
     script = textwrap.dedent(text.split("- name: Build\n        run: |\n")[1].split("\n\n")[0])
     subprocess.run(
         ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
         cwd=tmp_path,
-        env=os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
+        env=os.environ | offline | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
         check=True,
     )
+    assert list((tmp_path / "release").glob(f"d365_blob_bridge-{__version__}-*.whl"))
     for built, source in (("azuredeploy.json", "main.bicep"), ("events.json", "events.bicep")):
         template = json.loads((tmp_path / "release" / built).read_text(encoding="utf-8"))
         bicep = (ROOT / "infra" / source).read_text(encoding="utf-8")
