@@ -93,15 +93,15 @@ class Bridge:
 @lru_cache(maxsize=1)
 def bridge() -> Bridge:
     """The process's bridge. Raises `InvalidSettings` or `InvalidJobs`."""
-    found = settings.load()
-    return Bridge(found, new_clients(found), connect(found.storage))
+    loaded = settings.load()
+    return Bridge(loaded, new_clients(loaded), connect(loaded.storage))
 
 
-def new_clients(found: settings.Settings) -> Mapping[str, D365]:
+def new_clients(config: settings.Settings) -> Mapping[str, D365]:
     """A client for each environment, by its name."""
     return {
-        each.name: D365(each.url, partial(new_d365_credential, found.registration(each)))
-        for each in found.environments
+        each.name: D365(each.url, partial(new_d365_credential, config.registration(each)))
+        for each in config.environments
     }
 
 
@@ -113,10 +113,10 @@ def run[**P](
     Raises `StorageDenied` where storage refuses the app. A file that another worker has taken meanwhile is
     no error.
     """
-    made = bridge()
+    process_bridge = bridge()
     try:
-        with deadline.within(IN_TIME * made.settings.function_timeout.total_seconds()):
-            flow(made, *args, **kwargs)
+        with deadline.within(IN_TIME * process_bridge.settings.function_timeout.total_seconds()):
+            flow(process_bridge, *args, **kwargs)
     except Conflict as error:
         emit("message.ignored", file=str(error), reason="another worker goes on with it")
     except HttpResponseError as error:

@@ -27,7 +27,7 @@ def text(moment: datetime) -> str:
 def parse(moment: str) -> datetime:
     """The moment that `text` wrote; the earliest of all where there is none, or something else."""
     try:
-        found = datetime.fromisoformat(moment)
+        parsed = datetime.fromisoformat(moment)
     except ValueError:
-        found = datetime.min.replace(tzinfo=UTC)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+        parsed = datetime.min.replace(tzinfo=UTC)
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

@@ -149,11 +149,11 @@ class _Adapter(HTTPAdapter):
 
 def session() -> requests.Session:
     """A session of `requests` with such connections, safe for use by several threads."""
-    made = requests.Session()
+    session_ = requests.Session()
     adapter = _Adapter(pool_connections=8, pool_maxsize=POOL_SIZE)
     for scheme in ("https://", "http://"):
-        made.mount(scheme, adapter)
-    return made
+        session_.mount(scheme, adapter)
+    return session_
 
 
 class SdkTransport(RequestsTransport):  # type: ignore[misc]  # the SDK loads it when it is asked for

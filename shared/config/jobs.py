@@ -322,12 +322,12 @@ def parse(text: bytes, source: str = "jobs.json") -> Jobs:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f'"{twice}" stands twice in one object')
-    return found
+    return fields
 
 
 def _mistakes(raw: object) -> Iterator[str]:
@@ -481,9 +481,9 @@ def _for_people(type_: object, value: object, error: msgspec.ValidationError) ->
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of a jobs file, for editors."""
-    made = msgspec.json.schema(Jobs)
-    made["$defs"]["Jobs"]["properties"]["$schema"] = {"type": "string"}
-    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+    json_schema = msgspec.json.schema(Jobs)
+    json_schema["$defs"]["Jobs"]["properties"]["$schema"] = {"type": "string"}
+    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", **json_schema}
     return dict(json.loads(json.dumps(whole)))  # defaults that are tuples become lists
 
 

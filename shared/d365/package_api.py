@@ -88,8 +88,8 @@ class PackageApi:
         except Rejected:  # no JSON, so it is not D365 that answers
             taken = ""
         if not taken:
-            said = error_text(answer.body) or "nothing"
-            raise Uncertain("ImportFromPackage", f"D365 gave no execution id: {said}")
+            answer_text = error_text(answer.body) or "nothing"
+            raise Uncertain("ImportFromPackage", f"D365 gave no execution id: {answer_text}")
         return taken
 
     def execution_status(self, execution_id: str) -> str | None:
@@ -110,12 +110,12 @@ class PackageApi:
         path = f"/data/DataManagementExecutionJobDetails?$filter={condition}"
         answer = self._transport.call("execution details", "GET", path)
         rows = fields_of(json_value(answer, "execution details")).get("value")
-        found = [fields_of(row) for row in rows] if isinstance(rows, list) else []
-        if not found:
+        executions = [fields_of(row) for row in rows] if isinstance(rows, list) else []
+        if not executions:
             return None
         return JobStatus(
             execution_id=execution_id,
-            entities=tuple(map(_counts, found)),
+            entities=tuple(map(_counts, executions)),
         )
 
     def _signed_url(self, operation: str, url: str) -> str:

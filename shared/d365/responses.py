@@ -104,12 +104,12 @@ def announced_range(response: urllib3.BaseHTTPResponse) -> tuple[int | None, int
 
 def error_of(operation: str, answer: Response, headers: Mapping[str, str]) -> D365Error:
     """The error for an answer that is no success."""
-    status, said = answer.status, error_text(answer.body)
+    status, answer_text = answer.status, error_text(answer.body)
     page = is_page(answer.body[:_PAGE_LIMIT].decode("utf-8", "replace"))
     # To a question about a message D365 itself may answer 404 and nothing else.
     foreign = page or (operation in SENDS and not said_by_d365(answer.body))
     kind = verdict(operation, status, foreign=foreign)
-    text = f"D365 answered {status}" + (f": {said.rstrip('.')}" if said else "")
+    text = f"D365 answered {status}" + (f": {answer_text.rstrip('.')}" if answer_text else "")
     todo = _todo(operation, status, foreign=foreign)
     error = kind(operation, f"{text}. {todo}" if todo else text, status)
     error.retry_after = retry_after_seconds(headers.get("Retry-After"))
@@ -200,10 +200,10 @@ def retry_after_seconds(text: str | None) -> float | None:
 def said_by_d365(body: bytes) -> bool:
     """Whether a body is one of D365's own error bodies (not a gateway's page)."""
     try:
-        found = parse(body)
+        fields = parse(body)
     except ValueError:
         return False
-    keys = {key.lower() for key in found} if isinstance(found, dict) else set()
+    keys = {key.lower() for key in fields} if isinstance(fields, dict) else set()
     # With a status code beside the message it is an API gateway's.
     return "statuscode" not in keys and bool(keys & _ERROR_KEYS)
 
@@ -212,9 +212,9 @@ def error_text(body: bytes) -> str:
     """What an error body says, in at most 500 characters."""
     text = body[:_PAGE_LIMIT].decode("utf-8", "replace")
     try:
-        found = parse(body)
-        if isinstance(found, dict):
-            error = found.get("error", found.get("odata.error", found))
+        fields = parse(body)
+        if isinstance(fields, dict):
+            error = fields.get("error", fields.get("odata.error", fields))
             inner = error.get("innererror") if isinstance(error, dict) else None
             parts = [
                 part[key].get("value") if isinstance(part[key], dict) else part[key]
@@ -232,9 +232,9 @@ def error_text(body: bytes) -> str:
 def parse(text: str | bytes) -> Any:
     """JSON, of which all text can be written. Raises `ValueError`, also where it is nested beyond all sense."""
     try:
-        found = json.loads(text)
+        value = json.loads(text)
         # Half a surrogate pair is JSON, but not UTF-8: it would break whoever writes it down.
-        return json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
+        return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
@@ -278,13 +278,13 @@ def message_id_of(answer: Response, activity_id: str) -> MessageId:
     """
     text = answer.body.decode(json.detect_encoding(answer.body), "replace")
     named = " ".join(_MESSAGE_ID.findall(text))
-    found = _guids(named)
+    guids = _guids(named)
     if not named and not is_page(text) and not said_by_d365(answer.body):
-        found = _guids(text) - _guids(activity_id)
-    if len(found) != 1:
-        said = f"D365 answered {answer.status} without a message id: {error_text(answer.body) or 'nothing'}"
-        raise Uncertain("enqueue", said, answer.status)
-    return MessageId(found.pop())
+        guids = _guids(text) - _guids(activity_id)
+    if len(guids) != 1:
+        text_ = f"D365 answered {answer.status} without a message id: {error_text(answer.body) or 'nothing'}"
+        raise Uncertain("enqueue", text_, answer.status)
+    return MessageId(guids.pop())
 
 
 _MESSAGE_ID: Final = re.compile(r"(?i)\bmessage_?id\W{1,8}([0-9a-f-]+)")

@@ -78,8 +78,8 @@ def status_of(answer: Response) -> str:
     except ValueError as error:
         value = re.sub(r"<[^>]*>", " ", text).strip()
         if is_page(text) or len(value) > _STATUS_LIMIT:
-            said = f"D365's answer is not JSON: {error_text(answer.body)}"
-            raise Rejected("message status", said) from error
+            why = f"D365's answer is not JSON: {error_text(answer.body)}"
+            raise Rejected("message status", why) from error
     status = _text(value)
     literal = re.fullmatch(r"[A-Za-z_][\w.]*['.](\w+)'?|(\d+)\.0", status)
     name = (literal[1] or literal[2]) if literal else status
@@ -138,18 +138,18 @@ def job_status_of(answer: Response) -> JobStatus:
     try:
         value = _unwrapped(parse(answer.body))
     except ValueError as error:
-        said = f"D365's answer is not JSON: {error_text(answer.body)}"
-        raise Rejected("job status", said) from error
+        why = f"D365's answer is not JSON: {error_text(answer.body)}"
+        raise Rejected("job status", why) from error
     if not isinstance(value, dict):
         raise Rejected("job status", "D365 answered with something else than a job status")
-    found = fields_of(value)
-    state = fields_of(found.get("datajobstatus"))
-    details = found.get("executiondetail")
+    job = fields_of(value)
+    state = fields_of(job.get("datajobstatus"))
+    details = job.get("executiondetail")
     return JobStatus(
         state=_text(state.get("datajobstate")),
         external_id=_text(state.get("externalidentifier")),
         execution_id=execution_id_of(state.get("executionidentifier")),
-        log=_text(found.get("executionlog")),
+        log=_text(job.get("executionlog")),
         entities=tuple(
             _counts(fields)
             for each in (details if isinstance(details, list) else [details])
@@ -212,8 +212,8 @@ def errors_of(answer: Response) -> list[str]:
     try:
         return list(dict.fromkeys(line for line in _errors(text) if line))
     except RecursionError as error:
-        said = "D365 answered with something else than errors: it is nested too deeply"
-        raise Rejected("execution errors", said) from error
+        why = "D365 answered with something else than errors: it is nested too deeply"
+        raise Rejected("execution errors", why) from error
 
 
 def _errors(value: Any) -> Iterator[str]:

@@ -207,8 +207,8 @@ class Transport:
             OSError,
         ) as error:
             if started and started.broke_off:
-                said = (str(error) or type(error).__name__).splitlines()[0]
-                why = f"not sent, the file could not be read to its end from storage: {said}"
+                cause = (str(error) or type(error).__name__).splitlines()[0]
+                why = f"not sent, the file could not be read to its end from storage: {cause}"
                 raise Unavailable(operation, why) from error
             # A body shorter than its Content-Length is no request: D365 has nothing of it. Once its last byte
             # was handed to the network, nobody can know (I2).
@@ -329,15 +329,15 @@ def _unreached(url: str, error: Exception) -> str:
         None,
     ):
         cause = inner
-    said = re.sub(r"^<[^>]*>: |'?<[^>]* object at [^>]*>'?[:,]? ?", "", str(cause))
-    return f"no answer from {urlsplit(url).netloc}: {said or type(cause).__name__}"
+    text = re.sub(r"^<[^>]*>: |'?<[^>]* object at [^>]*>'?[:,]? ?", "", str(cause))
+    return f"no answer from {urlsplit(url).netloc}: {text or type(cause).__name__}"
 
 
 def _wait(operation: str, error: Unavailable | Uncertain, attempt: int) -> None:
     """Wait before the next attempt, or raise the error: too many, or a longer wait than a run has time for."""
-    asked = error.retry_after
-    seconds = _jittered(asked if asked is not None else min(2.0**attempt, 8.0) * 0.5)
-    if attempt >= ATTEMPTS or (asked or 0) > LONGEST_WAIT or seconds >= deadline.left():
+    retry_after = error.retry_after
+    seconds = _jittered(retry_after if retry_after is not None else min(2.0**attempt, 8.0) * 0.5)
+    if attempt >= ATTEMPTS or (retry_after or 0) > LONGEST_WAIT or seconds >= deadline.left():
         raise error
     emit(
         "d365.retry",

@@ -85,8 +85,10 @@ def _look_at(bridge: Bridge, file: File) -> None:
             send.uncertain(bridge, job, file, why)
             turns.enqueue_next(bridge, job)
     elif file.record.state.is_end:  # and a crash kept it from being filed there
-        said = diagnosis.what_d365_says(bridge, job, file)[1] if _failed_in_d365(file) else None
-        outcome.finish(bridge.account, file, d365=said)
+        d365_account = (
+            diagnosis.what_d365_says(bridge, job, file)[1] if _failed_in_d365(file) else None
+        )
+        outcome.finish(bridge.account, file, d365=d365_account)
         turns.enqueue_next(bridge, job)
     else:
         _resume(bridge, file)
@@ -127,7 +129,7 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
         _check_unknown(bridge, job, file, replace(record, unknown=record.unknown + passed))
         return
     if record.state == State.SENDING and not trouble:  # its answer was lost, or its worker ended
-        record = execution.found(file, record)
+        record = execution.confirmed(file, record)
     kind = "running" if trouble else meaning(status)
     if kind == "unknown":
         ids = {"file": file.name, "messageId": record.messageid}
@@ -137,12 +139,12 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
     if kind == "succeeded":
         _succeed(bridge, job, file, record)
     elif kind == "failed":
-        job_status, said = diagnosis.what_d365_says(bridge, job, file)
+        job_status, d365_account = diagnosis.what_d365_says(bridge, job, file)
         record = _counted(record, job_status)
         counts = f" ({record.entities} records are in)" if job_status.imported else ""
-        text = f"D365 ended the import as {status}{counts}{diagnosis.first_error(said)}"
-        reason = diagnosis.reason(status, job_status, said)
-        outcome.fail(bridge.account, file, record, reason, text, said)
+        text = f"D365 ended the import as {status}{counts}{diagnosis.first_error(d365_account)}"
+        reason = diagnosis.reason(status, job_status, d365_account)
+        outcome.fail(bridge.account, file, record, reason, text, d365_account)
     elif record.spent > GIVE_UP.total_seconds():
         text = f"no final status after {GIVE_UP.days} days; the last one is {status or 'none'}"
         if trouble:

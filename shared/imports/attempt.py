@@ -120,8 +120,8 @@ def retry_later(
         reason = reasons.get(type(error), "unavailable")
         outcome.fail(bridge.account, file, record, reason, str(error))
         return
-    asked = error.retry_after if isinstance(error, D365Error) else None
-    delay = next_delay(file) if asked is None else timedelta(seconds=max(1.0, asked))
+    retry_after = error.retry_after if isinstance(error, D365Error) else None
+    delay = next_delay(file) if retry_after is None else timedelta(seconds=max(1.0, retry_after))
     tried = clock.text(clock.now())
     reschedule(bridge, replace(file, record=replace(record, tried=tried)), delay, str(error))
     emit(

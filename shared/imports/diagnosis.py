@@ -29,34 +29,34 @@ def what_d365_says(
     """The job status, empty where it can't be had, and the account for the file's report. With the job's
     `errorKeys`, their files are beside the file then."""
     record = file.record
-    status, said = JobStatus(), dict[str, Any]()
+    status, account = JobStatus(), dict[str, Any]()
     if job:
         try:
             status = job_status(bridge, job, file)
-            said |= {"jobState": status.state, "log": status.log}
-            said["entities"] = [asdict(each) for each in status.entities]
+            account |= {"jobState": status.state, "log": status.log}
+            account["entities"] = [asdict(each) for each in status.entities]
         except D365Error as error:
-            said["jobStatusUnavailable"] = str(error)
+            account["jobStatusUnavailable"] = str(error)
     execution_id = status.execution_id
     try:
         execution_id = execution_id or _execution_id(bridge, file)
     except D365Error as error:
-        said["executionIdUnavailable"] = str(error)
-    said["executionId"] = execution_id
+        account["executionIdUnavailable"] = str(error)
+    account["executionId"] = execution_id
     # The Scheduler passes the message id where it knows no execution id.
     execution_id = execution_id or record.messageid
     try:
-        said["errors"] = bridge.d365_of(file).execution_errors(execution_id)
+        account["errors"] = bridge.d365_of(file).execution_errors(execution_id)
     except D365Error as error:
-        said["errorsUnavailable"] = str(error)
+        account["errorsUnavailable"] = str(error)
     if job and job.error_keys:
-        said["errorKeys"] = []
+        account["errorKeys"] = []
         try:
             for entity in _failed_entities(job, status):
-                said["errorKeys"] += _keep_keys(bridge, file, execution_id, entity)
+                account["errorKeys"] += _keep_keys(bridge, file, execution_id, entity)
         except (D365Error, AzureError) as error:
-            said["errorKeysUnavailable"] = str(error)
-    return status, said
+            account["errorKeysUnavailable"] = str(error)
+    return status, account
 
 
 def job_status(bridge: Bridge, job: ImportJob, file: File) -> JobStatus:
@@ -102,21 +102,21 @@ def _whole(download: Download) -> Iterator[bytes]:
         raise Unavailable("error keys", f"{length} bytes came of {download.length}")
 
 
-def first_error(said: Mapping[str, Any]) -> str:
+def first_error(account: Mapping[str, Any]) -> str:
     """The first of D365's errors, to stand in one line; of what failed before staging, the log has the reason
     alone. "" where D365 says nothing."""
-    errors = said.get("errors") or []
-    text = str(errors[0]) if errors else " ".join(str(said.get("log") or "").split())
+    errors = account.get("errors") or []
+    text = str(errors[0]) if errors else " ".join(str(account.get("log") or "").split())
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return f": {text[:_LINE]}{more}" if text else ""
 
 
-def reason(status: str, job_status: JobStatus, said: Mapping[str, Any]) -> str:
+def reason(status: str, job_status: JobStatus, account: Mapping[str, Any]) -> str:
     """Why the file failed, which D365 ended as `status`: a key of `outcomes.TODO`."""
     in_part = job_status.imported is None and status == "PartiallySucceeded"
     if job_status.imported or in_part:
         return "partly-imported"
-    errors = said.get("errors") or [str(said.get("log"))]
+    errors = account.get("errors") or [str(account.get("log"))]
     return "conflict" if all(map(_CONFLICT.search, errors)) else "not-imported"
 
 

@@ -174,7 +174,7 @@ def status(bridge: Bridge, file: File) -> str | None:
     return status_
 
 
-def found(file: File, record: Record) -> Record:
+def confirmed(file: File, record: Record) -> Record:
     """The record of a file whose execution D365 knows, though its answer was lost."""
     now = clock.text(clock.now())
     emit(
@@ -204,9 +204,9 @@ def unknown_for(bridge: Bridge) -> timedelta:
 def give_up(bridge: Bridge, job: ImportJob | None, file: File, record: Record) -> None:
     """D365 has not known an execution for long. One that it never said to have is sent again under the same id;
     one that it had accepted or known has vanished there, and the job decides. Raises `Conflict`."""
-    told = f"D365 has not known the execution {record.externalid} for {unknown_for(bridge)}"
+    text = f"D365 has not known the execution {record.externalid} for {unknown_for(bridge)}"
     if record.status:
-        text = f"{told}; its last status was {record.status}"
+        text = f"{text}; its last status was {record.status}"
         outcome.fail(bridge.account, file, record, "no-final-status", text)
         return
     accepted = record.state == State.SENT
@@ -215,8 +215,8 @@ def give_up(bridge: Bridge, job: ImportJob | None, file: File, record: Record) -
         spent = record.spent + record.unknown
         record = replace(record, messageid="", sent=sent, unknown=0, spent=spent)
         attempt.retry_later(
-            bridge, job, replace(file, record=record), Uncertain("ImportFromPackage", told)
+            bridge, job, replace(file, record=record), Uncertain("ImportFromPackage", text)
         )
         return
-    text = f"{told}, though it had accepted it" if accepted else told
+    text = f"{text}, though it had accepted it" if accepted else text
     outcome.fail(bridge.account, file, record, "vanished", text)

@@ -30,7 +30,7 @@ def import_file(bridge: Bridge, name: str) -> None:
     if dropped is None:
         claim.ignore(name, "it is not in imports any more")
         return
-    if not files.is_file(IMPORTS, name, dropped.theirs):
+    if not files.is_file(IMPORTS, name, dropped.user_metadata):
         return
     job = bridge.settings.jobs.import_job(names.job_folder(name))
     wait = claim.check_drop(bridge, dropped)

@@ -52,19 +52,21 @@ class Notification(msgspec.Struct, frozen=True):
     datacontenttype: Literal["application/json"] = "application/json"
 
 
-def notify(account: DataAccount, record: Record, name: str, told: Mapping[str, Any]) -> None:
-    """Put one on the queue. `told` is the report of the file, which will lie as `name` under failed."""
+def notify(
+    account: DataAccount, record: Record, name: str, error_report: Mapping[str, Any]
+) -> None:
+    """Put one on the queue. `error_report` is the report of the file, which will lie as `name` under failed."""
     blob = f"{FAILED}/{name}"
     about = File(
         job=record.job,
         environment=record.environment,
         company=record.company,
-        file=str(told["file"]),
+        file=str(error_report["file"]),
         blob=blob,
         report=f"{blob}.error.json",
         reason=record.reason,
-        error=str(told["error"]),
-        todo=str(told["todo"]),
+        error=str(error_report["error"]),
+        todo=str(error_report["todo"]),
         message_id=record.messageid,
         external_identifier=record.externalid,
     )
@@ -97,8 +99,8 @@ def _fitting(notification: Notification) -> str:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of a notification."""
-    made = msgspec.json.schema(Notification)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+    json_schema = msgspec.json.schema(Notification)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **json_schema}
 
 
 if __name__ == "__main__":

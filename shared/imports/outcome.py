@@ -82,9 +82,10 @@ def remark(record: Record) -> str:
 
 def _other_company(record: Record) -> str:
     """The company that D365 took in place of the one that it was asked for."""
-    taken = [company for company in record.d365company.split(", ") if company]
-    asked = record.company.lower()
-    return ", ".join(company for company in taken if asked and company.lower() != asked)
+    companies = record.d365company.split(", ") if record.company else []
+    return ", ".join(
+        company for company in companies if company and company.lower() != record.company.lower()
+    )
 
 
 def _tell_of_company(record: Record, name: str) -> None:
@@ -167,18 +168,18 @@ def finish(
         _tell_of_company(record, file.name)
     else:
         error = error or record.error
-        told = _report(file, record, error, d365)
+        report = error_report(file, record, error, d365)
         # The report first: a failed file never stands there without its reason.
-        files.write_error_report(account, file.name, _text(told))
+        files.write_error_report(account, file.name, _text(report))
         moves.copy_to(account, file, FAILED, record)
-        notify(account, record, file.name, told)
+        notify(account, record, file.name, report)
         announce(record, file.name, error)
     files.delete(account, file)
 
 
 def announce(record: Record, name: str, error: str) -> None:
     """Tell the log that a file failed or is held."""
-    told = {
+    fields = {
         "job": record.job,
         "environment": record.environment,
         "file": name,
@@ -189,13 +190,13 @@ def announce(record: Record, name: str, error: str) -> None:
         "traceId": trace_of(record.traceparent),
     }
     if record.state == State.HELD:
-        emit("file.held", logging.ERROR, **told, externalId=record.externalid)
+        emit("file.held", logging.ERROR, **fields, externalId=record.externalid)
     else:
-        emit("file.failed", logging.ERROR, **told, records=_records(record))
+        emit("file.failed", logging.ERROR, **fields, records=_records(record))
         _tell_of_company(record, name)
 
 
-def _report(
+def error_report(
     file: File, record: Record, error: str, d365: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     return {
@@ -235,9 +236,9 @@ def _resolved(record: Record) -> dict[str, Any]:
     return {"resolutions": [done]}
 
 
-def _text(told: Mapping[str, Any]) -> str:
+def _text(report: Mapping[str, Any]) -> str:
     # A3: what D365 says may hold signed URLs.
-    return redact(json.dumps(told, indent=2, ensure_ascii=False, default=str)) + "\n"
+    return redact(json.dumps(report, indent=2, ensure_ascii=False, default=str)) + "\n"
 
 
 def _seconds_since_drop(name: str) -> float:

@@ -30,13 +30,13 @@ def reconcile(bridge: Bridge) -> None:
     is left to invocations of its own, so that none is ended by the host in the middle of it.
     """
     started = clock.monotonic()
-    found = _dropped(bridge)
+    claimed = _dropped(bridge)
     requeued = _overdue(bridge)
     for job in bridge.settings.jobs.imports:
         _guarded(job.name, partial(turns.enqueue_next, bridge, job))
     poison = sum(_guarded(name, partial(_poison, bridge, name)) or 0 for name in POISON_QUEUES)
     seconds = round(clock.monotonic() - started, 1)
-    emit("reconcile.finished", found=found, requeued=requeued, poison=poison, seconds=seconds)
+    emit("reconcile.finished", found=claimed, requeued=requeued, poison=poison, seconds=seconds)
 
 
 def _dropped(bridge: Bridge) -> int:

@@ -184,24 +184,24 @@ def _company(job: ImportJob, path: list[str]) -> str:
 
     `path` is [file] or [company, file]. Where more than one of them says something, they must agree.
     """
-    said = {"the job": job.company or ""}
+    companies = {"the job": job.company or ""}
     if len(path) == 2:
-        said["the file's folder"] = path[0]
+        companies["the file's folder"] = path[0]
     if job.company_from:
-        said["the file's name"] = job.company_from.find(path[-1])
-        if not said["the file's name"]:
+        companies["the file's name"] = job.company_from.find(path[-1])
+        if not companies["the file's name"]:
             where = f"part {job.company_from.position} between {job.company_from.separator!r}"
             raise InvalidDrop("no-company", f"{path[-1]!r} has no {where} to be its company", job)
-    said = {who: company for who, company in said.items() if company}
-    for who, company in said.items():
+    companies = {who: company for who, company in companies.items() if company}
+    for who, company in companies.items():
         if not _COMPANY.fullmatch(company):
             raise InvalidDrop(
                 "bad-path", f"{who} says {company!r}, which is no legal entity's id", job
             )
-    if len({company.lower() for company in said.values()}) > 1:
-        text = ", ".join(f"{who} says {company}" for who, company in said.items())
+    if len({company.lower() for company in companies.values()}) > 1:
+        text = ", ".join(f"{who} says {company}" for who, company in companies.items())
         raise InvalidDrop("bad-path", f"which company? {text}", job)
-    return next(reversed(said.values()), "")
+    return next(reversed(companies.values()), "")
 
 
 def is_package(name: str) -> bool:

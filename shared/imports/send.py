@@ -78,13 +78,18 @@ def _wrap(bridge: Bridge, template: str, job: ImportJob, file: File, package: IO
 
     Raises `InvalidTemplate`, `WrongFormat` and `Conflict`.
     """
-    found = templates.fetch(bridge.account, template, job.entity)
+    content_template = templates.fetch(bridge.account, template, job.entity)
     digest = hashlib.sha256()
 
     blob = bridge.account.blobs.get_blob_client(file.container, file.name)
     content = transfer.load(blob, file.etag, file.size, digest.update)
     try:
-        templates.wrap(found, templates.in_format(found.format, content), file.size, package)
+        templates.wrap(
+            content_template,
+            templates.in_format(content_template.format, content),
+            file.size,
+            package,
+        )
     except ResourceModifiedError as error:
         raise Conflict(file.name) from error
     return digest.hexdigest()

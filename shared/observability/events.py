@@ -119,9 +119,10 @@ def emit(event: str, level: int = logging.INFO, **fields: object) -> None:
     missing = [name for name in EVENTS[event] if name not in fields]
     if missing:
         raise KeyError(f"event {event} lacks {missing}")
-    told = {**_about.get(), **fields}
+    everything = {**_about.get(), **fields}
     clean = {
-        k: printable(redact(shortened(v))) if isinstance(v, str) else v for k, v in told.items()
+        k: printable(redact(shortened(v))) if isinstance(v, str) else v
+        for k, v in everything.items()
     }
     log.log(level, "%s %s", event, json.dumps(clean, ensure_ascii=False, default=str))
     for listener in listeners:

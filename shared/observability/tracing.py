@@ -67,14 +67,14 @@ def _instruments() -> Mapping[str, Any]:
     from opentelemetry import metrics  # with the first event: a cold start need not wait for it
 
     meter = metrics.get_meter(_NAME)
-    made = (
+    instruments = (
         meter.create_counter("bridge.files", "{file}", "Files that ended, by job and outcome."),
         meter.create_counter("bridge.packages", "{package}", "Packages, by job and outcome."),
         meter.create_histogram("bridge.file.duration", "s", "From the drop to the end."),
         meter.create_histogram("bridge.package.size", "By", "Of stored packages."),
     )
     names = ("bridge.files", "bridge.packages", "bridge.file.duration", "bridge.package.size")
-    return dict(zip(names, made, strict=True))
+    return dict(zip(names, instruments, strict=True))
 
 
 def measure(event: str, fields: Mapping[str, object]) -> None:

@@ -78,15 +78,15 @@ def resend(bridge: Bridge, action: Action) -> str:
         )
     # I1 for people: the intent changes the ETag first, so of two who ask, one goes on.
     marked = _mark(bridge, file, action, "resending")
-    told = {
-        **file.theirs,
+    metadata = {
+        **file.user_metadata,
         "resendof": _header(file.name),
         "resentby": _header(action.by),
         "resentwhy": _header(action.why),
         "resent": clock.text(clock.now()),
     }
     try:
-        done = moves.put_back(bridge.account, marked, told)
+        done = moves.put_back(bridge.account, marked, metadata)
     except Conflict as error:  # the mark stays: who tries again is told where the new version is
         raise NotDone(
             f"storage did not say whether {file.name} was copied to imports: look again"
@@ -112,9 +112,9 @@ def _sent_already(bridge: Bridge, file: File) -> str:
     source = file.record.source
     beginning = (source.rpartition(".")[0] or source)[:_BEGINNING]
     for container in (IMPORTS, PROCESSING, SUCCEEDED, FAILED):
-        for found in files.listed(bridge.account, container, beginning):
-            if found.theirs.get("resendof") == _header(file.name):
-                return f"{container}/{found.name}"
+        for other in files.listed(bridge.account, container, beginning):
+            if other.user_metadata.get("resendof") == _header(file.name):
+                return f"{container}/{other.name}"
     return ""
 
 
@@ -126,10 +126,10 @@ def receive(bridge: Bridge, action: Action) -> None:
     file = _failed(bridge, action)
     if file.record.state != State.HELD:
         raise NotDone(f"{file.name} is not held: D365 has surely not taken it, or has ended it")
-    found = _GUID.fullmatch(action.message_id.strip().strip("\"'"))
-    if not found:
+    guid = _GUID.fullmatch(action.message_id.strip().strip("\"'"))
+    if not guid:
         raise NotDone("the message id must be the GUID that D365 shows under Manage messages")
-    message_id = MessageId(found[1])
+    message_id = MessageId(guid[1])
     _verify(bridge, file, message_id)
     _track_on(bridge, file, action, "received", message_id)
 
@@ -249,14 +249,14 @@ def redeliver(bridge: Bridge, action: Action) -> str:
     now = clock.now()
     stem, _, extension = file.name.rpartition(".")
     fresh = f"{stem}.redelivered-{now:%Y%m%dT%H%M%SZ}.{extension}"
-    told = {
-        **file.theirs,
+    metadata = {
+        **file.user_metadata,
         "redeliveryof": _header(file.name),
         "redeliveredby": _header(action.by),
         "redeliveredwhy": _header(action.why),
         "redelivered": clock.text(now),
     }
-    if not moves.copy_fresh(bridge.account, file, fresh, told):
+    if not moves.copy_fresh(bridge.account, file, fresh, metadata):
         raise NotDone(f"{fresh} is there already, or {file.name} has just changed: look again")
     folder = file.name.partition("/")[0]
     unzips = any(job.unzip for job in bridge.settings.jobs.exports if job.name == folder)
@@ -303,8 +303,13 @@ def possible(file: File) -> list[str]:
         return []
     resend = [] if _received(file) else ["resend"]
     held = ["receive"] if file.record.state == State.HELD else []
-    asked = ["ask"] if _can_be_asked(file) else []
-    return [*resend, *held, *asked, *([] if file.record.resolution == "dismissed" else ["dismiss"])]
+    ask_again = ["ask"] if _can_be_asked(file) else []
+    return [
+        *resend,
+        *held,
+        *ask_again,
+        *([] if file.record.resolution == "dismissed" else ["dismiss"]),
+    ]
 
 
 def risk(file: File) -> str:
@@ -385,15 +390,15 @@ def _mark(bridge: Bridge, file: File, action: Action, resolution: Resolution) ->
 
 def _note(bridge: Bridge, file: File, action: Action, what: str) -> None:
     """Say in the report beside the file what was done about it. The report stays when the file goes."""
-    found = views.report_of(bridge, file)
+    error_report = views.report_of(bridge, file)
     done = {
         "did": what,
         "at": clock.text(clock.now()),
         "by": redact(action.by),
         "why": redact(action.why),
     }
-    found["resolutions"] = [*found.get("resolutions", []), done]
-    text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    error_report["resolutions"] = [*error_report.get("resolutions", []), done]
+    text = json.dumps(error_report, indent=2, ensure_ascii=False) + "\n"
     files.write_error_report(bridge.account, file.name, text)
 
 

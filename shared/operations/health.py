@@ -236,11 +236,11 @@ def _import_job(bridge: Bridge, job: ImportJob, recent: Recent, *, asks: bool) -
         todo = ". Allow the application in this job's authorisation policy." * (error.status == 403)
         return Line(what, "wrong", f"{error}{todo}")
     except D365Error as error:
-        said = f"D365 says {error.status or 'nothing'}"
+        answer = f"D365 says {error.status or 'nothing'}"
     else:
         if known:
             return Line(what, "ok", f"D365 has its last file under the message id {known}.")
-        said = "D365 answers"
+        answer = "D365 answers"
     if last and not known:
         text = f"D365 rejected its last file at {clock.text(last.at)}: {last.fields.get('error')}"
         return Line(what, "wrong", text)
@@ -248,9 +248,9 @@ def _import_job(bridge: Bridge, job: ImportJob, recent: Recent, *, asks: bool) -
     return Line(
         what,
         "can't tell",
-        f"{said} to a question about {about} and does not reject the application; whether {job.activity_id} is "
-        "an import job of its own, only a first file can show. Compare it with the ID on Manage scheduled "
-        "data jobs.",
+        f"{answer} to a question about {about} and does not reject the application. Only a first file can "
+        f"show whether {job.activity_id} is an import job of its own: compare it with the ID on Manage "
+        "scheduled data jobs.",
     )
 
 
@@ -337,11 +337,11 @@ def _container(bridge: Bridge, name: str) -> tuple[Verdict, str]:
 def _template(bridge: Bridge, job: ImportJob) -> tuple[Verdict, str]:
     """Read it as a file's import does."""
     try:
-        found = templates.fetch(bridge.account, str(job.template), job.entity)
+        template = templates.fetch(bridge.account, str(job.template), job.entity)
     except InvalidTemplate as error:
         text = f"Its files will wait, and fail after a day: {error}. Put it right in the container."
         return "wrong", text
-    return "ok", f"A file takes the place of {found.place} in {job.template}."
+    return "ok", f"A file takes the place of {template.place} in {job.template}."
 
 
 def _queue(bridge: Bridge) -> tuple[Verdict, str]:
@@ -363,16 +363,16 @@ def _notifications(bridge: Bridge) -> tuple[Verdict, str]:
 
 
 def _poison(bridge: Bridge) -> tuple[Verdict, str]:
-    found = {}
+    counts = {}
     for name in POISON_QUEUES:
         try:
             count = bridge.account.queue(name).get_queue_properties().approximate_message_count
         except ResourceNotFoundError:
             continue  # the host makes it when it first gives something up
         if count:
-            found[name] = count
-    if found:
-        text = ", ".join(f"{count} in {name}" for name, count in found.items())
+            counts[name] = count
+    if counts:
+        text = ", ".join(f"{count} in {name}" for name, count in counts.items())
         return (
             "wrong",
             f"The host gave up messages: {text}. Look in the log for what failed just before, and mend that. "

@@ -118,11 +118,11 @@ class _Notes:
         now = clock.now()
         if self._is_quiet(event, fields, now):
             return
-        told = {k: v[:_TEXT_LIMIT] if isinstance(v, str) else v for k, v in fields.items()}
+        shortened = {k: v[:_TEXT_LIMIT] if isinstance(v, str) else v for k, v in fields.items()}
         kind, job = event.partition(".")[0], str(fields.get("job", ""))
         if activity_id := self._activity_ids.get((kind, job)):
-            told["activityId"] = activity_id
-        line = json.dumps({"at": clock.text(now), "event": event, **told}, ensure_ascii=False)
+            shortened["activityId"] = activity_id
+        line = json.dumps({"at": clock.text(now), "event": event, **shortened}, ensure_ascii=False)
         with self._lock:
             self._lines.append(line.encode() + b"\n")
             wait = self._written + EVERY - clock.monotonic()
@@ -159,8 +159,8 @@ class _Notes:
             with deadline.within(WRITE_TIMEOUT):
                 _append(self._account, clock.now(), b"".join(lines))
         except AzureError as error:
-            said = str(error).split("\n", 1)[0]
-            log.warning("lines that the journal lacks: %d (%s)", len(lines), said)
+            why = str(error).split("\n", 1)[0]
+            log.warning("lines that the journal lacks: %d (%s)", len(lines), why)
 
 
 def _append(account: DataAccount, now: datetime, line: bytes) -> None:
@@ -208,15 +208,15 @@ def recent(account: DataAccount, hours: int = 24) -> Recent:
     """The last so many hours: a listing for each day, and a request for each hour in which something was."""
     now = clock.now()
     since = now - timedelta(hours=hours)
-    wanted = {_name(now - timedelta(hours=back)) for back in range(hours + 1)}
+    hour_names = {_name(now - timedelta(hours=back)) for back in range(hours + 1)}
     sizes: dict[str, int] = {}
     try:
-        for day in sorted({name[: len("2026/11/23/")] for name in wanted}):
+        for day in sorted({name[: len("2026/11/23/")] for name in hour_names}):
             listed = account.blobs.get_container_client(JOURNAL).list_blobs(name_starts_with=day)
             sizes |= {
-                found.name: found.size
-                for found in listed
-                if found.name in wanted and found.blob_type == BlobType.APPENDBLOB
+                blob.name: blob.size
+                for blob in listed
+                if blob.name in hour_names and blob.blob_type == BlobType.APPENDBLOB
             }
     except ResourceNotFoundError:
         pass  # nothing was noted yet

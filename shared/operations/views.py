@@ -170,31 +170,31 @@ class Overview:
 # -- the listing ----------------------------------------------------------------------------------
 
 
-def listing(bridge: Bridge, wanted: Filter) -> Listing:
+def listing(bridge: Bridge, query: Filter) -> Listing:
     """One page of the files that a filter names. Raises `KeyError` for a state that is none."""
-    container = STATES[wanted.state]
-    prefix = f"{wanted.job}/" if wanted.job else ""
-    part, begins = wanted.name.strip(), ""
+    container = STATES[query.state]
+    prefix = f"{query.job}/" if query.job else ""
+    part, begins = query.name.strip(), ""
     if "/" in part:
         begins = part.lstrip("/") if part.lstrip("/").startswith(prefix) else prefix + part
         part, prefix = "", stem(begins)
     sifts = bool(
         part
         or prefix < begins
-        or wanted.since
-        or wanted.until
-        or wanted.state in ("held", "dismissed", "exported")
+        or query.since
+        or query.until
+        or query.state in ("held", "dismissed", "exported")
     )
     enough = ROWS if sifts else 1  # a page of failed ones may hold only dismissed ones
     rows: list[Row] = []
-    looked_at, token = 0, wanted.token
+    looked_at, token = 0, query.token
     while True:
         size = STEP if sifts or looked_at else ROWS
-        found, token = files.page(bridge.account, container, prefix, size, token)
-        chosen = [each for each in found if _fits(each, wanted, part, begins)]
+        page, token = files.page(bridge.account, container, prefix, size, token)
+        chosen = [each for each in page if _fits(each, query, part, begins)]
         with Pool(8) as pool:
             rows += pool.map(partial(_row_with_error, bridge), chosen)
-        looked_at += len(found)
+        looked_at += len(page)
         if not token or len(rows) >= enough or looked_at >= LOOKED_AT:
             return Listing(rows, looked_at, token)
 
@@ -211,17 +211,17 @@ def path_of(file: File) -> str:
     return file.record.source or names.unstamped(file.name)
 
 
-def _fits(file: File, wanted: Filter, part: str, begins: str) -> bool:
+def _fits(file: File, query: Filter, part: str, begins: str) -> bool:
     day, path = file.modified.date(), path_of(file)
     return (
         (part.casefold() in file.name.casefold() or part.casefold() in path.casefold())
         and (file.name.startswith(begins) or path.startswith(begins))
-        and (wanted.since is None or day >= wanted.since)
-        and (wanted.until is None or day <= wanted.until)
-        and (wanted.state not in ("held", "dismissed") or state_of(file) == wanted.state)
-        and (wanted.state != "failed" or state_of(file) != "dismissed")
+        and (query.since is None or day >= query.since)
+        and (query.until is None or day <= query.until)
+        and (query.state not in ("held", "dismissed") or state_of(file) == query.state)
+        and (query.state != "failed" or state_of(file) != "dismissed")
         # What a package was unzipped to lies in a folder of its own.
-        and (wanted.state != "exported" or file.name.count("/") == 1)
+        and (query.state != "exported" or file.name.count("/") == 1)
     )
 
 
@@ -280,10 +280,10 @@ def report_of(bridge: Bridge, file: File) -> dict[str, Any]:
     """The error report beside a failed file; empty where there is none, or none that can be read."""
     blob = bridge.account.blobs.get_blob_client(FAILED, f"{file.name}.error.json")
     try:
-        found = json.loads(blob.download_blob().readall())
+        report = json.loads(blob.download_blob().readall())
     except (ResourceNotFoundError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return report if isinstance(report, dict) else {}
 
 
 def detail(bridge: Bridge, container: str, name: str) -> Detail | None:
@@ -296,12 +296,12 @@ def detail(bridge: Bridge, container: str, name: str) -> Detail | None:
     return Detail(row(file, str(report.get("error", ""))), file, report)
 
 
-def summary_url(bridge: Bridge, job: ImportJob, found: Detail) -> str:
+def summary_url(bridge: Bridge, job: ImportJob, detail: Detail) -> str:
     """D365's own page on a file's execution. Raises `D365Error`."""
-    d365 = bridge.d365_of(found.file)
-    execution_id = (found.report.get("d365") or {}).get("executionId")
+    d365 = bridge.d365_of(detail.file)
+    execution_id = (detail.report.get("d365") or {}).get("executionId")
     if not execution_id:
-        message_id = MessageId(found.row.message_id)
+        message_id = MessageId(detail.row.message_id)
         execution_id = d365.job_status(job.activity_id, message_id).execution_id
         execution_id = execution_id or d365.execution_id(message_id)
     if not execution_id:
@@ -377,7 +377,7 @@ def overview(bridge: Bridge) -> Overview:
 def _counts(bridge: Bridge, container: str) -> tuple[Counter[tuple[str, str]], set[str]]:
     """Files of a container by job and state, and the folders that hold more than were counted ("": there are
     more folders)."""
-    found, more = files.page(bridge.account, container, "", COUNTED)
+    listed, more = files.page(bridge.account, container, "", COUNTED)
     cut = set[str]()
     if more:  # each folder by itself, so that one job's many files don't hide another's
         top = bridge.account.blobs.get_container_client(container).walk_blobs()
@@ -392,10 +392,10 @@ def _counts(bridge: Bridge, container: str) -> tuple[Counter[tuple[str, str]], s
             size = COUNTED if prefix.endswith("/") else 1
             return files.page(bridge.account, container, prefix, size)
 
-        found = []
+        listed = []
         with Pool(8) as pool:
             for prefix, (part, rest) in zip(prefixes, pool.map(count, prefixes), strict=True):
-                found += part
+                listed += part
                 if rest and prefix.endswith("/"):
                     cut.add(prefix.removesuffix("/"))
     counts = Counter(
@@ -403,7 +403,7 @@ def _counts(bridge: Bridge, container: str) -> tuple[Counter[tuple[str, str]], s
             each.record.job or names.job_folder(each.name),
             "no data" if claim.is_never_data(bridge, each) else state_of(each),
         )
-        for each in found
+        for each in listed
     )
     return counts, cut
 
@@ -462,18 +462,18 @@ class Failing:
 def failing(recent: Recent) -> list[Failing]:
     """The packages that failed in the journal's hours and were not acknowledged since, in the order of their
     last tries."""
-    found: dict[tuple[str, str], Failing] = {}
+    packages: dict[tuple[str, str], Failing] = {}
     for entry in recent.entries:
         key = (str(entry.fields.get("job", "")), str(entry.fields.get("correlationId", "")))
         before = (
-            found.pop(key, None)
+            packages.pop(key, None)
             if entry.event in ("package.failed", "package.acknowledged", "package.empty")
             else None
         )
         if entry.event == "package.failed":
             tries = before.tries + 1 if before else 1
-            found[key] = Failing(*key, entry.at, tries, str(entry.fields.get("error", "")))
-    return list(found.values())
+            packages[key] = Failing(*key, entry.at, tries, str(entry.fields.get("error", "")))
+    return list(packages.values())
 
 
 @dataclass(frozen=True)
@@ -494,7 +494,7 @@ class Ended:
 
 def ended(recent: Recent, job: str = "") -> list[Ended]:
     """What ended in the journal's hours, oldest first."""
-    found = []
+    endings = []
     for entry in recent.entries:
         if entry.event in ENDS and job in ("", entry.fields.get("job")):
             keys = ("file", "blob", "correlationId")
@@ -505,8 +505,10 @@ def ended(recent: Recent, job: str = "") -> list[Ended]:
             container = "" if entry.event == "package.failed" else STATES[outcome]
             message_id = str(entry.fields.get("messageId") or "")
             error = str(entry.fields.get("error") or entry.fields.get("remark") or "")
-            found.append(Ended(entry.at, outcome, of, name, seconds, container, message_id, error))
-    return found
+            endings.append(
+                Ended(entry.at, outcome, of, name, seconds, container, message_id, error)
+            )
+    return endings
 
 
 def recent(bridge: Bridge, job: str = "") -> list[Ended]:

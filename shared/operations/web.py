@@ -116,7 +116,7 @@ def _file(at: Bridge, query: Query) -> dict[str, Any]:
     return {
         **asdict(detail.row),
         "record": detail.file.record,
-        "metadata": detail.file.theirs,
+        "metadata": detail.file.user_metadata,
         "report": detail.report,
         "todo": detail.todo,
         "can": can,

@@ -151,45 +151,45 @@ class PackageCheck:
         fixed = yield from self._in.unpack(LOCAL_RECORD)
         name = yield from self._in.take(fixed[9])
         extra = yield from self._in.take(fixed[10])
-        said = local_header(fixed, name, extra)
-        self._in.part = f"entry {shown(said.name, said.flags)} at byte {offset}"
+        header = local_header(fixed, name, extra)
+        self._in.part = f"entry {shown(header.name, header.flags)} at byte {offset}"
         self._offsets.append(offset)
 
-        afterwards = bool(said.flags & DESCRIPTOR_FOLLOWS)
-        if said.flags & (ENCRYPTED | PATCHED) or said.method not in (STORED, DEFLATED):
+        afterwards = bool(header.flags & DESCRIPTOR_FOLLOWS)
+        if header.flags & (ENCRYPTED | PATCHED) or header.method not in (STORED, DEFLATED):
             if afterwards:
-                self._blind = offset, said
+                self._blind = offset, header
                 return
             self._unchecked += 1
-            yield from self._stored(said.compressed)
-            found = said
-        elif said.method == DEFLATED:
+            yield from self._stored(header.compressed)
+            entry = header
+        elif header.method == DEFLATED:
             crc, compressed, size = yield from self._deflated(
-                None if afterwards else said.compressed
+                None if afterwards else header.compressed
             )
-            found = said._replace(crc=crc, compressed=compressed, size=size)
+            entry = header._replace(crc=crc, compressed=compressed, size=size)
         else:
-            empty = not said.compressed
+            empty = not header.compressed
             if afterwards and empty and not (yield from self._descriptor(0, 0, 0)):
-                self._blind = offset, said  # not empty, but of unknown length
+                self._blind = offset, header  # not empty, but of unknown length
                 return
-            crc = yield from self._stored(said.compressed)
-            self._count(said.compressed)
-            found = said._replace(crc=crc, size=said.compressed)
+            crc = yield from self._stored(header.compressed)
+            self._count(header.compressed)
+            entry = header._replace(crc=crc, size=header.compressed)
         if afterwards:
-            length = yield from self._descriptor(found.crc, found.compressed, found.size)
+            length = yield from self._descriptor(entry.crc, entry.compressed, entry.size)
             if not length:
                 raise InvalidPackage(
-                    f"{self._in.part}: no data descriptor with CRC {found.crc:08x} and sizes "
-                    f"{found.compressed} and {found.size} follows the content"
+                    f"{self._in.part}: no data descriptor with CRC {entry.crc:08x} and sizes "
+                    f"{entry.compressed} and {entry.size} follows the content"
                 )
             yield from self._in.take(length)
-        elif found.meaning() != said.meaning():
+        elif entry.meaning() != header.meaning():
             raise InvalidPackage(
-                f"{self._in.part}: the content has {found.size} bytes with CRC {found.crc:08x}, "
-                f"its header says {said.size} with {said.crc:08x}"
+                f"{self._in.part}: the content has {entry.size} bytes with CRC {entry.crc:08x}, "
+                f"its header says {header.size} with {header.crc:08x}"
             )
-        self._meanings.append(hash(found.meaning()))
+        self._meanings.append(hash(entry.meaning()))
 
     # -- content ----------------------------------------------------------------------------------
 
@@ -310,29 +310,35 @@ class PackageCheck:
         yield from self._end(begin, self._in.position - begin, count)
         return count
 
-    def _confirm(self, said: Header, listed: bytearray, directory: int) -> None:
+    def _confirm(self, header: Header, listed: bytearray, directory: int) -> None:
         """The directory says the same of this entry as its local header and content."""
-        place = bisect_left(self._offsets, said.offset)
-        if place == len(self._offsets) or self._offsets[place] != said.offset:
-            if self._blind is None or not self._blind[0] < said.offset < directory:
+        place = bisect_left(self._offsets, header.offset)
+        if place == len(self._offsets) or self._offsets[place] != header.offset:
+            if self._blind is None or not self._blind[0] < header.offset < directory:
                 raise InvalidPackage(
-                    f"the directory has entry {shown(said.name, said.flags)} at byte "
-                    f"{said.offset}: none begins there"
+                    f"the directory has entry {shown(header.name, header.flags)} at byte "
+                    f"{header.offset}: none begins there"
                 )
             return
         if listed[place]:
-            raise InvalidPackage(f"the directory lists entry {shown(said.name, said.flags)} twice")
+            raise InvalidPackage(
+                f"the directory lists entry {shown(header.name, header.flags)} twice"
+            )
         listed[place] = 1
-        if self._blind is not None and said.offset == self._blind[0]:
+        if self._blind is not None and header.offset == self._blind[0]:
             seen = self._blind[1]
-            same = (seen.name, seen.flags, seen.method) == (said.name, said.flags, said.method)
+            same = (seen.name, seen.flags, seen.method) == (
+                header.name,
+                header.flags,
+                header.method,
+            )
         else:
-            same = self._meanings[place] == hash(said.meaning())
+            same = self._meanings[place] == hash(header.meaning())
         if not same:
             raise InvalidPackage(
-                f"the directory and the entry at byte {said.offset} differ in name, method, CRC or "
-                f"sizes: the directory says {shown(said.name, said.flags)}, CRC {said.crc:08x}, "
-                f"{said.compressed} bytes, inflated {said.size}"
+                f"the directory and the entry at byte {header.offset} differ in name, method, CRC or "
+                f"sizes: the directory says {shown(header.name, header.flags)}, CRC {header.crc:08x}, "
+                f"{header.compressed} bytes, inflated {header.size}"
             )
 
     def _end(self, directory: int, size: int, count: int) -> Step[None]:
@@ -341,31 +347,31 @@ class PackageCheck:
         if wide:
             yield from self._end64(directory, size, count)
         begin = self._in.position
-        found = yield from self._in.ahead(4)
-        if found != END and not begin:
-            raise InvalidPackage(f"not a zip: it begins with {found!r}")
-        if found != END:
+        signature = yield from self._in.ahead(4)
+        if signature != END and not begin:
+            raise InvalidPackage(f"not a zip: it begins with {signature!r}")
+        if signature != END:
             raise InvalidPackage(
-                f"after {self._in.part} something unknown follows at byte {begin}: {found!r}"
+                f"after {self._in.part} something unknown follows at byte {begin}: {signature!r}"
             )
         self._in.part = f"the end record at byte {begin}"
         _, *sums, comment = yield from self._in.unpack(END_RECORD)
-        for said, true, ones in zip(
+        for size_field, true, ones in zip(
             sums,
             (0, 0, count, count, size, directory),
             (0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF, ALL_ONES, ALL_ONES),
             strict=True,
         ):
-            if said != true and not (wide and said == ones):
-                raise InvalidPackage(f"{self._in.part} says {said} where {true} is the case")
+            if size_field != true and not (wide and size_field == ones):
+                raise InvalidPackage(f"{self._in.part} says {size_field} where {true} is the case")
         if END in (yield from self._in.take(comment)):
             raise InvalidPackage(f"{self._in.part} has another end record in its comment")
 
     def _end64(self, directory: int, size: int, count: int) -> Step[None]:
         begin = self._in.position
         self._in.part = f"the zip64 end record at byte {begin}"
-        _, length, _, _, *said = yield from self._in.unpack(END64_RECORD)
-        if length != END64_RECORD.size - 12 or said != [0, 0, count, count, size, directory]:
+        _, length, _, _, *fields = yield from self._in.unpack(END64_RECORD)
+        if length != END64_RECORD.size - 12 or fields != [0, 0, count, count, size, directory]:
             raise InvalidPackage(f"{self._in.part} does not fit what stands before it")
         locator = yield from self._in.unpack(LOCATOR64_RECORD)
         if locator[:3] != (LOCATOR64, 0, begin) or locator[3] > 1:

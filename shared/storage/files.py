@@ -34,12 +34,12 @@ def find(account: DataAccount, container: str, name: str) -> File | None:
     if not names.is_addressable(name):
         return None
     try:
-        found = account.blobs.get_blob_client(container, name).get_blob_properties()
+        properties = account.blobs.get_blob_client(container, name).get_blob_properties()
     except HttpResponseError as error:
         if not is_gone(error):
             raise
         return None
-    return _file(container, name, found)
+    return _file(container, name, properties)
 
 
 def is_hierarchical(account: DataAccount, file: File) -> bool:
@@ -65,9 +65,9 @@ def listed(account: DataAccount, container: str, prefix: str = "") -> Iterator[F
     blobs = account.blobs.get_container_client(container).list_blobs(
         name_starts_with=prefix or None, include=["metadata"]
     )
-    for found in blobs:
-        if is_file(container, found.name, found.metadata):
-            yield _file(container, found.name, found)
+    for properties in blobs:
+        if is_file(container, properties.name, properties.metadata):
+            yield _file(container, properties.name, properties)
 
 
 def page(
@@ -80,31 +80,31 @@ def page(
         .list_blobs(name_starts_with=prefix or None, include=["metadata"], results_per_page=size)
         .by_page(continuation_token=token or None)
     )
-    found = [
+    page_files = [
         _file(container, each.name, each)
         for each in next(pages, ())
         if is_file(container, each.name, each.metadata)
     ]
-    return found, str(getattr(pages, "continuation_token", None) or "")
+    return page_files, str(getattr(pages, "continuation_token", None) or "")
 
 
-def _file(container: str, name: str, found: BlobProperties) -> File:
-    record, theirs = records.from_metadata(found.metadata)
+def _file(container: str, name: str, properties: BlobProperties) -> File:
+    record, user_metadata = records.from_metadata(properties.metadata)
     if container == IMPORTS:  # what people say there is theirs alone
-        record, theirs = Record(), dict(found.metadata or {})
-    etag = found.etag if found.etag.startswith('"') else f'"{found.etag}"'
+        record, user_metadata = Record(), dict(properties.metadata or {})
+    etag = properties.etag if properties.etag.startswith('"') else f'"{properties.etag}"'
     return File(
         container,
         name,
         etag,
-        found.size,
-        found.last_modified,
+        properties.size,
+        properties.last_modified,
         record,
-        copy_status=str(found.copy.status or "success"),
-        theirs=theirs,
-        grows=found.blob_type in (BlobType.APPENDBLOB, BlobType.PAGEBLOB),
-        archived=found.blob_tier == "Archive",
-        tags=int(found.tag_count or 0),
+        copy_status=str(properties.copy.status or "success"),
+        user_metadata=user_metadata,
+        grows=properties.blob_type in (BlobType.APPENDBLOB, BlobType.PAGEBLOB),
+        archived=properties.blob_tier == "Archive",
+        tags=int(properties.tag_count or 0),
     )
 
 
@@ -121,15 +121,21 @@ def update(account: DataAccount, file: File, record: Record) -> File:
         if not is_gone_or_changed(error):
             raise
         # A write whose answer was lost is tried again by the SDK, and then meets its own first try.
-        found = find(account, file.container, file.name)
+        present = find(account, file.container, file.name)
         if (
-            found is None
-            or found.record != records.from_metadata(records.to_metadata(record, {}))[0]
+            present is None
+            or present.record != records.from_metadata(records.to_metadata(record, {}))[0]
         ):
             raise Conflict(file.name) from error
-        return found
-    theirs = records.from_metadata(records.to_metadata(record, file.theirs))[1]
-    return replace(file, etag=str(done["etag"]), modified=clock.now(), record=record, theirs=theirs)
+        return present
+    user_metadata = records.from_metadata(records.to_metadata(record, file.user_metadata))[1]
+    return replace(
+        file,
+        etag=str(done["etag"]),
+        modified=clock.now(),
+        record=record,
+        user_metadata=user_metadata,
+    )
 
 
 def delete(account: DataAccount, file: File) -> bool:

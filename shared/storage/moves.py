@@ -67,7 +67,9 @@ def copy_claim(account: DataAccount, dropped: File, record: Record) -> File | No
             modified=clock.now(),
             record=record,
             copy_status="success",
-            theirs=records.from_metadata(records.to_metadata(record, dropped.theirs))[1],
+            user_metadata=records.from_metadata(records.to_metadata(record, dropped.user_metadata))[
+                1
+            ],
         )
     # By somebody else, or by us before a crash: whoever goes on agrees on its ETag.
     return files.find(account, PROCESSING, name)
@@ -135,11 +137,11 @@ def copy_to(account: DataAccount, file: File, container: str, record: Record) ->
     """The first half of a move: its copy, whole, whoever made it. `delete` is the other. Raises `Conflict`."""
     if _copy(account, file, container, file.name, record):
         return
-    found = files.find(account, container, file.name)
-    if found is None:
+    present = files.find(account, container, file.name)
+    if present is None:
         raise Conflict(file.name)
-    _require_whole(account, found)
-    if found.size != file.size:
+    _require_whole(account, present)
+    if present.size != file.size:
         # The name carries the version, so this can't be; if it is, both are kept for a person.
         raise RuntimeError(f"{container}/{file.name} is there already, with other content")
 
@@ -174,10 +176,10 @@ def _copy(
     status, etag = str(answer["copy_status"]), str(answer["etag"])
     while status == "pending":  # within one account it is done at once, as a rule
         clock.sleep(0.5)
-        found = target.get_blob_properties()
-        if found.metadata != metadata:  # done, and another worker went on with it
+        properties = target.get_blob_properties()
+        if properties.metadata != metadata:  # done, and another worker went on with it
             return None
-        status, etag = str(found.copy.status), str(found.etag)
+        status, etag = str(properties.copy.status), str(properties.etag)
     if status != "success":
         # I4: a copy that is not whole is no copy. Its name must be free for the next try.
         target.delete_blob()
@@ -242,17 +244,19 @@ def _copy_through(
     return stored.etag if stored.created else None
 
 
-def put_back(account: DataAccount, file: File, theirs: dict[str, str]) -> bool:
-    """Move a file back to where it was dropped, as a new version; False, and nothing done, where another file
-    lies there. What it carries from now on is `theirs` alone. Raises `Conflict` where nobody knows what became
-    of the copy."""
-    dropped = replace(file, theirs=theirs)
+def put_back(account: DataAccount, file: File, user_metadata: dict[str, str]) -> bool:
+    """Move a file back to where it was dropped, as a new version with this metadata alone.
+
+    False, and nothing is done, where another file lies there. Raises `Conflict` where nobody knows what became
+    of the copy.
+    """
+    dropped = replace(file, user_metadata=user_metadata)
     if not _copy(account, dropped, IMPORTS, file.record.source, Record()):
         # A copy whose answer was lost is made again by the SDK, and then meets its own first try.
-        found = files.find(account, IMPORTS, file.record.source)
-        if found is None:
+        present = files.find(account, IMPORTS, file.record.source)
+        if present is None:
             raise Conflict(file.name)
-        if found.theirs != {key: value.strip() for key, value in theirs.items()}:
+        if present.user_metadata != {key: value.strip() for key, value in user_metadata.items()}:
             return False
     files.delete(account, file)
     return True
@@ -269,7 +273,7 @@ def end_receipt(account: DataAccount, file: File) -> None:
 def end_put_back(account: DataAccount, dropped: File) -> bool:
     """Whether a dropped file was put back from under failed, and a crash has left it there too: then it is
     deleted there."""
-    origin = unquote(dropped.theirs.get("resendof", ""))
+    origin = unquote(dropped.user_metadata.get("resendof", ""))
     failed = files.find(account, FAILED, origin) if origin else None
     was = failed and (failed.record.resolution, failed.record.source)
     if not failed or was != ("resending", dropped.name):
@@ -277,7 +281,9 @@ def end_put_back(account: DataAccount, dropped: File) -> bool:
     return files.delete(account, failed)
 
 
-def copy_fresh(account: DataAccount, file: File, name: str, theirs: dict[str, str]) -> bool:
+def copy_fresh(account: DataAccount, file: File, name: str, user_metadata: dict[str, str]) -> bool:
     """Copy a version to a free name in its container; False where the name is taken or the version gone."""
     record = Record(job=file.record.job)
-    return bool(_copy(account, replace(file, theirs=theirs), file.container, name, record))
+    return bool(
+        _copy(account, replace(file, user_metadata=user_metadata), file.container, name, record)
+    )

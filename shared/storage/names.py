@@ -72,19 +72,19 @@ _STAMP: Final = re.compile(r"\.(\d{8}T\d{6}Z)-[0-9a-f]{8}(?:\.[^./]*)?$")
 
 def dropped_at(name: str) -> datetime | None:
     """When the file of a stamped name was dropped; None where the name has no stamp."""
-    found = _STAMP.search(name)
+    match = _STAMP.search(name)
     try:
-        return datetime.strptime(found[1], "%Y%m%dT%H%M%S%z") if found else None
+        return datetime.strptime(match[1], "%Y%m%dT%H%M%S%z") if match else None
     except ValueError:
         return None
 
 
 def unstamped(name: str) -> str:
     """A stamped name as the file was dropped, as far as it was not cut; other names as they are."""
-    found = _STAMP.search(name)
+    match = _STAMP.search(name)
     return (
-        name[: found.start()] + name[found.start() + len(".20261123T204138Z-1a2b3c4d") :]
-        if found
+        name[: match.start()] + name[match.start() + len(".20261123T204138Z-1a2b3c4d") :]
+        if match
         else name
     )
 
@@ -92,8 +92,8 @@ def unstamped(name: str) -> str:
 def external_id(name: str) -> str:
     """What D365 shows for a file: its stamped file name in ASCII, at most 128 characters."""
     file = name.rsplit("/", 1)[-1]
-    found = _STAMP.search(file)
-    stem, stamped_ = (file[: found.start()], found[0][1:]) if found else (file, "")
+    match = _STAMP.search(file)
+    stem, stamped_ = (file[: match.start()], match[0][1:]) if match else (file, "")
     stamp, _, suffix = stamped_.partition(".")
     suffix = quote(suffix, safe=" ")
     tail = f".{stamp}" + f".{suffix}" * (0 < len(suffix) <= 32)

@@ -106,7 +106,7 @@ class File:
     record: Record = Record()
     copy_status: str = "success"
     """Of the copy that made this blob; until it is a success, its bytes are not whole."""
-    theirs: dict[str, str] = field(default_factory=dict)
+    user_metadata: dict[str, str] = field(default_factory=dict)
     """The metadata that came with the dropped file; it stays with it."""
     grows: bool = False
     """An append or a page blob: it is there before its content is, and nobody can see when that is whole."""
@@ -116,10 +116,10 @@ class File:
     """How many blob index tags it has, as far as the app may know."""
 
 
-def to_metadata(record: Record, theirs: dict[str, str]) -> dict[str, str]:
+def to_metadata(record: Record, user_metadata: dict[str, str]) -> dict[str, str]:
     """Metadata for a blob: values in ASCII (the rest percent-encoded), empty ones left out.
 
-    Storage takes 8 KiB of it: of `theirs`, what has room beside ours is kept, the smallest first.
+    Storage takes 8 KiB of it: of `user_metadata`, what has room beside ours is kept, the smallest first.
     """
     ours = {
         item.name: _encode(item.name, value)
@@ -128,7 +128,7 @@ def to_metadata(record: Record, theirs: dict[str, str]) -> dict[str, str]:
     }
     room = _METADATA_LIMIT - sum(len(key) + len(value) for key, value in ours.items())
     kept = {}
-    for key, value in sorted(theirs.items(), key=lambda item: len(item[0]) + len(item[1])):
+    for key, value in sorted(user_metadata.items(), key=lambda item: len(item[0]) + len(item[1])):
         room -= len(key) + len(value)
         if room >= 0 and key.lower() not in _OURS:
             kept[key] = value
@@ -137,8 +137,10 @@ def to_metadata(record: Record, theirs: dict[str, str]) -> dict[str, str]:
 
 def metadata_of(file: File, record: Record) -> dict[str, str]:
     """What to write beside a file, and a word of what has no room there."""
-    metadata = to_metadata(record, file.theirs)
-    lost = sorted(key for key in file.theirs if key not in metadata and key.lower() not in _OURS)
+    metadata = to_metadata(record, file.user_metadata)
+    lost = sorted(
+        key for key in file.user_metadata if key not in metadata and key.lower() not in _OURS
+    )
     if lost:
         emit("metadata.dropped", logging.WARNING, job=record.job, file=file.name, keys=lost)
     return metadata
@@ -178,12 +180,12 @@ _BASE64: Final = "base64:"
 
 def from_metadata(metadata: dict[str, str] | None) -> tuple[Record, dict[str, str]]:
     """Our record, and the metadata that is not ours."""
-    found = {key.lower(): value for key, value in (metadata or {}).items()}
-    ours: dict[str, str | int] = {key: _decode(found[key]) for key in _OURS & found.keys()}
+    values = {key.lower(): value for key, value in (metadata or {}).items()}
+    ours: dict[str, str | int] = {key: _decode(values[key]) for key in _OURS & values.keys()}
     for name in ("attempts", "checks", "spent", "unknown"):
         text = str(ours.get(name, "0"))
         ours[name] = int(text) if text.isdecimal() else 0
-    theirs = {k: v for k, v in (metadata or {}).items() if k.lower() not in _OURS}
+    user_metadata = {k: v for k, v in (metadata or {}).items() if k.lower() not in _OURS}
     state = str(ours.pop("state", ""))
     known = State(state) if state in State else State.NONE
-    return Record(**ours, state=known), theirs  # type: ignore[arg-type]  # the ints are ints now
+    return Record(**ours, state=known), user_metadata  # type: ignore[arg-type]  # the ints are ints now

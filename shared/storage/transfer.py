@@ -287,7 +287,7 @@ def load(
 
     def fetch(offset: int) -> bytes:
         length = min(PART, size - offset)
-        found = blob.download_blob(
+        download = blob.download_blob(
             offset,
             length,
             etag=etag,
@@ -295,7 +295,7 @@ def load(
             decompress=False,  # I4: the bytes as they lie there, whatever Content-Encoding says of them
         )
         # Its one chunk as it is: `readall` would copy it twice.
-        part = b"".join(found.chunks())
+        part = b"".join(download.chunks())
         if len(part) != length:
             raise ServiceResponseError(f"{blob.blob_name}: {len(part)} bytes came of {length}")
         return part
@@ -334,8 +334,8 @@ def reader(blob: BlobClient, size: int) -> IO[bytes]:
 
 class _Blob(RawIOBase):
     def __init__(self, blob: BlobClient) -> None:
-        found = blob.get_blob_properties()
-        self._blob, self._etag, self._size, self._at = blob, found.etag, found.size, 0
+        properties = blob.get_blob_properties()
+        self._blob, self._etag, self._size, self._at = blob, properties.etag, properties.size, 0
 
     @override
     def readable(self) -> bool:

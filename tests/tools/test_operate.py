@@ -79,7 +79,7 @@ def test_a_script_lists_and_sends_again_the_version_that_it_means(
     done = run(*words, "--etag", row["etag"])
     assert (done.returncode, done.stdout) == (0, "Done: imports/journals/USMF/may.csv\n")
     dropped = only(account, IMPORTS)
-    assert dropped.theirs["resentby"] == "Ada"
+    assert dropped.user_metadata["resentby"] == "Ada"
 
 
 def test_what_commands_a_terminal_does_not_reach_it(

@@ -374,7 +374,7 @@ def test_what_has_room_of_much_metadata_is_kept(
     blob.upload_blob(b"1", metadata={"owner": "ann", "large": "x" * 4000, "larger": "y" * 4001})
     intake.import_file(bridge, "journals/may.csv")
     work_queue(bridge)
-    assert set(only(account, SUCCEEDED).theirs) == {"owner", "large"}
+    assert set(only(account, SUCCEEDED).user_metadata) == {"owner", "large"}
     assert [each["keys"] for each in events("metadata.dropped")] == [["larger"]]
 
 

@@ -501,7 +501,7 @@ def test_who_sent_a_file_again_stands_on_its_page_in_words(bridge: Bridge) -> No
         ("Resent by", "Müller &lt;b&gt;"),
         ("Why", "100 % sure: ö &amp; é"),
         ("Of", file.name),
-        ("On", found.file.theirs["resent"]),
+        ("On", found.file.user_metadata["resent"]),
     ):
         assert f"<dt>{label}</dt><dd>{text}</dd>" in shown
     assert "resent" not in shown

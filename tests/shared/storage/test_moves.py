@@ -41,7 +41,7 @@ def test_a_claim_moves_the_version_with_its_metadata(account: DataAccount) -> No
     found = files.find(account, PROCESSING, claimed.name)
     assert found is not None
     assert (found.etag, found.record) == (claimed.etag, claimed.record)
-    assert found.theirs == {"owner": "ann"}
+    assert found.user_metadata == {"owner": "ann"}
     assert found.record.source == "j/a b%#+é.csv"
     assert content(account, PROCESSING, claimed.name) == b"1;2"
 
@@ -223,7 +223,7 @@ def test_metadata_written_while_a_file_is_taken_makes_no_second_file(
     assert now
     claimed = moves.claim(account, now, RECORD)
     assert claimed
-    assert claimed.theirs == {"uploadedby": "me"}
+    assert claimed.user_metadata == {"uploadedby": "me"}
 
 
 @pytest.mark.parametrize(("status", "left"), [("pending", 1), ("failed", 0)])
