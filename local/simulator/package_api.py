@@ -38,9 +38,9 @@ class _Refusal(Exception):
         super().__init__(text)
 
 
-async def write_url(d365: Simulator, said: Json, request: Asked) -> Response:
+async def write_url(d365: Simulator, arguments: Json, request: Asked) -> Response:
     """GetAzureWriteUrl: an address to write a package to."""
-    name = str(said["uniqueFileName"])
+    name = str(arguments["uniqueFileName"])
     if any(character in name for character in "/\\?#"):
         raise _Refusal(f"The name {name} can't be a file's.")
     url = d365.package_url(name, "rw")
@@ -48,12 +48,12 @@ async def write_url(d365: Simulator, said: Json, request: Asked) -> Response:
     return finished(request, _value(d365, value))
 
 
-async def import_package(d365: Simulator, said: Json, request: Asked) -> Response:
+async def import_package(d365: Simulator, arguments: Json, request: Asked) -> Response:
     """ImportFromPackage: it answers when the package is unpacked, and goes on also when the client has left."""
     settings = d365.package_api
-    url, project = str(said["packageUrl"]), str(said["definitionGroupId"])
-    execution_id, company = str(said["executionId"]), str(said["legalEntityId"])
-    execute, overwrite = said["execute"], said["overwrite"]
+    url, project = str(arguments["packageUrl"]), str(arguments["definitionGroupId"])
+    execution_id, company = str(arguments["executionId"]), str(arguments["legalEntityId"])
+    execute, overwrite = arguments["execute"], arguments["overwrite"]
     began = time.time()
     _check_import(d365, project, company, overwrite)
     async with _alone(d365, project):
@@ -177,9 +177,9 @@ def _plain(data: bytes) -> bytes:
         return b"\n".join(archive.read(each) for each in archive.infolist())
 
 
-async def execution_status(d365: Simulator, said: Json, request: Asked) -> Response:
+async def execution_status(d365: Simulator, arguments: Json, request: Asked) -> Response:
     """GetExecutionSummaryStatus; each question brings the execution on."""
-    execution = _known(d365, str(said["executionId"]))
+    execution = _known(d365, str(arguments["executionId"]))
     execution.polls += 1
     execution.status = execution.statuses[0]
     if len(execution.statuses) > 1:
@@ -200,12 +200,12 @@ async def execution_details(request: Asked) -> Response:
     """DataManagementExecutionJobDetails: the second witness, an entity of OData."""
     d365, condition = request.state["d365"], request.query_params.get("$filter", "")
     field, _, text = condition.partition(" eq ")
-    wanted = text.removeprefix("'").removesuffix("'").replace("''", "'")
+    guid = text.removeprefix("'").removesuffix("'").replace("''", "'")
     executions = [
         each
         for each in d365.executions
         if each.details_at <= time.time()
-        and wanted == {"JobId": each.execution_id, "DefinitionGroupId": each.project}.get(field)
+        and guid == {"JobId": each.execution_id, "DefinitionGroupId": each.project}.get(field)
     ]
     value = [_details(each) for each in executions]
     return JSONResponse({"@odata.context": f"{d365.base_url}/data/$metadata", "value": value})
