@@ -108,6 +108,12 @@ class Simulator:
         )
         return settings.url_form.format(url=url)
 
+    def store(self, name: str, content: bytes | Path) -> None:
+        """Put a package into the environment's storage."""
+        if self.storage is None:
+            raise RuntimeError("the simulator has no storage: call use_storage first")
+        self.storage.write(name, content)
+
     def execution(self, execution_id: str) -> Execution | None:
         """The newest execution of an id."""
         executions = reversed(self.executions)

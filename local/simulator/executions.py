@@ -3,6 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Literal
 
 from local.simulator.records import Received
@@ -25,9 +26,15 @@ class Execution:
     """The same of the entity of executions' details."""
     received: Received | None = None
     """Of an import, what was taken."""
+    errors: list[str] = field(default_factory=list)
+    """Of an export."""
+    empty_urls: int = 0
+    """So often the address of its package is asked for in vain."""
+    fetched: int = 0
+    """So often it was given."""
     polls: int = 0
-    content: bytes = b""
-    """Of an import, the package."""
+    content: bytes | Path = b""
+    """The package: of an import the one that was taken, of an export the one that it makes."""
 
     @property
     def is_running(self) -> bool:
@@ -60,5 +67,11 @@ class PackageSettings:
     """So many imports are accepted and leave no trace."""
     blocked_projects: set[str] = field(default_factory=set)
     """Those with a dead execution, which keeps the next one from running until a person deletes it."""
+    exports: dict[str, bytes | Path] = field(default_factory=dict)
+    """The package of each data project; where there is none, each execution has one of its own."""
+    export_errors: list[str] = field(default_factory=lambda: ["Vendor 1 has no name."])
+    """Of an export that fails, or succeeds in part."""
+    empty_urls: int = 1
+    """So often the address of an export's package is empty."""
     used_id: Literal["refused", "taken"] = "refused"
     """What an execution id does that was used before: it is refused, or makes a second import."""

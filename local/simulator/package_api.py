@@ -20,6 +20,7 @@ import requests
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from local.samples import VENDORS, Part, package
 from local.simulator.environment import Simulator
 from local.simulator.exchange import Asked
 from local.simulator.executions import Execution
@@ -38,9 +39,9 @@ class _Refusal(Exception):
         super().__init__(text)
 
 
-async def write_url(d365: Simulator, arguments: Json, request: Asked) -> Response:
+async def write_url(d365: Simulator, said: Json, request: Asked) -> Response:
     """GetAzureWriteUrl: an address to write a package to."""
-    name = str(arguments["uniqueFileName"])
+    name = str(said["uniqueFileName"])
     if any(character in name for character in "/\\?#"):
         raise _Refusal(f"The name {name} can't be a file's.")
     url = d365.package_url(name, "rw")
@@ -48,12 +49,12 @@ async def write_url(d365: Simulator, arguments: Json, request: Asked) -> Respons
     return finished(request, _value(d365, value))
 
 
-async def import_package(d365: Simulator, arguments: Json, request: Asked) -> Response:
+async def import_package(d365: Simulator, said: Json, request: Asked) -> Response:
     """ImportFromPackage: it answers when the package is unpacked, and goes on also when the client has left."""
     settings = d365.package_api
-    url, project = str(arguments["packageUrl"]), str(arguments["definitionGroupId"])
-    execution_id, company = str(arguments["executionId"]), str(arguments["legalEntityId"])
-    execute, overwrite = arguments["execute"], arguments["overwrite"]
+    url, project = str(said["packageUrl"]), str(said["definitionGroupId"])
+    execution_id, company = str(said["executionId"]), str(said["legalEntityId"])
+    execute, overwrite = said["execute"], said["overwrite"]
     began = time.time()
     _check_import(d365, project, company, overwrite)
     async with _alone(d365, project):
@@ -99,6 +100,10 @@ def _check_import(d365: Simulator, project: str, company: str, overwrite: object
         raise _Refusal(f"The definition group {project} does not exist.")
     if kind == "composite" and overwrite is True:
         raise _Refusal("A composite data project can't be overwritten.")
+    _check_blocked(d365, project)
+
+
+def _check_blocked(d365: Simulator, project: str) -> None:
     blocking = next((e for e in d365.executions if e.project == project and e.is_running), None)
     if blocking or project in d365.package_api.blocked_projects:
         raise _Refusal(
@@ -177,9 +182,54 @@ def _plain(data: bytes) -> bytes:
         return b"\n".join(archive.read(each) for each in archive.infolist())
 
 
-async def execution_status(d365: Simulator, arguments: Json, request: Asked) -> Response:
+async def export_package(d365: Simulator, said: Json, request: Asked) -> Response:
+    """ExportToPackage: it answers at once, and the execution goes on by itself."""
+    settings = d365.package_api
+    project, name = str(said["definitionGroupId"]), str(said["packageName"])
+    execution_id, company = str(said["executionId"]), str(said["legalEntityId"])
+    if not isinstance(said["reExecute"], bool) or not name:
+        raise _Refusal("Model state is invalid.")
+    if company and company.upper() not in settings.companies:
+        raise _Refusal(f"The legal entity {company} does not exist.")
+    if project not in d365.projects:
+        raise _Refusal(f"The definition group {project} does not exist.")
+    execution_id = _check_id(d365, execution_id)
+    _check_blocked(d365, project)
+    if settings.vanishing:
+        settings.vanishing -= 1
+        return finished(request, _value(d365, execution_id))
+    content = settings.exports.get(project) or package(execution_id, [Part(VENDORS, 5)])
+    await asyncio.to_thread(d365.store, f"{execution_id}.zip", content)
+    bad = settings.statuses[-1] != "Succeeded"
+    execution = Execution(
+        execution_id,
+        project,
+        deque(settings.statuses),
+        visible_at=time.time() + settings.hidden_seconds,
+        details_at=time.time() + settings.hidden_details_seconds,
+        content=content,
+        errors=list(settings.export_errors) if bad else [],
+        empty_urls=settings.empty_urls,
+    )
+    d365.executions.append(execution)
+    return finished(request, _value(d365, execution_id))
+
+
+async def exported_url(d365: Simulator, said: Json, request: Asked) -> Response:
+    """GetExportedPackageUrl: an address to read a package from; empty at first, and while there is none."""
+    execution = d365.execution(str(said["executionId"]))
+    if execution is None or execution.received:
+        raise _Refusal(f"Execution details were not found for execution id: {said['executionId']}")
+    if execution.status not in ("Succeeded", "PartiallySucceeded") or execution.empty_urls:
+        execution.empty_urls = max(0, execution.empty_urls - 1)
+        return finished(request, _value(d365, ""))
+    execution.fetched += 1
+    return finished(request, _value(d365, d365.package_url(f"{execution.execution_id}.zip", "r")))
+
+
+async def execution_status(d365: Simulator, said: Json, request: Asked) -> Response:
     """GetExecutionSummaryStatus; each question brings the execution on."""
-    execution = _known(d365, str(arguments["executionId"]))
+    execution = _known(d365, str(said["executionId"]))
     execution.polls += 1
     execution.status = execution.statuses[0]
     if len(execution.statuses) > 1:
@@ -200,12 +250,12 @@ async def execution_details(request: Asked) -> Response:
     """DataManagementExecutionJobDetails: the second witness, an entity of OData."""
     d365, condition = request.state["d365"], request.query_params.get("$filter", "")
     field, _, text = condition.partition(" eq ")
-    guid = text.removeprefix("'").removesuffix("'").replace("''", "'")
+    wanted = text.removeprefix("'").removesuffix("'").replace("''", "'")
     executions = [
         each
         for each in d365.executions
         if each.details_at <= time.time()
-        and guid == {"JobId": each.execution_id, "DefinitionGroupId": each.project}.get(field)
+        and wanted == {"JobId": each.execution_id, "DefinitionGroupId": each.project}.get(field)
     ]
     value = [_details(each) for each in executions]
     return JSONResponse({"@odata.context": f"{d365.base_url}/data/$metadata", "value": value})
@@ -251,6 +301,8 @@ def _action(name: str, do: Action, operation: str) -> Route:
 ROUTES: Final = (
     _action("GetAzureWriteUrl", write_url, "write_url"),
     _action("ImportFromPackage", import_package, "import_package"),
+    _action("ExportToPackage", export_package, "export_package"),
+    _action("GetExportedPackageUrl", exported_url, "exported_url"),
     _action("GetExecutionSummaryStatus", execution_status, "execution_status"),
     Route("/data/DataManagementExecutionJobDetails", execution_details, name="execution_details"),
 )

@@ -7,8 +7,10 @@ The signatures are real, so what expired is refused by the service itself. Three
 import base64
 import hashlib
 import hmac
+import io
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
@@ -61,6 +63,7 @@ class Storage:
             {"sv": _OLD_VERSION, "sr": "b", "sig": signature, "se": until, "sp": permissions}
         )
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes | Path) -> None:
         """Put a blob there, or another content in its place."""
-        self._service.get_blob_client(CONTAINER, name).upload_blob(data, overwrite=True)
+        with data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as content:
+            self._service.get_blob_client(CONTAINER, name).upload_blob(content, overwrite=True)

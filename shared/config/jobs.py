@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
+from shared.config import ncrontab
 from shared.config.environments import Environment, InvalidUrl, normalized, repeated
 
 MAX_JOBS_FILE: Final = 1024 * 1024
@@ -135,11 +136,33 @@ class CompanyFrom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ExportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """A recurring export job: its packages appear in `exports/{name}/`."""
+    """An export job: its packages appear in `exports/{name}/`."""
 
     name: Name
-    activity_id: ActivityId
+    activity_id: ActivityId = ""
     environment: EnvironmentName = None
+    api: Api = "recurring"
+    data_project: DataProject | None = None
+    schedule: Annotated[
+        str | None,
+        Meta(
+            description="With api package: when the data project is exported, as NCRONTAB with six fields in "
+            'UTC ("0 0 2 * * *" is each night at two).'
+        ),
+    ] = None
+    company: Annotated[
+        Company | None,
+        Meta(
+            description="With api package: the legal entity that is exported. Left out: the one of D365's user."
+        ),
+    ] = None
+    re_execute: Annotated[
+        bool,
+        Meta(
+            description="With api package: what D365 gets as reExecute. false (default), since each execution "
+            "has an id of its own."
+        ),
+    ] = False
     description: Description = None
     group: Group = None
     unzip: Annotated[bool, Meta(description="Also write the package's files beside it.")] = False
@@ -342,7 +365,7 @@ def _mistakes(raw: object) -> Iterator[str]:
     names: dict[tuple[str, str], str] = {}
     # By the environment too: a test environment is a copy, often, with the ids and names of its original.
     activity_ids: dict[tuple[str, UUID], str] = {}
-    projects: dict[tuple[str, str], str] = {}
+    projects: dict[tuple[str, str, str], str] = {}
     kinds: Mapping[str, type[ExportJob | ImportJob]] = {"exports": ExportJob, "imports": ImportJob}
     for kind, type_ in kinds.items():
         items = raw.get(kind, [])
@@ -358,13 +381,12 @@ def _mistakes(raw: object) -> Iterator[str]:
             environment = item.get("environment") or (known[0] if len(known) == 1 else "")
             if mistake := _environment_mistake(environment, known):
                 yield f"{place}.environment: {mistake}"
-            if type_ is ImportJob:
-                yield from _contradictions(item, place)
-                if item.get("dataProject"):
-                    project = environment, item["dataProject"].lower()
-                    if other := projects.get(project):
-                        yield f"{place}.dataProject: {other} has the same; it runs one import at a time"
-                    projects[project] = place
+            yield from _CONTRADICTIONS[kind](item, place)
+            if item.get("dataProject"):
+                project = kind, environment, item["dataProject"].lower()
+                if other := projects.get(project):
+                    yield f"{place}.dataProject: {other} has the same; {_PROJECT_TWICE[kind]}"
+                projects[project] = place
             if item.get("company") and item.get("companyFrom"):
                 yield f"{place}.companyFrom: says nothing beside company"
             # Blob names are case-sensitive, people are not: two jobs may not differ by case alone.
@@ -426,6 +448,26 @@ _FOR_ORDERED: Final = (
 )
 
 
+def _export_contradictions(item: Mapping[str, Any], place: str) -> Iterator[str]:
+    """Fields of an export job that are right by themselves and say nothing, or too little, together."""
+    if item.get("api") != "package":
+        for field in ("dataProject", "schedule", "company", "reExecute"):
+            if field in item:
+                yield f"{place}.{field}: says nothing without api: package"
+        return
+    if not item.get("dataProject"):
+        yield f"{place}.dataProject: missing; api package exports a data project"
+    if "activityId" in item:
+        yield f"{place}.activityId: says nothing with api package, which has no recurring data job"
+    if not item.get("schedule"):
+        yield f"{place}.schedule: missing; with api package it says when the data project is exported"
+        return
+    try:
+        ncrontab.check(item["schedule"])
+    except ncrontab.InvalidSchedule as error:
+        yield f"{place}.schedule: {error}"
+
+
 def _contradictions(item: Mapping[str, Any], place: str) -> Iterator[str]:
     """Fields of an import job that are right by themselves and say nothing, or too little, together."""
     if not item.get("ordered"):
@@ -445,6 +487,13 @@ def _contradictions(item: Mapping[str, Any], place: str) -> Iterator[str]:
     for field in ("execute", "overwrite"):
         if field in item and not item.get("dataProject"):
             yield f"{place}.{field}: says nothing without dataProject"
+
+
+_CONTRADICTIONS: Final = {"exports": _export_contradictions, "imports": _contradictions}
+_PROJECT_TWICE: Final = {
+    "exports": "with change tracking each would get a part of the changes",
+    "imports": "it runs one import at a time",
+}
 
 
 def _fields_mistakes(

@@ -82,15 +82,30 @@ class PackageApi:
             "overwrite": overwrite,
             "legalEntityId": company,
         }
-        answer = self._action("ImportFromPackage", arguments)
-        try:
-            taken = execution_id_of(text_value(answer))
-        except Rejected:  # no JSON, so it is not D365 that answers
-            taken = ""
-        if not taken:
-            answer_text = error_text(answer.body) or "nothing"
-            raise Uncertain("ImportFromPackage", f"D365 gave no execution id: {answer_text}")
-        return taken
+        return _begun("ImportFromPackage", self._action("ImportFromPackage", arguments))
+
+    def export_package(
+        self, project: str, execution_id: str, *, re_execute: bool, company: str
+    ) -> str:
+        """Begin an export of a data project; the execution's id, as D365 has it. It is sent once. The package's
+        name is the execution's id, as the Scheduler has it; `company` may be empty for the user's own.
+
+        Raises `NotAccepted` (D365 has not begun it, unless it had under this id before) or `Uncertain`.
+        """
+        arguments: dict[str, str | bool] = {
+            "definitionGroupId": project,
+            "packageName": execution_id,
+            "executionId": execution_id,
+            "reExecute": re_execute,
+            "legalEntityId": company,
+        }
+        return _begun("ExportToPackage", self._action("ExportToPackage", arguments))
+
+    def exported_url(self, execution_id: str) -> str:
+        """A fresh URL of the package that an execution has made; "" while D365 has none. Raises `D365Error`."""
+        answer = self._action("GetExportedPackageUrl", {"executionId": execution_id})
+        url = text_value(answer).strip()
+        return self._signed_url("GetExportedPackageUrl", url) if url not in ("", "null") else ""
 
     def execution_status(self, execution_id: str) -> str | None:
         """The status of an execution, by D365's name for it. None where D365 knows no such execution, which it
@@ -136,6 +151,18 @@ class PackageApi:
     def _action(self, name: str, arguments: Mapping[str, str | bool]) -> Response:
         body = json.dumps(arguments, separators=(",", ":")).encode()
         return self._transport.call(name, "POST", ACTIONS + name, body, _HEADERS)
+
+
+def _begun(operation: str, answer: Response) -> str:
+    """The id of an execution that D365 has begun. Raises `Uncertain` where it does not say so."""
+    try:
+        execution_id = execution_id_of(text_value(answer))
+    except Rejected:  # no JSON, so it is not D365 that answers
+        execution_id = ""
+    if not execution_id:
+        answer_text = error_text(answer.body) or "nothing"
+        raise Uncertain(operation, f"D365 gave no execution id: {answer_text}")
+    return execution_id
 
 
 def _counts(row: Mapping[str, Any]) -> EntityCounts:

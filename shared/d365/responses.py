@@ -20,8 +20,9 @@ MessageId = NewType("MessageId", str)
 MAX_RETRY_AFTER: Final = 24 * 3600.0
 """Upper limit for Retry-After, in seconds."""
 
-SENDS: Final = ("enqueue", "ImportFromPackage")
-"""Operations that give D365 a file: each is sent once, since D365 may have done it whatever it answers."""
+SENDS: Final = ("enqueue", "ImportFromPackage", "ExportToPackage")
+"""Operations that D365 does anew each time that it is asked: each is sent once, since D365 may have done it
+whatever it answers."""
 
 _ANSWER_LIMIT: Final = 16 * 1024 * 1024
 _PAGE_LIMIT: Final = 8 * 1024

@@ -69,6 +69,11 @@ def meaning(status: str) -> Meaning:
     return _MEANINGS.get(re.sub(r"[\W_]", "", status).lower(), "unknown")
 
 
+def is_partial(status: str) -> bool:
+    """Whether an execution succeeded in part: an export has a package then too."""
+    return re.sub(r"[\W_]", "", status).lower() == "partiallysucceeded"
+
+
 def status_of(answer: Response) -> str:
     """The status by its name: as text or number, in JSON or bare, under `value` or in a list, or as an enum's
     literal (`Microsoft.Dynamics.DataEntities.DMFMessageStatus'Processed'`). Raises `Rejected`."""

@@ -85,6 +85,17 @@ class _Changing(Exception):
     """A package has other bytes at each download."""
 
 
+FAILURES: Final = (
+    D365Error,
+    AzureError,
+    deadline.Expired,
+    Unproven,
+    _Changing,
+    formats.NotAFile,
+)
+"""What keeps a package from being delivered this time."""
+
+
 class _DeliveredBefore(Exception):
     """These bytes were delivered before."""
 
@@ -116,16 +127,9 @@ def serve(
                     deliveries.location_key(message),
                     partial(bridge.d365_for(job).download, message),
                 )
-                blob = deliver(Serving(bridge, job, offer))
+                blob = deliver(Serving(bridge, job, offer), carry).delivery.blob
             acknowledge()  # E1: only now, when all of it is committed
-        except (
-            D365Error,
-            AzureError,
-            deadline.Expired,
-            Unproven,
-            _Changing,
-            formats.NotAFile,
-        ) as error:
+        except FAILURES as error:
             text = (
                 f"{explained(error)}. The message was not acknowledged: D365 offers it again in about 30 "
                 "minutes, and deletes the package seven days after the export"
@@ -151,17 +155,17 @@ def _without_file(
     return "empty"
 
 
-def deliver(serving: Serving) -> str:
-    """Store an offer's package and, where the job says so, its files: the blob's name. What was delivered
-    before is not delivered again (E7).
+def deliver(serving: Serving, store: Callable[[Serving, Delivery | None], Package]) -> Package:
+    """Store an offer's package and, where the job says so, its files. What was delivered before is not
+    delivered again (E7). `store` moves the bytes: `carry`, or whatever does the same.
 
-    Raises `D365Error`, `AzureError`, `deadline.Expired`, `Unproven`, `_Changing` and `formats.NotAFile`.
+    Raises `FAILURES`.
     """
     account, job, offer = serving.bridge.account, serving.job, serving.offer
     ids: dict[str, Any] = {"job": job.name, "correlationId": offer.id}
     started = clock.monotonic()
     served = deliveries.of_message(account, names.package_name(job.name, offer.id))
-    package = _store(serving, served)
+    package = store(serving, served)
     delivery = package.delivery
     emit(
         "package.stored",
@@ -175,7 +179,7 @@ def deliver(serving: Serving) -> str:
     if package.again and served != delivery:
         served = deliveries.of_message(account, delivery.blob)
     if served == delivery:
-        return delivery.blob  # only the acknowledgement was left (E7)
+        return package  # only the acknowledgement was left (E7)
     if package.unreadable:
         why = package.unreadable
         emit("package.unreadable", logging.ERROR, **ids, blob=delivery.blob, error=why)
@@ -187,14 +191,17 @@ def deliver(serving: Serving) -> str:
             why = explained(error)
             emit("unzip.failed", logging.ERROR, **ids, blob=delivery.blob, error=why)
     deliveries.note_message(account, delivery)
-    return delivery.blob
+    return package
 
 
 # -- download and store ---------------------------------------------------------------------------
 
 
-def _store(serving: Serving, served: Delivery | None) -> Package:
-    """The package as a blob: the one it is already, or a new one. Raises as `_download` does."""
+def carry(serving: Serving, served: Delivery | None) -> Package:
+    """The package as a blob, its bytes carried by the app: the blob that it is already, or a new one.
+
+    Raises as `_download` does.
+    """
     try:
         try:
             return _fetch(serving, served)

@@ -1,6 +1,5 @@
 """Export runs: which job's queue is served when, and by whom."""
 
-import json
 import logging
 from collections import deque
 from collections.abc import Sequence
@@ -16,9 +15,8 @@ from shared.config.jobs import ExportJob
 from shared.config.settings import EXPORT_SCHEDULE, schedule
 from shared.d365 import DequeuedMessage
 from shared.d365.errors import D365Error, Rejected
-from shared.exports import package
+from shared.exports import data_project, package
 from shared.observability.events import about, emit
-from shared.storage.account import EXPORT_JOBS_QUEUE
 from shared.storage.errors import explained
 from shared.threads import Pool
 
@@ -44,7 +42,9 @@ class Totals:
 def export_packages(bridge: Bridge) -> Totals:
     """Serve every enabled job until its queue is empty or the run's time is up (E6). A job that fails does not
     keep the others from running (E3); what the run has no time for is handed to `export_job`."""
-    return _Run(bridge, [job for job in bridge.settings.jobs.exports if job.enabled]).serve()
+    jobs = [job for job in bridge.settings.jobs.exports if job.enabled]
+    data_project.wake_due(bridge, [job for job in jobs if job.api == "package"])
+    return _Run(bridge, [job for job in jobs if job.api != "package"]).serve()
 
 
 def export_job(bridge: Bridge, message: dict[str, str]) -> Totals:
@@ -53,16 +53,12 @@ def export_job(bridge: Bridge, message: dict[str, str]) -> Totals:
     jobs = [job for job in bridge.settings.jobs.exports if job.name == name and job.enabled]
     for job in jobs:
         with bridge.place("exports", bridge.settings.environment_of(job).name) as has_place:
+            if has_place and job.api == "package":
+                return Totals(*data_project.export(bridge, job))
             if has_place:
                 return _Run(bridge, [job]).serve()
-        _hand_on(bridge, job, LATER)
+        data_project.enqueue(bridge, job, LATER)
     return Totals()
-
-
-def _hand_on(bridge: Bridge, job: ExportJob, seconds: int) -> None:
-    """Let another invocation go on with a job, in so many seconds."""
-    message = json.dumps({"job": job.name})
-    bridge.account.queue(EXPORT_JOBS_QUEUE).send_message(message, visibility_timeout=seconds)
 
 
 type _Key = tuple[str, str]
@@ -259,7 +255,7 @@ class _Run:
             else:
                 queue.asking += 1
         if late:
-            _hand_on(self._bridge, queue.job, 0)
+            data_project.enqueue(self._bridge, queue.job, 0)
             return None
         message, error = None, None
         _asked[queue.job.name] = clock.monotonic()

@@ -28,6 +28,16 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "export.unfinished": ("job", "packages", "failed", "seconds"),
     "export.finished": ("job", "packages", "failed", "seconds"),
     "export.failed": ("job", "error"),
+    # export of a data project (shared/exports/data_project.py)
+    "export.idle": ("job",),
+    "execution.began": ("job", "executionId", "due"),
+    "execution.checked": ("job", "executionId", "status", "checks"),
+    "execution.unknown": ("job", "executionId", "status"),
+    "execution.overdue": ("job", "executionId", "status", "error"),
+    "execution.carried": ("job", "executionId", "reason"),
+    "execution.stored": ("job", "correlationId", "blob", "bytes", "moved", "seconds"),
+    "execution.partial": ("job", "correlationId", "blob", "bytes", "moved", "seconds", "error"),
+    "execution.failed": ("job", "correlationId", "status", "seconds", "error"),
     # import
     "file.claimed": ("job", "file", "source", "bytes"),
     "file.sent": ("job", "file", "messageId", "externalId", "bytes"),

@@ -96,6 +96,7 @@ def test_a_bare_file_goes_in_the_jobs_template(
     intake.import_file(bridge, drop(account, "projects/may.csv", b"1;2;3"))
     assert only(account, PROCESSING).record.sha256 == hashlib.sha256(b"1;2;3").hexdigest()
     (execution_,) = d365.executions
+    assert isinstance(execution_.content, bytes)
     with zipfile.ZipFile(io.BytesIO(execution_.content)) as archive:
         assert b"1;2;3" in [archive.read(each) for each in archive.infolist()]
 
