@@ -275,6 +275,11 @@ class ImportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
     enabled: Annotated[bool, Meta(description="false pauses the job; files wait.")] = True
 
     @property
+    def known_as(self) -> str:
+        """What D365 knows the job by: the recurring data job's id, or the data project's name."""
+        return self.activity_id or self.data_project or ""
+
+    @property
     def one_at_a_time(self) -> bool:
         """Whether a file waits for the one before: a data project runs one import at a time."""
         return self.ordered or self.api == "package"

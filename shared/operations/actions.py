@@ -126,6 +126,8 @@ def receive(bridge: Bridge, action: Action) -> None:
     file = _failed(bridge, action)
     if file.record.state != State.HELD:
         raise NotDone(f"{file.name} is not held: D365 has surely not taken it, or has ended it")
+    if file.record.api:
+        raise NotDone(f"{file.name} has its execution's id already: have D365 asked again")
     guid = _GUID.fullmatch(action.message_id.strip().strip("\"'"))
     if not guid:
         raise NotDone("the message id must be the GUID that D365 shows under Manage messages")
@@ -139,11 +141,14 @@ def ask(bridge: Bridge, action: Action) -> None:
     file = _failed(bridge, action)
     if not _can_be_asked(file):
         raise NotDone(f"{file.name} has an end: only what has no final status is asked after again")
-    _track_on(bridge, file, action, "asked", MessageId(file.record.messageid))
+    id_ = file.record.messageid or file.record.externalid
+    _track_on(bridge, file, action, "asked", MessageId(id_))
 
 
 def _can_be_asked(file: File) -> bool:
-    return file.record.reason == "no-final-status" and bool(file.record.messageid)
+    return (file.record.reason == "no-final-status" and bool(file.record.messageid)) or (
+        file.record.reason == "vanished"
+    )
 
 
 def _track_on(
@@ -302,7 +307,7 @@ def possible(file: File) -> list[str]:
     if file.container != FAILED:
         return []
     resend = [] if _received(file) else ["resend"]
-    held = ["receive"] if file.record.state == State.HELD else []
+    held = ["receive"] if file.record.state == State.HELD and not file.record.api else []
     ask_again = ["ask"] if _can_be_asked(file) else []
     return [
         *resend,
@@ -315,6 +320,12 @@ def possible(file: File) -> list[str]:
 def risk(file: File) -> str:
     """What a person must know before the file is sent again, "" where D365 has surely nothing of it."""
     record = file.record
+    what, where = ("execution", "Job history") if record.api else ("message", "Manage messages")
+    if record.state == State.HELD and record.api:
+        return (
+            "Nobody knows yet whether D365 has imported this file. Look under Job history for the execution "
+            f"{record.externalid} first, and whether its records are there: sent twice, it is posted twice."
+        )
     if record.state == State.HELD:
         return (
             "Nobody knows yet whether D365 has this file. Look under Manage messages for the external "
@@ -322,7 +333,7 @@ def risk(file: File) -> str:
         )
     if record.records == "0":
         return (
-            f"D365 took this file as the message {record.messageid}, and imported no record of it."
+            f"D365 took this file as the {what} {record.messageid}, and imported no record of it."
         )
     if record.records:
         return (
@@ -331,7 +342,7 @@ def risk(file: File) -> str:
         )
     if record.messageid:
         return (
-            f"D365 has this file already, as the message {record.messageid}. Look under Manage messages first "
+            f"D365 has this file already, as the {what} {record.messageid}. Look under {where} first "
             "what came of it: what it has imported is posted twice if the file is sent again as it is."
         )
     return ""

@@ -223,6 +223,8 @@ def _import_job(bridge: Bridge, job: ImportJob, recent: Recent, *, asks: bool) -
     what = f"import job {job.name}"
     if not asks:
         return Line(what, "can't tell", "D365 can't be asked: see above.")
+    if job.api == "package":
+        return _data_project(bridge, job, recent, what)
     tried = [
         entry
         for entry in _of(job, recent, "file.")
@@ -254,13 +256,39 @@ def _import_job(bridge: Bridge, job: ImportJob, recent: Recent, *, asks: bool) -
     )
 
 
+def _data_project(bridge: Bridge, job: ImportJob, recent: Recent, what: str) -> Line:
+    """D365 is asked for the job's last execution, or else for one that there is not: it says so, or that the
+    application may not ask."""
+    tried = [entry for entry in _of(job, recent, "file.") if entry.fields.get("messageId")]
+    known = str(tried[-1].fields["messageId"]) if tried else ""
+    try:
+        status = bridge.d365_for(job).packages.execution_status(known or str(uuid4()))
+    except Denied as error:
+        todo = (
+            ". Give the application's user the role Data management operations user, and the roles that the "
+            "data project and its entities want."
+        )
+        return Line(what, "wrong", f"{error}{todo * (error.status == 403)}")
+    except D365Error as error:
+        return Line(what, "can't tell", f"{error}. Try again in some minutes.")
+    if status is not None:
+        return Line(what, "ok", f"D365 has its last file as the execution {known}: {status}.")
+    return Line(
+        what,
+        "can't tell",
+        "D365 answers to the application; whether it may import into the data project "
+        f"{job.data_project}, only a first file can show.",
+    )
+
+
 def _of(job: ImportJob | ExportJob, recent: Recent, events: str) -> list[Entry]:
-    """What the journal knows of a job under its present activity id."""
+    """What the journal knows of a job under what D365 knows it by at present."""
+    known_as = job.known_as if isinstance(job, ImportJob) else job.activity_id
     return [
         entry
         for entry in recent.entries
         if entry.event.startswith(events)
-        and (entry.fields.get("job"), entry.fields.get("activityId")) == (job.name, job.activity_id)
+        and (entry.fields.get("job"), entry.fields.get("activityId")) == (job.name, known_as)
     ]
 
 

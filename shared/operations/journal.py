@@ -102,7 +102,7 @@ class _Notes:
 
     def __init__(self, account: DataAccount, jobs: Jobs) -> None:
         self._account = account
-        self._activity_ids = {("file", job.name): job.activity_id for job in jobs.imports}
+        self._activity_ids = {("file", job.name): job.known_as for job in jobs.imports}
         for kind in ("export", "package"):
             self._activity_ids |= {(kind, job.name): job.activity_id for job in jobs.exports}
         self._lock = Lock()

@@ -299,6 +299,8 @@ def detail(bridge: Bridge, container: str, name: str) -> Detail | None:
 def summary_url(bridge: Bridge, job: ImportJob, detail: Detail) -> str:
     """D365's own page on a file's execution. Raises `D365Error`."""
     d365 = bridge.d365_of(detail.file)
+    if detail.file.record.api:
+        return d365.execution_summary_url(detail.row.message_id)
     execution_id = (detail.report.get("d365") or {}).get("executionId")
     if not execution_id:
         message_id = MessageId(detail.row.message_id)
@@ -330,7 +332,7 @@ def overview(bridge: Bridge) -> Overview:
             job.enabled,
             job.group or "",
             job.description or "",
-            job.activity_id.strip("{}"),
+            job.known_as.strip("{}"),
             *_activity("import", by_job.get(("import", name), [])),
             waiting[name, "waiting"],
             waiting[name, "no data"],

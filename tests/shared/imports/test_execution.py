@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import threading
 import zipfile
 from collections import deque
@@ -16,16 +17,20 @@ from local.simulator import Simulator
 from shared.bridge import Bridge
 from shared.d365 import transport
 from shared.imports import advance, execution, intake, reconciliation
+from shared.operations import actions, views
+from shared.operations.actions import Action, NotDone
 from shared.storage import leases
 from shared.storage.account import (
     FAILED,
     IMPORTS,
+    NOTIFICATIONS_QUEUE,
     PROCESSING,
     STATE,
     SUCCEEDED,
     TEMPLATES,
     DataAccount,
 )
+from shared.storage.records import File
 from tests.helpers import contents, drop, make_bridge_of, only, report, try_on, work_queue
 
 type Later = Callable[[timedelta], None]
@@ -494,3 +499,95 @@ def test_the_time_without_an_execution_follows_from_the_time_out(bridge: Bridge)
     """An hour at the default time-out; a call that is under way is never taken for lost."""
     assert execution.unknown_for(bridge) == HOUR
     assert not contents(bridge.account, FAILED)
+
+
+def vanished(bridge: Bridge, d365: Simulator, later: Later) -> File:
+    """A file that is held, since D365 has lost what it had accepted."""
+    d365.package_api.hidden_seconds = d365.package_api.hidden_details_seconds = 100_000
+    intake.import_file(bridge, drop(bridge.account, "projects/vendors.zip", package()))
+    try_on(bridge, later, timedelta(minutes=90), timedelta(minutes=5))
+    return only(bridge.account, FAILED)
+
+
+def test_a_person_has_d365_asked_again_after_what_vanished(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
+) -> None:
+    """It came through after all: nothing is sent, and no id need be typed in."""
+    file = vanished(bridge, d365, later)
+    assert actions.possible(file) == ["resend", "ask", "dismiss"]
+    assert "Job history" in actions.risk(file)
+    action = Action(file.name, file.etag, "Ada", "it is in the job history")
+    with pytest.raises(NotDone, match="have D365 asked again"):
+        actions.receive(bridge, action)
+    d365.executions[0].visible_at = 0
+    actions.ask(bridge, action)
+    work_queue(bridge)
+    assert only(account, SUCCEEDED).record.resolution == "asked"
+    assert d365.count("import_package") == 1
+
+
+def test_a_person_resends_what_vanished(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
+) -> None:
+    """As a file of its own, with an id of its own: D365 would turn the old one down."""
+    file = vanished(bridge, d365, later)
+    d365.executions.clear()
+    d365.package_api.hidden_seconds = 0
+    action = Action(file.name, file.etag, "Ada", "it is not in the job history")
+    intake.import_file(bridge, actions.resend(bridge, action))
+    work_queue(bridge)
+    assert only(account, SUCCEEDED).record.messageid != file.record.externalid
+
+
+def test_the_page_of_an_execution_is_that_of_its_id(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """D365 is not asked which it is."""
+    intake.import_file(bridge, drop(account, "projects/vendors.zip", package()))
+    work_queue(bridge)
+    job = bridge.settings.jobs.import_job("projects")
+    detail = views.detail(bridge, SUCCEEDED, only(account, SUCCEEDED).name)
+    assert job
+    assert detail
+    assert views.summary_url(bridge, job, detail).endswith(detail.file.record.messageid)
+    assert d365.count("execution_id") == 0
+
+
+def test_a_failed_imports_error_keys_are_kept(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """Of the entities that the execution's details name."""
+    bridge = make_bridge_of("projects", d365, account, errorKeys=True)
+    d365.reject_text, d365.imported = b"<EntityName>", 5
+    intake.import_file(bridge, drop(account, "projects/vendors.zip", package()))
+    work_queue(bridge)
+    names = list(contents(account, FAILED))
+    assert any(name.endswith(".error.keys/General journal.txt") for name in names), names
+
+
+def test_a_failed_file_stops_its_ordered_job(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """And those behind it go when a person has dealt with it."""
+    bridge = make_bridge_of("projects", d365, account, ordered=True, onFailure="stop")
+    d365.reject_text = b"Vendors 1"
+    for number in (1, 2):
+        drop(account, f"projects/{number}.zip", package(number))
+    intake.import_file(bridge, "projects/1.zip")
+    work_queue(bridge)
+    assert len(d365.received) == 1
+    failed = only(account, FAILED)
+    actions.dismiss(bridge, Action(failed.name, failed.etag, "Ada", "seen"))
+    reconciliation.reconcile(bridge)
+    work_queue(bridge)
+    assert only(account, SUCCEEDED).record.source == "projects/2.zip"
+
+
+def test_a_held_file_is_notified_with_its_execution(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
+) -> None:
+    """The identifier to look for is the execution's id."""
+    file = vanished(bridge, d365, later)
+    (message,) = account.queue(NOTIFICATIONS_QUEUE).receive_messages()
+    data = json.loads(message.content)["data"]
+    assert (data["reason"], data["externalIdentifier"]) == ("vanished", file.record.externalid)

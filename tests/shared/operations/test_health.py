@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from local import samples
 from local.simulator import Simulator
 from shared.bridge import Bridge
 from shared.config import jobs
@@ -17,6 +18,7 @@ from shared.storage import names
 from shared.storage.account import IMPORTS, DataAccount
 from tests.helpers import JOBS, contents, drop, make_bridge, work_queue
 
+VENDORS = samples.package("Vendors", [samples.Part(samples.VENDORS, 1)])
 OTHER_ID = "99999999-9999-4999-8999-999999999999"
 
 
@@ -93,3 +95,21 @@ def test_a_check_leaves_the_probe_of_another_alone(
     assert check() == {other, file}
     later(timedelta(minutes=11))
     assert check() == {file}
+
+
+def test_a_job_of_the_package_api_is_right_when_d365_has_its_last_execution(
+    bridge: Bridge, noted: DataAccount, d365: Simulator
+) -> None:
+    """Before its first file only the way in is known; a user without the role is told what to grant."""
+    what = "import job projects"
+    assert verdict(bridge, what) == (
+        "can't tell",
+        "D365 answers to the application; whether it may import into the data project Vendors in, only a first "
+        "file can show.",
+    )
+    intake.import_file(bridge, drop(noted, "projects/vendors.zip", VENDORS))
+    work_queue(bridge)
+    assert verdict(bridge, what)[0] == "ok"
+    d365.add_fault("execution_status", "answer", status=403, times=-1)
+    found, text = verdict(bridge, what)
+    assert (found, "Data management operations user" in text) == ("wrong", True)
