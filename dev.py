@@ -268,6 +268,8 @@ def setup(_: list[str]) -> int:
 
 
 def test(arguments: list[str]) -> int:
+    if arguments == ["--quick"]:
+        return run_steps([*checks(), ["pytest", "-q", "-n", "4", "-m", "not slow"]])
     if arguments:
         return run_steps([["pytest", *arguments]])
     make_browser()
@@ -331,12 +333,13 @@ COMMANDS = {
     "jobs": Command("[FILE]", "check a jobs file", tool("jobs"), False),
     "convert": Command("FILE.xml…", "the Scheduler's jobs as jobs.json", tool("convert"), False),
     "host": Command("--settings FILE", "the app on your settings", module("local.host"), False),
-    "test": Command("[PYTEST ARGS]", "ruff, mypy and pytest, or pytest with arguments", test),
+    "test": Command("[--quick]", "ruff, mypy and pytest; or pytest with your arguments", test),
     "lint": Command("[--fix]", "ruff and mypy alone", lint, False),
     "bench": Command("[--quick]", "how fast, how small; or one: memory, zip_check", bench),
     "faults": Command("[--every N]", "what holds when things break", module("tests.faults")),
     "soak": Command("--minutes N", "random trouble for long", module("tests.soak")),
     "infra": Command("", "checks of infra/", module("tests.infra"), False),
+    "generate": Command("", "write what is made from the code", module("tests.generated"), False),
     "setup": Command("", "make the environment and nothing else", setup),
 }
 

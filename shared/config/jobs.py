@@ -2,7 +2,7 @@
 
 The names are those of D365's own forms: the activity id is the *ID* on *Manage scheduled data jobs*
 (Microsoft Learn, "Recurring integrations"), the entity is the data entity's name, the company a legal
-entity. The JSON Schema (`jobs.schema.json`) is made from these types: `python -m shared.config.jobs`.
+entity. The JSON Schema (`jobs.schema.json`) is made from these types: `python3 dev.py generate`.
 """
 
 import json
@@ -539,7 +539,3 @@ def schema() -> dict[str, Any]:
     json_schema["$defs"]["Jobs"]["properties"]["$schema"] = {"type": "string"}
     whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", **json_schema}
     return dict(json.loads(json.dumps(whole)))  # defaults that are tuples become lists
-
-
-if __name__ == "__main__":
-    Path("jobs.schema.json").write_text(json.dumps(schema(), indent=2) + "\n", encoding="utf-8")

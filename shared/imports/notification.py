@@ -2,13 +2,11 @@
 
 The form is that of CloudEvents 1.0 (JSON), so that what takes it up need not know us. A crash at the wrong
 moment can repeat one; its `id` is then the same. The JSON Schema (`docs/notification.schema.json`) is made from
-these types: `python -m shared.imports.notification`.
+these types: `python3 dev.py generate`.
 """
 
-import json
 from collections.abc import Mapping
 from hashlib import sha256
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -99,10 +97,5 @@ def _fitting(notification: Notification) -> str:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of a notification."""
-    json_schema = msgspec.json.schema(Notification)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **json_schema}
-
-
-if __name__ == "__main__":
-    place = Path("docs/notification.schema.json")
-    place.write_text(json.dumps(schema(), indent=2) + "\n", encoding="utf-8")
+    made = msgspec.json.schema(Notification)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}

@@ -5,7 +5,6 @@
 
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +18,7 @@ from local.samples import VENDORS, package
 from local.samples import Part as Entity
 from local.simulator import Simulator
 from shared.storage.account import FAILED, PROCESSING, SUCCEEDED, DataAccount
-from tests.helpers import EXPORT_ID, contents, drop, wait_for
+from tests.helpers import EXPORT_ID, PATIENCE, contents, drop, wait_for
 
 ARGUMENTS: Final = (
     "--no-sandbox",
@@ -45,16 +44,11 @@ def browser() -> Iterator[Browser]:
             "no Chromium was found: install it (Debian: apt-get install chromium), or name a Chromium, "
             "Chrome or Edge in CHROMIUM"
         )
+    expect.set_options(timeout=1000 * PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=list(ARGUMENTS))
         yield browser
         browser.close()
-
-
-@pytest.fixture
-def command() -> tuple[str, ...]:
-    """One way of starting the worker: what a browser shows does not hang on it."""
-    return (sys.executable, "-m", "local.host")
 
 
 @pytest.fixture
@@ -66,6 +60,7 @@ def open_page(browser: Browser, app: RunningHost) -> Iterator[Open]:
     def opened(view: str = "", **options: Any) -> Page:
         options = {"viewport": DESK, "java_script_enabled": False, **options}
         context = browser.new_context(**options)
+        context.set_default_timeout(1000 * PATIENCE)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda said: complaints.append(said.text))

@@ -27,10 +27,10 @@ from local.hosting import RunningHost, running_host
 from local.samples import VENDORS, Part, package, write_large_package
 from local.simulator import GATEWAY_ERRORS, Simulator, running_simulator
 from shared.storage.account import STATUS_QUEUE
+from tests.faults.crashes import wait_until_settled
 from tests.faults.world import JOBS, OFTEN, OTHER_JOBS, World
 
 WIRE = (sys.executable, "-m", "local.host", "--worker", "tests.faults.wire")
-SETTLE_SECONDS = 420
 STORAGE_FAULTS = 0.02
 """Of so many of the app's requests to storage the connection breaks."""
 
@@ -246,9 +246,7 @@ class Run:
             if host:
                 host.kill()
             self.start(index, rate=0.0)
-        give_up = time.monotonic() + SETTLE_SECONDS
-        while not self.world.settled() and time.monotonic() < give_up:
-            time.sleep(0.5)
+        wait_until_settled(self.world, self.world.settled)
         time.sleep(2)  # for what should not come, such as a second copy
 
 

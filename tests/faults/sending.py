@@ -1,6 +1,6 @@
 """What each way in which sending a file can fail proves, tried on the wire.
 
-The same table stands in `docs/reliability.md`, made from this one (`python -m tests.faults.sending`).
+The same table stands in `docs/reliability.md`, made from this one (`python3 dev.py generate`).
 """
 
 import socket
@@ -355,7 +355,3 @@ def markdown() -> str:
         sure = "nothing" if case.verdict == "uncertain" else "not taken"
         lines.append(f"| {case.what} | {sure} | {case.why} | {FOLLOWS[case.verdict]} |")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(markdown())

@@ -223,6 +223,16 @@ class World:
             for versions in self.places().values()
         )
 
+    def state(self) -> object:
+        """What changes as things go on: each file's place and version, what D365 has given and taken."""
+        places = [
+            (name, file.container, file.etag)
+            for name, versions in self.places().items()
+            for file in versions
+        ]
+        packages = [(package.offered, package.acknowledged) for package in self.packages]
+        return places, packages, sum(map(self.received, self.dropped.values()))
+
     def violations(self) -> list[str]:
         """What does not hold, in sentences; empty when all is well."""
         wrong = [*self._lost_or_doubled_packages(), *self._lost_or_doubled_files()]

@@ -49,7 +49,7 @@ def test_a_row_names_a_test_that_there_is(mutation: Mutation) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("mutation", ONE_EACH, ids=str)
 def test_a_mutation_is_caught(mutation: Mutation) -> None:
     """Tests that can't fail prove nothing; one row of each promise here, all in `dev.py faults`."""

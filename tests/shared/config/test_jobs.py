@@ -244,12 +244,6 @@ def test_two_jobs_do_not_share_a_data_project() -> None:
     ]
 
 
-def test_the_schema_in_the_repository_is_the_types_own() -> None:
-    """`python -m shared.config.jobs` writes it."""
-    kept = Path(__file__).parents[3] / "jobs.schema.json"
-    assert json.loads(kept.read_text(encoding="utf-8")) == jobs.schema()
-
-
 PRODUCTION = {"name": "production", "url": "https://contoso.operations.dynamics.com"}
 TEST = {"name": "test", "url": "https://contoso-test.sandbox.operations.dynamics.com/"}
 

@@ -1,8 +1,6 @@
 """Notifications: whoever is to know of a failed or held file need not look."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,7 +9,7 @@ from azure.core.exceptions import ResourceNotFoundError
 
 from local.simulator import Simulator
 from shared.bridge import Bridge
-from shared.imports import claim, intake, notification, outcome
+from shared.imports import claim, intake, outcome
 from shared.imports.notification import Notification
 from shared.storage import files
 from shared.storage.account import FAILED, IMPORTS, NOTIFICATIONS_QUEUE, PROCESSING, DataAccount
@@ -114,9 +112,3 @@ def test_a_long_error_is_cut_to_fit(bridge: Bridge, d365: Simulator, account: Da
     work_queue(bridge)
     (told,) = notifications(account)
     assert len(told.data.error) < 3000
-
-
-def test_the_schema_in_the_repository_is_the_types_own() -> None:
-    """`python -m shared.imports.notification` writes it."""
-    kept = Path(__file__).parents[3] / "docs" / "notification.schema.json"
-    assert json.loads(kept.read_text(encoding="utf-8")) == notification.schema()
