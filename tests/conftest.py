@@ -4,7 +4,8 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -37,6 +38,16 @@ from tests.helpers import (
 # How long an example takes is the machine's affair.
 hypothesis_settings.register_profile("no deadline", deadline=None)
 hypothesis_settings.load_profile("no deadline")
+
+
+SLOW: Final = ("e2e", "faults", "infra", "local")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts the app or compiles is slow: `dev.py test --quick` leaves it out."""
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).parts[0] in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,6 @@ from local.azurite import running_azurite
 from tests.faults import crashes, schedules
 from tests.faults.order import Turn, violations
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def matrix(tmp_path: Path) -> Iterator[crashes.Matrix]:
