@@ -22,8 +22,11 @@ param location string = ''
 @description('Tags of every resource.')
 param tags object = {}
 
-@description('The D365 environment: https:// and its host, without a path.')
+@description('The D365 environment: https:// and its host, without a path. Empty where the jobs file names the environments.')
 param d365Url string = ''
+
+@description('Whether the jobs file names the environments, one or several.')
+param d365InJobsFile bool = false
 
 @description('The jobs file, relative to the root of the code package.')
 param jobsFile string = 'jobs.json'
@@ -148,9 +151,9 @@ param extraSettings object = {}
 // A mistake in the parameters stops a deployment before it makes anything. That D365_URL is missing is said in Azure
 // alone, where environment() has a value: azd looks at the template before it hands over its values, and would leave
 // out its own checks.
-var d365 = !empty(d365Url)
+var d365 = !empty(d365Url) || d365InJobsFile || empty(environment().name)
   ? d365Url
-  : !empty(environment().name) ? fail('d365Url is empty: set D365_URL to your environment, https://….dynamics.com') : ''
+  : fail('d365Url is empty: set D365_URL to your environment, https://….dynamics.com, or D365_IN_JOBS_FILE to true')
 var namespace = sftp && !hierarchicalNamespace
   ? fail('sftp wants hierarchicalNamespace, which can not be changed later')
   : hierarchicalNamespace
@@ -352,7 +355,12 @@ output nextSteps string = join(
     ...(empty(d365ClientId)
       ? []
       : ['Let the app registration ${clientId} trust the app\'s identity: docs/deploy.md, step 5.'])
-    'In ${d365}, open System administration > Setup > Microsoft Entra applications, choose New.'
+    ...(d365InJobsFile
+      ? [
+          'So too each app registration that ${jobsFile} names (clientId); its environment is to know that one, not ${clientId}.'
+        ]
+      : [])
+    'In ${d365InJobsFile ? 'each environment of ${jobsFile}' : d365}, open System administration > Setup > Microsoft Entra applications, choose New.'
     'Client id: ${clientId}. Name: d365-blob-bridge. User ID: a user who may import and export your entities. Save.'
     'For each job: Data management > the project > Create recurring data job; under Authorization policy add ${clientId} and tick Enabled.'
     'Copy each job\'s ID from System administration > Data management IT > Manage scheduled data jobs into ${jobsFile} and deploy the code again.'

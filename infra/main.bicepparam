@@ -5,6 +5,7 @@ using 'main.bicep'
 // has a default: main.bicep describes each parameter.
 
 param d365Url = readEnvironmentVariable('D365_URL', '')
+param d365InJobsFile = readEnvironmentVariable('D365_IN_JOBS_FILE', '') == 'true'
 var jobs = readEnvironmentVariable('JOBS_FILE', '')
 param jobsFile = empty(jobs) ? 'jobs.json' : jobs
 var begins = readEnvironmentVariable('BRIDGE_NAME', '')

@@ -102,7 +102,7 @@ var rules = [
     title: 'D365 denies the app access'
     description: '401 or 403: is the client id still registered in D365, and in the job\'s authorization policy?'
     query: loadTextContent('../queries/alert-denied.kql')
-    about: ['operation']
+    about: ['operation', 'environment']
     severity: 1
     every: 'PT15M'
     over: 'PT1H'

@@ -38,7 +38,7 @@ param zoneRedundant bool
 @description('Subnet of the app, or empty.')
 param subnetId string
 
-@description('The D365 environment.')
+@description('The D365 environment, or empty where the jobs file names the environments.')
 param d365Url string
 
 @description('The jobs file.')

@@ -71,6 +71,9 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "d365.denied": ("operation", "error"),
 }
 
+EVERY: Final = "environment"
+"""What every line says besides: the D365 that it is about, "" where it is about none, or about all."""
+
 listeners: Final[list[Callable[[str, Mapping[str, object]], None]]] = []
 """Called with every event after it was logged, and with its fields as logged. They raise nothing."""
 
@@ -129,7 +132,7 @@ def emit(event: str, level: int = logging.INFO, **fields: object) -> None:
     missing = [name for name in EVENTS[event] if name not in fields]
     if missing:
         raise KeyError(f"event {event} lacks {missing}")
-    everything = {**_about.get(), **fields}
+    everything = {EVERY: "", **_about.get(), **fields}
     clean = {
         k: printable(redact(shortened(v))) if isinstance(v, str) else v
         for k, v in everything.items()

@@ -113,6 +113,11 @@ def without_a_url(infra: Path) -> Iterator[str]:
         refusal = str(variant.app_settings.get("D365_URL"))
         if not re.match(r"fail\(.*set D365_URL", refusal):
             yield f"without D365_URL: a deployment sets it to {refusal!r}"
+        named = _variant(infra, {"d365Url": "", "d365InJobsFile": True})
+        if named.app_settings.get("D365_URL") != "":
+            yield "with the environments in the jobs file: D365_URL is set"
+        if "each environment of jobs.json" not in str(named.snapshot.outputs["nextSteps"]):
+            yield "with the environments in the jobs file: what is left to do names one of them"
     except compiler.NotCompiled as error:
         yield f"without D365_URL: azd leaves out its checks: {error}"
 

@@ -56,6 +56,7 @@ def deploys(infra: Path) -> Iterator[str]:
 
 SET: Final = {
     "D365_URL": (D365, "d365Url", D365),
+    "D365_IN_JOBS_FILE": ("true", "d365InJobsFile", True),
     "JOBS_FILE": ("erp.json", "jobsFile", "erp.json"),
     "BRIDGE_NAME": ("erp", "name", "erp"),
     "AZURE_LOCATION": ("norwayeast", "location", "norwayeast"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from shared.observability.events import EVENTS
+from shared.observability.events import EVENTS, EVERY
 from tests.infra import kql
 from tests.infra.variants import Variant, at, variants, whole
 
@@ -30,7 +30,7 @@ def queries(infra: Path) -> Iterator[str]:
             yield f"{name}: names no event"
         for event in sorted(used - EVENTS.keys()):
             yield f"{name}: there is no event {event}"
-        carried = {field for event in used for field in EVENTS.get(event, ())}
+        carried = {EVERY, *(field for event in used for field in EVENTS.get(event, ()))}
         for field in sorted(kql.fields_in(query) - carried):
             yield f"{name}: none of {', '.join(sorted(used))} always carries {field}"
         yield from (f"{name}: {mistake}" for mistake in kql.bind(query).mistakes)
