@@ -5,9 +5,9 @@ is the state, in name order, and what happened in the last day comes from the jo
 """
 
 import json
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -17,7 +17,7 @@ from azure.core.exceptions import ResourceNotFoundError
 
 from shared import clock
 from shared.bridge import Bridge
-from shared.config.jobs import ImportJob
+from shared.config.jobs import ExportJob, ImportJob
 from shared.config.ncrontab import next_run
 from shared.config.settings import EXPORT_SCHEDULE, schedule
 from shared.d365 import MessageId
@@ -314,71 +314,85 @@ def summary_url(bridge: Bridge, job: ImportJob, detail: Detail) -> str:
 # -- the overview ---------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Counts:
+    """The files of a container."""
+
+    numbers: Counter[tuple[str, str]]
+    """By job and state."""
+    cut: set[str]
+    """The folders that hold more than were counted; "" if there are more folders."""
+
+
 def overview(bridge: Bridge) -> Overview:
     """Every job with its queue, rate and last run, from the containers (see `_counts`) and the journal."""
     with Pool(4) as pool:
-        journal_entries = pool.submit(journal.recent, bridge.account, HOURS)
-        counts = list(pool.map(partial(_counts, bridge), (IMPORTS, PROCESSING, FAILED)))
-    recent = journal_entries.result()
-    (waiting, more_waiting), (processing, more_processing), (failed, more_failed) = counts
-    by_job: dict[tuple[str, str], list[Entry]] = {}
+        entries = pool.submit(journal.recent, bridge.account, HOURS)
+        counts = pool.map(partial(_counts, bridge), (IMPORTS, PROCESSING, FAILED))
+        waiting, processing, failed = counts
+    recent = entries.result()
+    by_job: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for entry in recent.entries:
         kind = "import" if entry.event.startswith("file.") else "export"
-        by_job.setdefault((kind, str(entry.fields.get("job", ""))), []).append(entry)
+        by_job[kind, str(entry.fields.get("job", ""))].append(entry)
+    served = bridge.settings.jobs
     jobs = [
-        Job(
-            name,
-            "import",
-            job.enabled,
-            job.group or "",
-            job.description or "",
-            job.known_as.strip("{}"),
-            *_activity("import", by_job.get(("import", name), [])),
-            waiting[name, "waiting"],
-            waiting[name, "no data"],
-            sum(number for (of, _), number in processing.items() if of == name),
-            failed[name, "failed"],
-            failed[name, "held"],
-            ("waiting",) * (name in more_waiting)
-            + ("processing",) * (name in more_processing)
-            + ("failed", "held") * (name in more_failed),
+        replace(
+            _job(job, "import", by_job["import", job.name]),
+            waiting=waiting.numbers[job.name, "waiting"],
+            no_data=waiting.numbers[job.name, "no data"],
+            processing=sum(n for (name, _), n in processing.numbers.items() if name == job.name),
+            failed=failed.numbers[job.name, "failed"],
+            held=failed.numbers[job.name, "held"],
+            at_least=("waiting",) * (job.name in waiting.cut)
+            + ("processing",) * (job.name in processing.cut)
+            + ("failed", "held") * (job.name in failed.cut),
         )
-        for job in bridge.settings.jobs.imports
-        for name in [job.name]
+        for job in served.imports
     ]
-    jobs += [
-        Job(
-            job.name,
-            "export",
-            job.enabled,
-            job.group or "",
-            job.description or "",
-            job.activity_id.strip("{}"),
-            *_activity("export", by_job.get(("export", job.name), [])),
-        )
-        for job in bridge.settings.jobs.exports
-    ]
-    jobs.sort(
-        key=lambda job: job.group
-    )  # those of one group together, else as the jobs file has them
-    known = {job.name for job in bridge.settings.jobs.imports}
-    elsewhere = Counter[str]()
-    for (name, state), number in failed.items():
-        if name not in known and state in ("failed", "held"):
-            in_no_folder = names.dropped_at(name)  # it is a file's own name
-            elsewhere[name if in_no_folder else f"{name}/"] += number
+    jobs += [_job(job, "export", by_job["export", job.name]) for job in served.exports]
     return Overview(
-        jobs,
+        sorted(jobs, key=lambda job: job.group),  # within a group, as the jobs file has them
         recent,
-        not (more_waiting or more_processing or more_failed),
-        elsewhere,
+        not (waiting.cut or processing.cut or failed.cut),
+        _elsewhere(failed, {job.name for job in served.imports}),
         next_run(schedule("EXPORT_SCHEDULE", EXPORT_SCHEDULE), clock.now()),
     )
 
 
-def _counts(bridge: Bridge, container: str) -> tuple[Counter[tuple[str, str]], set[str]]:
-    """Files of a container by job and state, and the folders that hold more than were counted ("": there are
-    more folders)."""
+def _job(job: ImportJob | ExportJob, kind: str, entries: Sequence[Entry]) -> Job:
+    """A job with what its entries in the journal say."""
+    ends = [entry for entry in entries if entry.event in ENDS]
+    runs = ends if kind == "import" else [e for e in entries if e.event.startswith("export.")]
+    hour = clock.now() - timedelta(hours=1)
+    last_text, last_outcome = _result(runs[-1]) if runs else ("", "")
+    return Job(
+        job.name,
+        kind,
+        job.enabled,
+        job.group or "",
+        job.description or "",
+        (job.activity_id or job.data_project or "").strip("{}"),
+        ended=len(ends),
+        last_hour=sum(entry.at >= hour for entry in ends),
+        last=runs[-1].at if runs else None,
+        last_text=last_text,
+        last_outcome=last_outcome,
+    )
+
+
+def _elsewhere(failed: _Counts, jobs: set[str]) -> Counter[str]:
+    """Failed files outside of the jobs' folders, by folder; one that is in no folder by its own name."""
+    elsewhere = Counter[str]()
+    for (folder, state), number in failed.numbers.items():
+        if folder not in jobs and state in ("failed", "held"):
+            in_no_folder = names.dropped_at(folder)  # a stamped name is a file's
+            elsewhere[folder if in_no_folder else f"{folder}/"] += number
+    return elsewhere
+
+
+def _counts(bridge: Bridge, container: str) -> _Counts:
+    """Counts the first `COUNTED` files; where there are more, those of each folder."""
     listed, more = files.page(bridge.account, container, "", COUNTED)
     cut = set[str]()
     if more:  # each folder by itself, so that one job's many files don't hide another's
@@ -400,14 +414,14 @@ def _counts(bridge: Bridge, container: str) -> tuple[Counter[tuple[str, str]], s
                 listed += part
                 if rest and prefix.endswith("/"):
                     cut.add(prefix.removesuffix("/"))
-    counts = Counter(
+    numbers = Counter(
         (
             each.record.job or names.job_folder(each.name),
             "no data" if claim.is_never_data(bridge, each) else state_of(each),
         )
         for each in listed
     )
-    return counts, cut
+    return _Counts(numbers, cut)
 
 
 ENDS: Final[Mapping[str, str]] = {
@@ -420,17 +434,7 @@ ENDS: Final[Mapping[str, str]] = {
 """The events with which a file or a package ends, and how."""
 
 
-def _activity(kind: str, entries: list[Entry]) -> tuple[int, int, datetime | None, str, str]:
-    """Of one job: ends, ends within the last hour, and the last run with what came of it, and how it ended."""
-    hour = clock.now() - timedelta(hours=1)
-    ends = [entry for entry in entries if entry.event in ENDS]
-    runs = ends if kind == "import" else [e for e in entries if e.event.startswith("export.")]
-    last = runs[-1] if runs else None
-    recent = sum(entry.at >= hour for entry in ends)
-    return len(ends), recent, last.at if last else None, *(_said(last) if last else ("", ""))
-
-
-def _said(entry: Entry) -> tuple[str, str]:
+def _result(entry: Entry) -> tuple[str, str]:
     fields = entry.fields
     match entry.event:
         case "export.failed":

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import date, datetime
 from typing import Any, Final
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
-from azure.core.exceptions import AzureError, HttpResponseError
+from azure.core.exceptions import AzureError
 
 from shared import deadline
 from shared.bridge import Bridge, bridge
@@ -22,7 +22,7 @@ from shared.operations import actions, health, pages, views
 from shared.operations.actions import Action, NotDone
 from shared.operations.pages import Links
 from shared.operations.views import Filter
-from shared.storage.errors import error_code
+from shared.storage.errors import explained
 
 
 @dataclass(frozen=True)
@@ -321,12 +321,5 @@ def _day(text: str) -> date | None:
 
 
 def _short(error: Exception) -> str:
-    """An error in a line: storage's own code for an error of storage."""
-    if isinstance(error, HttpResponseError):
-        denied = (
-            ": the app's identity lacks a role on the data account"
-            if error.status_code == 403
-            else ""
-        )
-        return f"storage answered {error.status_code} ({error_code(error)}){denied}"
-    return redact(str(unquote(str(error)).split("\n", 1)[0]))
+    """An error in one line, without secrets."""
+    return redact(explained(error).split("\n", 1)[0])
