@@ -101,7 +101,7 @@ AUDITED: Final = tuple(name for name in CONTAINERS if name != DELIVERED)
 
 def read_blobs(connection_string: str) -> list[Blob]:
     """Every blob of every container, each read to its end and hashed in pieces."""
-    found = []
+    blobs = []
     with BlobServiceClient.from_connection_string(connection_string) as service:
         for container in AUDITED:
             client = service.get_container_client(container)
@@ -110,7 +110,7 @@ def read_blobs(connection_string: str) -> list[Blob]:
                 for chunk in client.download_blob(item.name).chunks():
                     digest.update(chunk)
                 metadata = {k.lower(): unquote(v) for k, v in (item.metadata or {}).items()}
-                found.append(
+                blobs.append(
                     Blob(
                         container,
                         item.name,
@@ -120,7 +120,7 @@ def read_blobs(connection_string: str) -> list[Blob]:
                         metadata.get("source", ""),
                     )
                 )
-    return found
+    return blobs
 
 
 class _Books:
@@ -184,10 +184,10 @@ def _check_exports(books: _Books, packages: Iterable[Package], blobs: Sequence[B
     unexplained = {blob.name: blob for blob in blobs}
     for package in packages:
         what = f"package {package.correlation_id} of {package.job}"
-        wanted = {package.blob: package.sha256}
+        hashes = {package.blob: package.sha256}
         folder = package.blob.removesuffix(".zip")
-        wanted |= {f"{folder}/{name}": hash_ for name, hash_ in package.members.items()}
-        for name, hash_ in wanted.items():
+        hashes |= {f"{folder}/{name}": hash_ for name, hash_ in package.members.items()}
+        for name, hash_ in hashes.items():
             blob = unexplained.pop(name, None)
             if books.count(f"{what}: exports/{name}", 0 if blob is None else 1) and blob:
                 books.compare(f"exports/{name}", blob.sha256, hash_)
@@ -231,9 +231,9 @@ def _check_received(books: _Books, drops: Iterable[Drop], received: Sequence[Rec
             continue
         if books.count(f"{drop.path} at D365", len(mine)):
             books.compare(f"{drop.path} at D365", mine[0].sha256, drop.sha256)
-            got, wanted = (mine[0].entity, mine[0].company), (drop.entity, drop.company)
-            if got != wanted:
-                books.problems.append(f"{drop.path}: D365 got it as {got}, not as {wanted}")
+            got, expected = (mine[0].entity, mine[0].company), (drop.entity, drop.company)
+            if got != expected:
+                books.problems.append(f"{drop.path}: D365 got it as {got}, not as {expected}")
     for other in unexplained:
         books.problems.append(f"D365 got {other.sha256[:12]}…, which nobody dropped")
 

@@ -150,14 +150,14 @@ class Azurite:
         # Its own words, not a probe of a port: another program may answer there.
         deadline = time.monotonic() + _START_SECONDS
         while True:
-            said = log.read_text(encoding="utf-8", errors="replace")
-            ports = {kind.lower(): int(port) for kind, port in _LISTENING.findall(said)}
+            output = log.read_text(encoding="utf-8", errors="replace")
+            ports = {kind.lower(): int(port) for kind, port in _LISTENING.findall(output)}
             if len(ports) == 3:
                 return _Ports(**ports)
             if process.poll() is not None:
-                raise AzuriteFailed(f"Azurite ended with code {process.returncode}:\n{said}")
+                raise AzuriteFailed(f"Azurite ended with code {process.returncode}:\n{output}")
             if time.monotonic() > deadline:
-                raise AzuriteFailed(f"Azurite did not start within {_START_SECONDS} s:\n{said}")
+                raise AzuriteFailed(f"Azurite did not start within {_START_SECONDS} s:\n{output}")
             time.sleep(0.02)
 
     def stop(self) -> None:

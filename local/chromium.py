@@ -25,6 +25,6 @@ def find_chromium() -> str | None:
     named = os.environ.get("CHROMIUM", "").strip()
     if named:
         return named
-    found = (shutil.which(name) for name in NAMES)
+    paths = (shutil.which(name) for name in NAMES)
     there = (place for place in PLACES if Path(place).is_file())
-    return next(filter(None, found), None) or next(there, None)
+    return next(filter(None, paths), None) or next(there, None)

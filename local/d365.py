@@ -31,8 +31,8 @@ def main() -> int:
             else "No demo is running. Start one with: python3 dev.py demo --keep"
         )
 
-    def control(what: str, **said: Any) -> Any:
-        answer = requests.post(f"{demos[0].d365}/control/{what}", json=said, timeout=10)
+    def control(what: str, **fields: Any) -> Any:
+        answer = requests.post(f"{demos[0].d365}/control/{what}", json=fields, timeout=10)
         answer.raise_for_status()
         return answer.json()
 

@@ -56,11 +56,11 @@ def _found() -> Path | None:
 
 def find_node() -> Path | None:
     """The Node to use, or None where there is none yet."""
-    found = _found()
-    if found is None:
+    binary = _found()
+    if binary is None:
         _found.cache_clear()  # it may be installed in a moment
         importlib.invalidate_caches()
-    return found
+    return binary
 
 
 def require_node() -> Path:

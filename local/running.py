@@ -56,12 +56,12 @@ def noted(connection_string: str, jobs: list[str], settings: Path, d365: str) ->
 
 def running_demos() -> list[RunningDemo]:
     """The demos that are alive; notes of dead ones are removed."""
-    found = []
+    demos = []
     for note in sorted(_FOLDER.glob("*.json")):
         with contextlib.suppress(ValueError, TypeError, OSError):
             demo = RunningDemo(**json.loads(note.read_text(encoding="utf-8")))
             if demo.lives():
-                found.append(demo)
+                demos.append(demo)
             else:
                 note.unlink(missing_ok=True)
-    return found
+    return demos

@@ -211,19 +211,19 @@ ELSEWHERE: Final[Mapping[str, str]] = {
 """What stands for an option that no job of ours has, whatever its value."""
 
 
-def convert(found: Sequence[Job]) -> Result:
+def convert(jobs: Sequence[Job]) -> Result:
     """The jobs file for these jobs, valid whatever they are, and what has to be known about it."""
     result = Result()
-    _say_settings(found, result)
-    for job in found:
+    _say_settings(jobs, result)
+    for job in jobs:
         if job.kind in _MONITORS:
-            _monitor(job, found, result)
+            _monitor(job, jobs, result)
         elif job.kind in _IMPORTS + _EXPORTS:
-            monitors = [m for m in found if m.kind in _MONITORS and job in _watched(m, found)]
+            monitors = [m for m in jobs if m.kind in _MONITORS and job in _watched(m, jobs)]
             _convert(job, any(m.on("GetImportTargetErrorKeysFile") for m in monitors), result)
         else:
             _leave_out(job, result, [f"its type {job.kind or 'none'!r} is none of the Scheduler's"])
-    _say_shared_folders(found, result)
+    _say_shared_folders(jobs, result)
     return result
 
 
@@ -239,7 +239,7 @@ def _convert(job: Job, error_keys: bool, result: Result) -> None:
     texts = {"description": job.description, "group": job.group}
     keys = {"errorKeys": True} if error_keys else {}
     # Paused: an export queue that two programs serve gives each of them some of the packages.
-    made = {
+    entry = {
         "name": name,
         **{key: _one_line(each) for key, each in texts.items() if _one_line(each)},
         **fields,
@@ -256,20 +256,20 @@ def _convert(job: Job, error_keys: bool, result: Result) -> None:
         return
     mine = getattr(result, kind)
     if job.kind in _PACKAGE_API:
-        _leave_out(job, result, [*_package_api(job, made, kind), *notes])
+        _leave_out(job, result, [*_package_api(job, entry, kind), *notes])
         return
     try:
         jobs.parse(
             json.dumps(
-                {"exports": result.exports, "imports": result.imports} | {kind: [*mine, made]}
+                {"exports": result.exports, "imports": result.imports} | {kind: [*mine, entry]}
             ).encode()
         )
     except jobs.InvalidJobs as error:
-        as_is = json.dumps(made, ensure_ascii=False)
+        as_is = json.dumps(entry, ensure_ascii=False)
         _leave_out(job, result, [*error.mistakes, f"mend it, then add: {as_is}", *notes])
         return
-    mine.append(made)
-    result.notes.append(f"{job} -> {kind}[{len(mine) - 1}] {made['name']!r}")
+    mine.append(entry)
+    result.notes.append(f"{job} -> {kind}[{len(mine) - 1}] {entry['name']!r}")
     result.notes += [f"  {note}" for note in notes]
 
 
@@ -281,12 +281,12 @@ def _import(
     taken |= {"InputDir", "SearchPattern", "OrderBy", "ReverseOrder", "UploadInOrder"}
     taken |= {"DelayBetweenFiles", "MultiCompanyImport", "GetLegalEntityFromFilename"}
     taken |= {"FilenameSeparator", "LegalEntityTokenPosition", "PackageTemplate"}
-    made: dict[str, Any] = {"activityId": job.option("ActivityId")}
+    import_job: dict[str, Any] = {"activityId": job.option("ActivityId")}
     if job.option("EntityName") and not job.on("IsDataPackage"):
-        made["entity"] = job.option("EntityName")
+        import_job["entity"] = job.option("EntityName")
     elif job.option("EntityName"):
         result.note_option("EntityName", "not needed with data packages, which name their entities")
-    _company(job, made, notes)
+    _company(job, import_job, notes)
     pattern = job.option("SearchPattern")
     if pattern.lower().endswith("*.xls"):
         # .NET Framework, "Directory.GetFiles": an extension of three characters after * finds longer ones too.
@@ -294,10 +294,10 @@ def _import(
             f"SearchPattern ({pattern}): Windows finds .xlsx by it too, so it is {pattern}* here"
         )
         pattern += "*"
-    if pattern not in ("", "*", "*.*") and not (pattern == "*.zip" and "entity" not in made):
-        made["pattern"] = pattern
+    if pattern not in ("", "*", "*.*") and not (pattern == "*.zip" and "entity" not in import_job):
+        import_job["pattern"] = pattern
     if folder := job.option("InputDir").rstrip("\\/"):
-        only = f' --include-pattern "{made["pattern"]}"' if "pattern" in made else ""
+        only = f' --include-pattern "{import_job["pattern"]}"' if "pattern" in import_job else ""
         below = " --recursive" if job.on("GetLegalEntityFromSubfolder") else ""
         notes.append(
             f'InputDir: azcopy copy "{folder}{_separator(folder)}*" '
@@ -315,35 +315,35 @@ def _import(
                 "files of other sub-folders into imports/{job}/ itself",
             )
     if (template := job.option("PackageTemplate")) and not job.on("InputFilesArePackages"):
-        made["template"] = re.split(r"[\\/]", template)[-1]
+        import_job["template"] = re.split(r"[\\/]", template)[-1]
         notes.append(f"PackageTemplate ({template}): copy it into the container templates")
     elif template:
         notes.append("PackageTemplate: not taken, the files are packages already")
-    _order(job, made, result)
-    return made
+    _order(job, import_job, result)
+    return import_job
 
 
 def _separator(folder: str) -> str:
     return "/" if "/" in folder and "\\" not in folder else "\\"
 
 
-def _company(job: Job, made: dict[str, Any], notes: list[str]) -> None:
+def _company(job: Job, import_job: dict[str, Any], notes: list[str]) -> None:
     """The company, from wherever the job takes it."""
     several = job.on("MultiCompanyImport") or job.kind == "Upload"
     position = job.option("LegalEntityTokenPosition")
     if several and job.on("GetLegalEntityFromFilename"):
-        found: dict[str, Any] = {
+        company_from: dict[str, Any] = {
             "separator": job.options.get("FilenameSeparator", ""),
             "position": position,
         }
         if position.isdecimal():
-            found["position"] = int(position)
-        made["companyFrom"] = found
+            company_from["position"] = int(position)
+        import_job["companyFrom"] = company_from
         if job.option("Company"):
             notes.append("Company: not taken, the files' names say it")
     else:
         if job.option("Company"):
-            made["company"] = job.option("Company")
+            import_job["company"] = job.option("Company")
         unused = ("GetLegalEntityFromFilename", "FilenameSeparator", "LegalEntityTokenPosition")
         why = "not taken, the company does not come from the files' names"
         notes += [f"{key}: {why}" for key in unused if job.option(key)]
@@ -352,16 +352,16 @@ def _company(job: Job, made: dict[str, Any], notes: list[str]) -> None:
 _ORDERS: Final = {"created": "time", "modified": "time", "size": "size", "filename": "name"}
 
 
-def _order(job: Job, made: dict[str, Any], result: Result) -> None:
+def _order(job: Job, import_job: dict[str, Any], result: Result) -> None:
     """Order and pauses. The Scheduler sends a job's files one after the other, so the result does too."""
     order, pause = job.option("OrderBy"), job.option("DelayBetweenFiles")
     if not (order or job.on("UploadInOrder") or pause not in ("", "0")):
         return
-    made["ordered"] = True
+    import_job["ordered"] = True
     if job.on("UploadInOrder"):
-        made["onFailure"] = "stop"
+        import_job["onFailure"] = "stop"
     else:
-        made["nextAfter"] = "accepted"
+        import_job["nextAfter"] = "accepted"
         result.note_option(
             "ordered",
             "the Scheduler sends one file after the other; where their order does not matter, take out ordered "
@@ -369,14 +369,14 @@ def _order(job: Job, made: dict[str, Any], result: Result) -> None:
         )
     by = _ORDERS.get(order.lower(), "time")
     if by != "name":
-        made["orderBy"] = by
+        import_job["orderBy"] = by
     if by == "time":
         option = f"OrderBy ({order or 'Created'})"
         result.note_option(option, "time is when a file was dropped into the container")
     if job.on("ReverseOrder"):
-        made["reverseOrder"] = True
+        import_job["reverseOrder"] = True
     if pause not in ("", "0"):
-        made["pauseBetweenFiles"] = int(pause) if pause.isdecimal() else pause
+        import_job["pauseBetweenFiles"] = int(pause) if pause.isdecimal() else pause
 
 
 def _export(
@@ -390,7 +390,7 @@ def _export(
         "DownloadSuccessDir",
     }
     taken |= {"DelayBetweenFiles", "Company"}
-    made: dict[str, Any] = {"activityId": job.option("ActivityId")}
+    export_job: dict[str, Any] = {"activityId": job.option("ActivityId")}
     if job.option("DownloadSuccessDir"):
         result.note_option(
             "DownloadSuccessDir", "packages appear in the container exports, in {job}/"
@@ -398,7 +398,7 @@ def _export(
     if job.option("Company"):
         notes.append("Company: make the recurring data job in D365 while in that legal entity")
     if job.on("UnzipPackage"):
-        made["unzip"] = True
+        export_job["unzip"] = True
         if job.on("DeletePackage"):
             result.note_option(
                 "DeletePackage",
@@ -410,7 +410,7 @@ def _export(
             "DelayBetweenFiles of downloads",
             "not needed, D365 says when it wants a pause (Retry-After)",
         )
-    return made
+    return export_job
 
 
 def _rest(job: Job, taken: set[str], result: Result) -> Iterator[str]:
@@ -427,7 +427,7 @@ def _rest(job: Job, taken: set[str], result: Result) -> Iterator[str]:
             yield f"{key}: not known to this converter, left out; see whether you need it"
 
 
-def _package_api(job: Job, made: Mapping[str, Any], kind: str) -> Iterator[str]:
+def _package_api(job: Job, bridge_job: Mapping[str, Any], kind: str) -> Iterator[str]:
     """What to do about a job of the package REST API."""
     project = job.option("DataProject") or "its data project"
     yield (
@@ -435,23 +435,21 @@ def _package_api(job: Job, made: Mapping[str, Any], kind: str) -> Iterator[str]:
         f"a recurring data job (data package) of the data project {project!r}, as in docs/d365-setup.md, then "
         f"add this to {kind}, with the new job's ID as activityId:"
     )
-    yield json.dumps({**made, "activityId": "…"}, ensure_ascii=False)
+    yield json.dumps({**bridge_job, "activityId": "…"}, ensure_ascii=False)
 
 
-def _watched(job: Job, found: Sequence[Job]) -> list[Job]:
+def _watched(job: Job, jobs: Sequence[Job]) -> list[Job]:
     """The jobs whose files a monitor asks after."""
 
     def files(each: Job) -> tuple[str, str]:
         return each.option("UploadSuccessDir"), each.option("ActivityId")
 
-    return [
-        each for each in found if each.kind == _MONITORS[job.kind] and files(each) == files(job)
-    ]
+    return [each for each in jobs if each.kind == _MONITORS[job.kind] and files(each) == files(job)]
 
 
-def _monitor(job: Job, found: Sequence[Job], result: Result) -> None:
+def _monitor(job: Job, jobs: Sequence[Job], result: Result) -> None:
     """A monitor has no counterpart of its own: the bridge asks after every file that it sends."""
-    watched = _watched(job, found)
+    watched = _watched(job, jobs)
     of = f"of {watched[0]}" if watched else "of no job here"
     result.notes.append(
         f"{job}: monitor {of}; needs no job, every file is asked after until it ends"
@@ -472,14 +470,14 @@ def _leave_out(job: Job, result: Result, why: Sequence[str]) -> None:
 
 def _name(job: Job, result: Result) -> str:
     """A name of ours that no other job of the result has."""
-    wanted = _slug(job.name) or "job"
+    slug = _slug(job.name) or "job"
     used = {each["name"].lower() for each in (*result.exports, *result.imports)}
-    if wanted.lower() in used and job.group:
-        wanted = _slug(f"{job.group}-{job.name}")
-    name, number = wanted, 1
+    if slug.lower() in used and job.group:
+        slug = _slug(f"{job.group}-{job.name}")
+    name, number = slug, 1
     while name.lower() in used:
         number += 1
-        name = f"{wanted[:58]}-{number}"
+        name = f"{slug[:58]}-{number}"
     return name
 
 
@@ -504,10 +502,10 @@ def _one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:255]
 
 
-def _say_settings(found: Sequence[Job], result: Result) -> None:
+def _say_settings(jobs: Sequence[Job], result: Result) -> None:
     """What holds for all jobs: the environment, who signs in."""
     # A host's name has no case: two spellings are one environment.
-    urls = sorted({url.rstrip("/").lower() for job in found if (url := job.option("AosUri"))})
+    urls = sorted({url.rstrip("/").lower() for job in jobs if (url := job.option("AosUri"))})
     if urls:
         result.notes.append(f"app setting D365_URL (AosUri): {urls[0]}")
     if len(urls) > 1:
@@ -516,9 +514,9 @@ def _say_settings(found: Sequence[Job], result: Result) -> None:
         )
 
 
-def _say_shared_folders(found: Sequence[Job], result: Result) -> None:
+def _say_shared_folders(jobs: Sequence[Job], result: Result) -> None:
     folders: dict[str, list[Job]] = {}
-    for job in found:
+    for job in jobs:
         if job.kind in _IMPORTS and (folder := job.option("InputDir").rstrip("\\/").lower()):
             folders.setdefault(folder, []).append(job)
     for folder, sharing in folders.items():
@@ -542,15 +540,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, metavar="FILE", help="write the jobs file there; never over another"
     )
     options = parser.parse_args(arguments)
-    found: list[Job] = []
+    jobs: list[Job] = []
     for path in options.files:
         try:
             with path.open("rb") as file:
-                found += read(file.read(MAX_FILE + 1))
+                jobs += read(file.read(MAX_FILE + 1))
         except (OSError, Unreadable) as error:
             print(f"{path}: {error}", file=sys.stderr)
             return 2
-    result = convert(found)
+    result = convert(jobs)
     try:
         if options.out:  # a redirected stdout is UTF-16 in some shells of Windows
             with options.out.open("x", encoding="utf-8", newline="\n") as out:

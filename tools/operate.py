@@ -136,19 +136,19 @@ def _recent(at: Bridge, arguments: argparse.Namespace) -> int:
 
 
 def _list(at: Bridge, arguments: argparse.Namespace) -> int:
-    given = (arguments.job, arguments.name, arguments.since, arguments.until)
+    filters = (arguments.job, arguments.name, arguments.since, arguments.until)
     token, looked_at = "", 0
     while True:
-        found = views.listing(at, Filter(arguments.state, *given, token))
-        looked_at += found.looked_at
-        for row in found.rows:
+        listing = views.listing(at, Filter(arguments.state, *filters, token))
+        looked_at += listing.looked_at
+        for row in listing.rows:
             _print(json.dumps(asdict(row), default=_plain) if arguments.json else _line(row))
-        token = found.next_token
+        token = listing.next_token
         if not token:
             return 0
         if not arguments.all:
-            said = f"{looked_at:,} were looked at. There are more: --all looks at every one."
-            print(said, file=sys.stderr)
+            text = f"{looked_at:,} were looked at. There are more: --all looks at every one."
+            print(text, file=sys.stderr)
             return 0
 
 
@@ -165,9 +165,9 @@ def _line(row: Row) -> str:
 
 def _find(at: Bridge, state: str, name: str) -> Row:
     """The one file that a name, or a part of one, means."""
-    found = views.detail(at, views.STATES[state], name)
-    if found:
-        return found.row
+    detail = views.detail(at, views.STATES[state], name)
+    if detail:
+        return detail.row
     rows: list[Row] = []
     token, searching = "", True
     while searching:
@@ -190,15 +190,15 @@ def _find(at: Bridge, state: str, name: str) -> Row:
 def _look_at(at: Bridge, state: str, name: str) -> Detail:
     """The same, whole."""
     row = _find(at, state, name)
-    found = views.detail(at, row.container, row.name)
-    if found is None:
+    detail = views.detail(at, row.container, row.name)
+    if detail is None:
         sys.exit(f"{row.name} has just gone on")
-    return found
+    return detail
 
 
 def _show(at: Bridge, arguments: argparse.Namespace) -> int:
-    found = _look_at(at, arguments.state, arguments.name)
-    whole = {**asdict(found.row), "record": asdict(found.file.record), "report": found.report}
+    detail = _look_at(at, arguments.state, arguments.name)
+    whole = {**asdict(detail.row), "record": asdict(detail.file.record), "report": detail.report}
     _print(json.dumps(whole, indent=2, ensure_ascii=False, default=_plain))
     return 0
 
@@ -207,8 +207,8 @@ def _act(at: Bridge, arguments: argparse.Namespace) -> int:
     if arguments.yes and not arguments.etag:
         sys.exit("--yes needs --etag: list --json gives the ETag of the version that you mean.")
     command = arguments.command
-    found = _look_at(at, "exported" if command == "redeliver" else "failed", arguments.name)
-    row = found.row
+    detail = _look_at(at, "exported" if command == "redeliver" else "failed", arguments.name)
+    row = detail.row
     received = getattr(arguments, "received", None)
     do = command
     if command == "release":
@@ -217,15 +217,15 @@ def _act(at: Bridge, arguments: argparse.Namespace) -> int:
         sys.exit(f"{row.name} is not held: resend sends it again.")
     if not arguments.yes:
         _print(_line(row))
-        if found.todo:
-            _print(f"What to do: {found.todo}")
-        if do == "resend" and (risk := actions.risk(found.file)):
+        if detail.todo:
+            _print(f"What to do: {detail.todo}")
+        if do == "resend" and (risk := actions.risk(detail.file)):
             _print(f"Mind: {risk}")
         try:
-            said = input(f"{command} this file? Type yes: ")
+            answer = input(f"{command} this file? Type yes: ")
         except EOFError:
-            said = ""
-        if said.strip() != "yes":
+            answer = ""
+        if answer.strip() != "yes":
             sys.exit("Nothing was done.")
     action = Action(
         row.name, arguments.etag or row.etag, arguments.by, arguments.why, received or ""

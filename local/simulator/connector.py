@@ -81,8 +81,8 @@ async def acknowledge(request: Asked) -> Response:
     d365, raw = request.state["d365"], await request.body()
     request.state["record"].length = len(raw)
     try:
-        said = json.loads(raw)
-        correlation_id, receipt = said.get("CorrelationId") or "", said["PopReceipt"]
+        fields = json.loads(raw)
+        correlation_id, receipt = fields.get("CorrelationId") or "", fields["PopReceipt"]
     except (ValueError, KeyError, TypeError, AttributeError):
         return refused(400, "The acknowledgement is not a dequeue response.")
     message = (request.state["activity_id"], correlation_id)
@@ -151,8 +151,8 @@ async def enqueue(request: Asked) -> Response:
 
 async def job_status(request: Asked) -> Response:
     """How a file fares, with the counts of its records."""
-    wanted = (request.query_params.get("jobId", ""), request.state["activity_id"])
-    received = request.state["d365"].taken(lambda r: (r.message_id, r.activity_id) == wanted)
+    key = (request.query_params.get("jobId", ""), request.state["activity_id"])
+    received = request.state["d365"].taken(lambda r: (r.message_id, r.activity_id) == key)
     if received is None:
         return refused(404, "The message does not exist.")
     imported = received.imported

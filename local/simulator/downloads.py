@@ -46,8 +46,8 @@ def download(package: Package, request: Asked) -> Response:
 
 def _start(request: Asked) -> int:
     """Where the part begins that is asked for, in an environment that gives parts."""
-    asked = re.fullmatch(r"bytes=(\d+)-", request.headers.get("range", ""))
-    return int(asked[1]) if asked and request.state["d365"].gives_ranges else 0
+    byte_range = re.fullmatch(r"bytes=(\d+)-", request.headers.get("range", ""))
+    return int(byte_range[1]) if byte_range and request.state["d365"].gives_ranges else 0
 
 
 async def _sent(chunks: Iterator[bytes], do: str, scope: Scope) -> AsyncIterator[bytes]:

@@ -20,12 +20,12 @@ async def applications(request: Asked) -> Response:
     match = re.fullmatch("AADClientId eq '([^']*)'", condition)
     if condition and not match:
         return refused(400, f"Invalid filter: {condition}")
-    found = [
+    entities = [
         each
         for each in d365.applications
         if match is None or each["AADClientId"].lower() == match[1].lower()
     ]
-    return JSONResponse({"@odata.context": f"{d365.base_url}/data/$metadata", "value": found})
+    return JSONResponse({"@odata.context": f"{d365.base_url}/data/$metadata", "value": entities})
 
 
 async def add_application(request: Asked) -> Response:

@@ -52,8 +52,8 @@ class Gate:
         d365.requests.append(record)
         if seconds := d365.latency.get(operation, d365.latency.get("*", 0.0)):
             await asyncio.sleep(seconds)
-        asked = f"{scope['path']}?{record.query}"
-        fault = faults.chosen(d365.faults, operation, activity_id, asked)
+        target = f"{scope['path']}?{record.query}"
+        fault = faults.chosen(d365.faults, operation, activity_id, target)
         scope["state"] = Exchange(d365=d365, activity_id=activity_id, record=record, fault=fault)
         request: Asked = Request(scope, read)
         with contextlib.suppress(ClientDisconnect):
@@ -65,8 +65,8 @@ class Gate:
     def _operation(self, scope: Scope) -> tuple[str, str]:
         """The operation, by which its route goes, and the activity id."""
         for route in self._routes:
-            match, found = route.matches(scope)
+            match, child_scope = route.matches(scope)
             if match is not Match.NONE:
-                activity_id = found["path_params"].get("activity_id", "")
+                activity_id = child_scope["path_params"].get("activity_id", "")
                 return route.name, activity_id.strip("{}").lower()
         return "unknown", ""

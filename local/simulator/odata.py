@@ -18,8 +18,8 @@ from local.simulator.records import Json
 type Value = str | bool | None
 
 
-def _message_status(d365: Simulator, said: Json) -> Value:
-    received = d365.taken(lambda r: r.message_id == said.get("messageId"))
+def _message_status(d365: Simulator, arguments: Json) -> Value:
+    received = d365.taken(lambda r: r.message_id == arguments.get("messageId"))
     if received is None:
         return None
     received.polls += 1
@@ -31,16 +31,16 @@ def _message_status(d365: Simulator, said: Json) -> Value:
     return received.status
 
 
-def _execution_id(d365: Simulator, said: Json) -> Value:
-    received = d365.taken(lambda r: r.message_id == said[d365.execution_parameter])
+def _execution_id(d365: Simulator, arguments: Json) -> Value:
+    received = d365.taken(lambda r: r.message_id == arguments[d365.execution_parameter])
     if received is None:
         return None
     return str(UUID(int=0)) if received.status == "Enqueued" else received.execution_id
 
 
-def _execution_errors(d365: Simulator, said: Json) -> Value:
-    received = d365.taken(lambda r: said.get("executionId") in (r.execution_id, r.message_id))
-    execution = d365.execution(str(said.get("executionId")))
+def _execution_errors(d365: Simulator, arguments: Json) -> Value:
+    received = d365.taken(lambda r: arguments.get("executionId") in (r.execution_id, r.message_id))
+    execution = d365.execution(str(arguments.get("executionId")))
     errors = received.errors if received else execution.errors if execution else []
     if d365.package_api.broken_errors:
         record = '{{"RecordId":"{}","Field":"","ErrorMessage":"{}"}}'
@@ -48,27 +48,27 @@ def _execution_errors(d365: Simulator, said: Json) -> Value:
     return json.dumps(errors)
 
 
-def _generate_error_keys(d365: Simulator, said: Json) -> Value:
-    received = d365.taken(lambda r: r.execution_id == said.get("executionId"))
+def _generate_error_keys(d365: Simulator, arguments: Json) -> Value:
+    received = d365.taken(lambda r: r.execution_id == arguments.get("executionId"))
     return bool(received and received.errors)
 
 
-def _error_keys_url(d365: Simulator, said: Json) -> Value:
+def _error_keys_url(d365: Simulator, arguments: Json) -> Value:
     if d365.keys_polls > 0:
         d365.keys_polls -= 1
         return ""
-    execution, entity = quote(str(said["executionId"])), quote(str(said["entityName"]))
+    execution, entity = quote(str(arguments["executionId"])), quote(str(arguments["entityName"]))
     return d365.keys_location.format(base=d365.base_url, execution=execution, entity=entity)
 
 
-def _summary_page(d365: Simulator, said: Json) -> Value:
-    return f"{d365.base_url}/?cmp=DAT&executionId={quote(str(said.get('executionId')))}"
+def _summary_page(d365: Simulator, arguments: Json) -> Value:
+    return f"{d365.base_url}/?cmp=DAT&executionId={quote(str(arguments.get('executionId')))}"
 
 
 def refused(status: int, text: str) -> Response:
     """An error as the OData service gives it."""
-    said = {"code": "", "message": "An error has occurred.", "innererror": {"message": text}}
-    return JSONResponse({"error": said}, status_code=status)
+    error = {"code": "", "message": "An error has occurred.", "innererror": {"message": text}}
+    return JSONResponse({"error": error}, status_code=status)
 
 
 def arguments(body: bytes) -> Json:

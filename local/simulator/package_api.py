@@ -32,16 +32,16 @@ type Action = Callable[[Simulator, Json, Asked], Awaitable[Response]]
 
 
 class _Refusal(Exception):
-    """D365 turns a request down, with 400 if nothing else is said."""
+    """D365 turns a request down, with 400 if nothing else is arguments."""
 
     def __init__(self, text: str, status: int = 400) -> None:
         self.text, self.status = text, status
         super().__init__(text)
 
 
-async def write_url(d365: Simulator, said: Json, request: Asked) -> Response:
+async def write_url(d365: Simulator, arguments: Json, request: Asked) -> Response:
     """GetAzureWriteUrl: an address to write a package to."""
-    name = str(said["uniqueFileName"])
+    name = str(arguments["uniqueFileName"])
     if any(character in name for character in "/\\?#"):
         raise _Refusal(f"The name {name} can't be a file's.")
     url = d365.package_url(name, "rw")
@@ -49,12 +49,12 @@ async def write_url(d365: Simulator, said: Json, request: Asked) -> Response:
     return finished(request, _value(d365, value))
 
 
-async def import_package(d365: Simulator, said: Json, request: Asked) -> Response:
+async def import_package(d365: Simulator, arguments: Json, request: Asked) -> Response:
     """ImportFromPackage: it answers when the package is unpacked, and goes on also when the client has left."""
     settings = d365.package_api
-    url, project = str(said["packageUrl"]), str(said["definitionGroupId"])
-    execution_id, company = str(said["executionId"]), str(said["legalEntityId"])
-    execute, overwrite = said["execute"], said["overwrite"]
+    url, project = str(arguments["packageUrl"]), str(arguments["definitionGroupId"])
+    execution_id, company = str(arguments["executionId"]), str(arguments["legalEntityId"])
+    execute, overwrite = arguments["execute"], arguments["overwrite"]
     began = time.time()
     _check_import(d365, project, company, overwrite)
     async with _alone(d365, project):
@@ -182,12 +182,12 @@ def _plain(data: bytes) -> bytes:
         return b"\n".join(archive.read(each) for each in archive.infolist())
 
 
-async def export_package(d365: Simulator, said: Json, request: Asked) -> Response:
+async def export_package(d365: Simulator, arguments: Json, request: Asked) -> Response:
     """ExportToPackage: it answers at once, and the execution goes on by itself."""
     settings = d365.package_api
-    project, name = str(said["definitionGroupId"]), str(said["packageName"])
-    execution_id, company = str(said["executionId"]), str(said["legalEntityId"])
-    if not isinstance(said["reExecute"], bool) or not name:
+    project, name = str(arguments["definitionGroupId"]), str(arguments["packageName"])
+    execution_id, company = str(arguments["executionId"]), str(arguments["legalEntityId"])
+    if not isinstance(arguments["reExecute"], bool) or not name:
         raise _Refusal("Model state is invalid.")
     if company and company.upper() not in settings.companies:
         raise _Refusal(f"The legal entity {company} does not exist.")
@@ -215,11 +215,13 @@ async def export_package(d365: Simulator, said: Json, request: Asked) -> Respons
     return finished(request, _value(d365, execution_id))
 
 
-async def exported_url(d365: Simulator, said: Json, request: Asked) -> Response:
+async def exported_url(d365: Simulator, arguments: Json, request: Asked) -> Response:
     """GetExportedPackageUrl: an address to read a package from; empty at first, and while there is none."""
-    execution = d365.execution(str(said["executionId"]))
+    execution = d365.execution(str(arguments["executionId"]))
     if execution is None or execution.received:
-        raise _Refusal(f"Execution details were not found for execution id: {said['executionId']}")
+        raise _Refusal(
+            f"Execution details were not found for execution id: {arguments['executionId']}"
+        )
     if execution.status not in ("Succeeded", "PartiallySucceeded") or execution.empty_urls:
         execution.empty_urls = max(0, execution.empty_urls - 1)
         return finished(request, _value(d365, ""))
@@ -227,9 +229,9 @@ async def exported_url(d365: Simulator, said: Json, request: Asked) -> Response:
     return finished(request, _value(d365, d365.package_url(f"{execution.execution_id}.zip", "r")))
 
 
-async def execution_status(d365: Simulator, said: Json, request: Asked) -> Response:
+async def execution_status(d365: Simulator, arguments: Json, request: Asked) -> Response:
     """GetExecutionSummaryStatus; each question brings the execution on."""
-    execution = _known(d365, str(said["executionId"]))
+    execution = _known(d365, str(arguments["executionId"]))
     execution.polls += 1
     execution.status = execution.statuses[0]
     if len(execution.statuses) > 1:
@@ -250,12 +252,12 @@ async def execution_details(request: Asked) -> Response:
     """DataManagementExecutionJobDetails: the second witness, an entity of OData."""
     d365, condition = request.state["d365"], request.query_params.get("$filter", "")
     field, _, text = condition.partition(" eq ")
-    wanted = text.removeprefix("'").removesuffix("'").replace("''", "'")
+    guid = text.removeprefix("'").removesuffix("'").replace("''", "'")
     executions = [
         each
         for each in d365.executions
         if each.details_at <= time.time()
-        and wanted == {"JobId": each.execution_id, "DefinitionGroupId": each.project}.get(field)
+        and guid == {"JobId": each.execution_id, "DefinitionGroupId": each.project}.get(field)
     ]
     value = [_details(each) for each in executions]
     return JSONResponse({"@odata.context": f"{d365.base_url}/data/$metadata", "value": value})
