@@ -156,7 +156,7 @@ def test_a_file_that_went_on_is_not_touched_by_an_old_page(
     pages = [open_page("files"), open_page("files")]
     for page in pages:
         page.get_by_role("link", name="journals/USMF/may.csv").click()
-        page.get_by_text("Dismiss", exact=True).click()
+        page.locator("summary", has_text="Dismiss").click()
         form = page.locator("form").filter(has=page.get_by_role("button", name="Dismiss"))
         form.get_by_label("Who you are").fill("Ada")
         form.get_by_label("Why").fill("corrected by hand")
