@@ -355,6 +355,7 @@ def test_one_job_s_many_files_do_not_hide_another_s(
         "journals": (3, False),
         "steps": (1, False),
         "packages": (0, False),
+        "projects": (0, False),
         "vendors": (0, False),
     }
     assert failed() == whole
