@@ -292,7 +292,7 @@ def lint(arguments: list[str]) -> int:
 
 def operate(arguments: list[str]) -> int:
     """With the settings of the running demo, unless others are named."""
-    from local.running import running_demos
+    from local.registry import running_demos
 
     demos = [] if any(word.startswith("--settings") for word in arguments) else running_demos()
     if len(demos) > 1:

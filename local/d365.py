@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from local.running import running_demos
+from local.registry import running_demos
 
 
 def main() -> int:

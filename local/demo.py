@@ -24,12 +24,12 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob import BlobServiceClient
 from azure.storage.queue import QueueServiceClient
 
-from local import story
+from local import scenario
 from local.audit import AUDITED, REPORT, Findings, Package, Received, audit
 from local.azurite import AzuriteFailed, running_azurite
-from local.narration import Narrator, size
+from local.progress import Progress, size
 from local.provisioning import provision
-from local.running import noted
+from local.registry import noted
 from local.simulator import Simulator, identity_settings, running_simulator
 from shared.storage.account import (
     FAILED,
@@ -125,9 +125,9 @@ def print_result(findings: Findings, expected_failures: int, expected_files: int
 class Host:
     """The app in the trigger host, as a process of its own, its log retold line by line."""
 
-    def __init__(self, settings: Path, log: Path, narrator: Narrator) -> None:
+    def __init__(self, settings: Path, log: Path, progress: Progress) -> None:
         self._log = log
-        self._narrator = narrator
+        self._progress = progress
         self.page = ""
         """The address of the operating page, with its key, once the host is up."""
         self._process = subprocess.Popen(
@@ -153,7 +153,7 @@ class Host:
                     ready = json.loads(line)
                     self.page = f"{ready['url']}/api/operate?code={ready['keys']['function']}"
                     continue
-                self._narrator.hear(line)
+                self._progress.hear(line)
 
     def check(self) -> None:
         """Raises `DemoFailed` with the end of its log if it has ended by itself."""
@@ -176,7 +176,7 @@ class Host:
 def _write_settings(directory: Path, connection_string: str, simulator: Simulator) -> Path:
     """The app settings, in the file that `func start` reads too."""
     jobs = directory / "jobs.json"
-    jobs.write_text(json.dumps(story.JOBS, indent=2), encoding="utf-8")
+    jobs.write_text(json.dumps(scenario.JOBS, indent=2), encoding="utf-8")
     values = {
         "FUNCTIONS_WORKER_RUNTIME": "python",
         "AzureWebJobsStorage": connection_string,
@@ -193,39 +193,39 @@ def _write_settings(directory: Path, connection_string: str, simulator: Simulato
     return settings
 
 
-def _begin(simulator: Simulator, storage: Storage, offers: list[story.Offer]) -> None:
+def _begin(simulator: Simulator, storage: Storage, offers: list[scenario.Offer]) -> None:
     """D365 offers its packages, and people drop their files."""
-    simulator.reject_text = story.REJECTED
-    simulator.reject_errors = list(story.COMPLAINTS)
+    simulator.reject_text = scenario.REJECTED
+    simulator.reject_errors = list(scenario.COMPLAINTS)
     simulator.statuses = (
         "Processing",
         "Processed",
     )  # D365 itself takes minutes; nobody should wait here
-    for activity_id in story.EXPORT_IDS:
+    for activity_id in scenario.EXPORT_IDS:
         simulator.add_export_job(activity_id)
-    for activity_id in story.IMPORT_IDS:
+    for activity_id in scenario.IMPORT_IDS:
         simulator.add_import_job(activity_id)
     for offer in offers:
         simulator.add_package(offer.activity_id, offer.path)
-    for file in story.files():
+    for file in scenario.files():
         storage.drop(file.expected.path, file.content)
 
 
-def _wait(simulator: Simulator, storage: Storage, host: Host, narrator: Narrator) -> None:
+def _wait(simulator: Simulator, storage: Storage, host: Host, progress: Progress) -> None:
     """Returns when nothing is left to do, or when the time is up."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while time.monotonic() < deadline:
         host.check()
         unacknowledged = sum(package.acknowledged == 0 for package in simulator.packages)
-        if _settled(storage, len(story.files()), unacknowledged):
-            narrator.say("all has settled; waiting for what should not come")
+        if _settled(storage, len(scenario.files()), unacknowledged):
+            progress.say("all has settled; waiting for what should not come")
             time.sleep(AFTERWARDS_SECONDS)
             return
         time.sleep(0.5)
-    narrator.say(f"not settled after {SETTLE_SECONDS} s")
+    progress.say(f"not settled after {SETTLE_SECONDS} s")
 
 
-def _audit(simulator: Simulator, connection_string: str, offers: list[story.Offer]) -> Findings:
+def _audit(simulator: Simulator, connection_string: str, offers: list[scenario.Offer]) -> Findings:
     packages = [
         Package(
             offer.job,
@@ -237,19 +237,19 @@ def _audit(simulator: Simulator, connection_string: str, offers: list[story.Offe
         for offer, package in zip(offers, simulator.packages, strict=True)
     ]
     received = [Received(r.sha256, r.entity, r.company) for r in simulator.received]
-    drops = [file.expected for file in story.files()]
+    drops = [file.expected for file in scenario.files()]
     return audit(connection_string, packages, drops, received)
 
 
 def _keep(directory: Path, connection_string: str, host: Host) -> None:
-    jobs = ", ".join(job["name"] for job in story.JOBS["imports"])
+    jobs = ", ".join(job["name"] for job in scenario.JOBS["imports"])
     print(
         f"""
 It goes on running. Drop a file into a job ({jobs}):
   python3 dev.py drop FILE JOB
   or, with Azure Storage Explorer, into imports/JOB/ of
   {connection_string}
-A file that holds {story.REJECTED.decode()} is rejected by D365. Watch the lines here.
+A file that holds {scenario.REJECTED.decode()} is rejected by D365. Watch the lines here.
 See it fail, mend it, send it again (docs/operations.md goes through it):
   the page      {host.page}
   commands      python3 dev.py operate --help, python3 dev.py d365 --help
@@ -275,30 +275,32 @@ def _temporary_directory() -> Iterator[Path]:
 
 def run(*, keep: bool) -> bool:
     """Runs the demo; True if all was as it should be."""
-    narrator = Narrator()
+    progress = Progress()
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(_temporary_directory())
-        narrator.say("starting storage (Azurite) and D365 (the simulator)")
+        progress.say("starting storage (Azurite) and D365 (the simulator)")
         (directory / "storage").mkdir()
         azurite = stack.enter_context(running_azurite(directory=directory / "storage"))
         provision(azurite.connection_string)
         storage = Storage(azurite.connection_string)
         stack.callback(storage.close)
         simulator = stack.enter_context(running_simulator())
-        offers = story.write_packages(directory)
+        offers = scenario.write_packages(directory)
         _begin(simulator, storage, offers)
-        narrator.say(f"D365 offers {len(offers)} packages; {len(story.files())} files are dropped")
+        progress.say(
+            f"D365 offers {len(offers)} packages; {len(scenario.files())} files are dropped"
+        )
         settings = _write_settings(directory, azurite.connection_string, simulator)
-        host = Host(settings, directory / "host.log", narrator)
+        host = Host(settings, directory / "host.log", progress)
         stack.callback(host.stop)
-        _wait(simulator, storage, host, narrator)
-        narrator.say("reading everything again and comparing")
+        _wait(simulator, storage, host, progress)
+        progress.say("reading everything again and comparing")
         findings = _audit(simulator, azurite.connection_string, offers)
         print_tables(findings, storage, Counter(r.operation for r in simulator.requests))
-        failures = sum(file.expected.outcome == "failed" for file in story.files())
-        good = print_result(findings, failures, len(story.files()))
+        failures = sum(file.expected.outcome == "failed" for file in scenario.files())
+        good = print_result(findings, failures, len(scenario.files()))
         if keep:
-            jobs = [str(job["name"]) for job in story.JOBS["imports"]]
+            jobs = [str(job["name"]) for job in scenario.JOBS["imports"]]
             note = noted(azurite.connection_string, jobs, settings, simulator.base_url)
             stack.enter_context(note)
             with contextlib.suppress(KeyboardInterrupt):

@@ -7,7 +7,7 @@ from pathlib import Path
 from azure.core.exceptions import ResourceExistsError
 from azure.storage.blob import BlobServiceClient
 
-from local.running import RunningDemo, running_demos
+from local.registry import RunningDemo, running_demos
 from shared.storage.account import IMPORTS
 
 

@@ -7,9 +7,9 @@ all. Everything that it was asked and everything that it took is recorded, so th
 """
 
 from local.simulator.application import running_simulator
-from local.simulator.environment import Simulator
 from local.simulator.identity import identity_settings
 from local.simulator.records import GATEWAY_ERRORS, Fault, Package, Received, Recorded
+from local.simulator.state import Simulator
 
 __all__ = [
     "GATEWAY_ERRORS",

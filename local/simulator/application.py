@@ -9,10 +9,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local.serving import serve
 from local.simulator import connector, entities, identity, odata, package_api
+from local.simulator.context import refused
 from local.simulator.control import control
-from local.simulator.environment import Simulator
-from local.simulator.exchange import refused
-from local.simulator.gate import Gate
+from local.simulator.middleware import Recorder
+from local.simulator.state import Simulator
 
 
 def application(simulator: Simulator) -> ASGIApp:
@@ -24,8 +24,8 @@ def application(simulator: Simulator) -> ASGIApp:
         *entities.ROUTES,
         *identity.ROUTES,
     )
-    gate = Middleware(Gate, simulator, routes)
-    d365 = Router([*routes, Mount("", _unknown)], middleware=[gate])
+    recorder = Middleware(Recorder, simulator, routes)
+    d365 = Router([*routes, Mount("", _unknown)], middleware=[recorder])
     return Router([control(simulator), Mount("", d365)])
 
 

@@ -11,17 +11,17 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from local.simulator.context import D365Request, refused
 from local.simulator.downloads import download
-from local.simulator.environment import Simulator
-from local.simulator.exchange import Asked, refused
 from local.simulator.faults import finished
 from local.simulator.records import RECORDS, Package, Received
+from local.simulator.state import Simulator
 
 KEPT: Final = 1024 * 1024
 """Bodies up to this many bytes are searched for `reject_text`."""
 
 
-async def dequeue(request: Asked) -> Response:
+async def dequeue(request: D365Request) -> Response:
     """The next package that is offered, if there is one."""
     d365, activity_id = request.state["d365"], request.state["activity_id"]
     if activity_id not in d365.export_jobs:
@@ -65,7 +65,7 @@ def _message(d365: Simulator, package: Package) -> bytes:
     ).encode()
 
 
-async def fetch(request: Asked) -> Response:
+async def fetch(request: D365Request) -> Response:
     """A package."""
     blob = request.query_params.get("blob")
     correlation_id = request.path_params.get("correlation_id", "")
@@ -76,7 +76,7 @@ async def fetch(request: Asked) -> Response:
     return refused(404, "The package does not exist or has expired.")
 
 
-async def acknowledge(request: Asked) -> Response:
+async def acknowledge(request: D365Request) -> Response:
     """Strikes a package off its queue."""
     d365, raw = request.state["d365"], await request.body()
     request.state["record"].length = len(raw)
@@ -103,7 +103,7 @@ async def acknowledge(request: Asked) -> Response:
     return finished(request, Response())
 
 
-async def enqueue(request: Asked) -> Response:
+async def enqueue(request: D365Request) -> Response:
     """Takes a file."""
     d365, record = request.state["d365"], request.state["record"]
     activity_id = request.state["activity_id"]
@@ -149,7 +149,7 @@ async def enqueue(request: Asked) -> Response:
     return finished(request, Response(message_id, media_type="application/json"))
 
 
-async def job_status(request: Asked) -> Response:
+async def job_status(request: D365Request) -> Response:
     """How a file fares, with the counts of its records."""
     key = (request.query_params.get("jobId", ""), request.state["activity_id"])
     received = request.state["d365"].taken(lambda r: (r.message_id, r.activity_id) == key)

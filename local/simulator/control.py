@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from local.simulator.environment import Simulator
-from local.simulator.exchange import refused
+from local.simulator.context import refused
+from local.simulator.state import Simulator
 
 
 def control(d365: Simulator) -> Mount:

@@ -8,12 +8,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Scope
 
-from local.simulator.exchange import Asked
+from local.simulator.context import D365Request
 from local.simulator.faults import cut
 from local.simulator.records import Package
 
 
-def download(package: Package, request: Asked) -> Response:
+def download(package: Package, request: D365Request) -> Response:
     """The answer with a package, from the byte on that the request asks for."""
     fault, size = request.state["fault"], package.size
     do, at = (fault.do, fault.bytes) if fault else ("", 0)
@@ -44,7 +44,7 @@ def download(package: Package, request: Asked) -> Response:
     )
 
 
-def _start(request: Asked) -> int:
+def _start(request: D365Request) -> int:
     """Where the part begins that is asked for, in an environment that gives parts."""
     byte_range = re.fullmatch(r"bytes=(\d+)-", request.headers.get("range", ""))
     return int(byte_range[1]) if byte_range and request.state["d365"].gives_ranges else 0

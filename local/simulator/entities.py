@@ -9,11 +9,11 @@ from typing import Final
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from local.simulator.exchange import Asked
+from local.simulator.context import D365Request
 from local.simulator.odata import refused
 
 
-async def applications(request: Asked) -> Response:
+async def applications(request: D365Request) -> Response:
     """Those with the client id of a filter, or all."""
     d365 = request.state["d365"]
     condition = request.query_params.get("$filter", "")
@@ -28,7 +28,7 @@ async def applications(request: Asked) -> Response:
     return JSONResponse({"@odata.context": f"{d365.base_url}/data/$metadata", "value": entities})
 
 
-async def add_application(request: Asked) -> Response:
+async def add_application(request: D365Request) -> Response:
     """Registers one, which may come in from then on."""
     d365, application = request.state["d365"], await request.json()
     if application["UserId"].lower() not in d365.users:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Message, Scope
 
 from local.serving import reset
-from local.simulator.exchange import Asked
+from local.simulator.context import D365Request
 from local.simulator.records import Fault
 
 
@@ -31,7 +31,7 @@ def chosen(faults: Iterable[Fault], operation: str, activity_id: str, path: str)
     return None
 
 
-async def instead(request: Asked) -> Response | None:
+async def instead(request: D365Request) -> Response | None:
     """The fault's answer, where the request is not to be served. Raises `ClientDisconnect`."""
     match fault := request.state["fault"]:
         case Fault(do="answer"):
@@ -54,7 +54,7 @@ async def instead(request: Asked) -> Response | None:
     return None
 
 
-def finished(request: Asked, answer: Response) -> Response:
+def finished(request: D365Request, answer: Response) -> Response:
     """The answer to what has been done, unless a fault eats it. Raises `ClientDisconnect`."""
     match fault := request.state["fault"]:
         case Fault(do="reset-after"):

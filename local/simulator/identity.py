@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from local.simulator.environment import Simulator
-from local.simulator.exchange import Asked, refused
+from local.simulator.context import D365Request, refused
+from local.simulator.state import Simulator
 
 IDENTITY_HEADER: Final = "local-identity-header"
 
@@ -31,7 +31,7 @@ def authorized(d365: Simulator, request: Request) -> bool:
     return audience == d365.base_url and time.time() < expires
 
 
-def refusal(request: Asked) -> Response | None:
+def refusal(request: D365Request) -> Response | None:
     """What a request is told that may not come in."""
     d365, record = request.state["d365"], request.state["record"]
     if record.operation in ("token", "error_keys"):
@@ -45,7 +45,7 @@ def refusal(request: Asked) -> Response | None:
     return None
 
 
-async def token(request: Asked) -> Response:
+async def token(request: D365Request) -> Response:
     """The App Service managed-identity endpoint (Microsoft Learn, "How to use managed identities for App
     Service and Azure Functions", section REST endpoint reference)."""
     if request.headers.get("x-identity-header") != IDENTITY_HEADER:

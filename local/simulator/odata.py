@@ -11,9 +11,9 @@ from uuid import UUID
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from local.simulator.environment import Simulator
-from local.simulator.exchange import Asked
+from local.simulator.context import D365Request
 from local.simulator.records import Json
+from local.simulator.state import Simulator
 
 type Value = str | bool | None
 
@@ -81,7 +81,7 @@ def arguments(body: bytes) -> Json:
 
 
 def _action(name: str, do: Callable[[Simulator, Json], Value], operation: str = "action") -> Route:
-    async def act(request: Asked) -> Response:
+    async def act(request: D365Request) -> Response:
         d365 = request.state["d365"]
         try:
             value = do(d365, arguments(await request.body()))
@@ -97,12 +97,12 @@ def _action(name: str, do: Callable[[Simulator, Json], Value], operation: str = 
     return Route(ACTIONS + name, act, methods=["POST"], name=operation)
 
 
-async def no_action(request: Asked) -> Response:
+async def no_action(request: D365Request) -> Response:
     """What D365 has no such action for."""
     return refused(404, f"No action {request.path_params['name']}.")
 
 
-async def error_keys(request: Asked) -> Response:
+async def error_keys(request: D365Request) -> Response:
     """A file in D365's own storage, which takes a signature and no token."""
     if "sig" not in request.query_params:
         return Response("<Error><Code>AuthenticationFailed</Code></Error>", 403)

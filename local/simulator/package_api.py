@@ -21,14 +21,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from local.samples import VENDORS, Part, package
-from local.simulator.environment import Simulator
-from local.simulator.exchange import Asked
+from local.simulator.context import D365Request
 from local.simulator.executions import Execution
 from local.simulator.faults import finished
 from local.simulator.odata import ACTIONS, arguments, refused
 from local.simulator.records import RECORDS, Json, Received
+from local.simulator.state import Simulator
 
-type Action = Callable[[Simulator, Json, Asked], Awaitable[Response]]
+type Action = Callable[[Simulator, Json, D365Request], Awaitable[Response]]
 
 
 class _Refusal(Exception):
@@ -39,7 +39,7 @@ class _Refusal(Exception):
         super().__init__(text)
 
 
-async def write_url(d365: Simulator, arguments: Json, request: Asked) -> Response:
+async def write_url(d365: Simulator, arguments: Json, request: D365Request) -> Response:
     """GetAzureWriteUrl: an address to write a package to."""
     name = str(arguments["uniqueFileName"])
     if any(character in name for character in "/\\?#"):
@@ -49,7 +49,7 @@ async def write_url(d365: Simulator, arguments: Json, request: Asked) -> Respons
     return finished(request, _value(d365, value))
 
 
-async def import_package(d365: Simulator, arguments: Json, request: Asked) -> Response:
+async def import_package(d365: Simulator, arguments: Json, request: D365Request) -> Response:
     """ImportFromPackage: it answers when the package is unpacked, and goes on also when the client has left."""
     settings = d365.package_api
     url, project = str(arguments["packageUrl"]), str(arguments["definitionGroupId"])
@@ -182,7 +182,7 @@ def _plain(data: bytes) -> bytes:
         return b"\n".join(archive.read(each) for each in archive.infolist())
 
 
-async def export_package(d365: Simulator, arguments: Json, request: Asked) -> Response:
+async def export_package(d365: Simulator, arguments: Json, request: D365Request) -> Response:
     """ExportToPackage: it answers at once, and the execution goes on by itself."""
     settings = d365.package_api
     project, name = str(arguments["definitionGroupId"]), str(arguments["packageName"])
@@ -215,7 +215,7 @@ async def export_package(d365: Simulator, arguments: Json, request: Asked) -> Re
     return finished(request, _value(d365, execution_id))
 
 
-async def exported_url(d365: Simulator, arguments: Json, request: Asked) -> Response:
+async def exported_url(d365: Simulator, arguments: Json, request: D365Request) -> Response:
     """GetExportedPackageUrl: an address to read a package from; empty at first, and while there is none."""
     execution = d365.execution(str(arguments["executionId"]))
     if execution is None or execution.received:
@@ -229,7 +229,7 @@ async def exported_url(d365: Simulator, arguments: Json, request: Asked) -> Resp
     return finished(request, _value(d365, d365.package_url(f"{execution.execution_id}.zip", "r")))
 
 
-async def execution_status(d365: Simulator, arguments: Json, request: Asked) -> Response:
+async def execution_status(d365: Simulator, arguments: Json, request: D365Request) -> Response:
     """GetExecutionSummaryStatus; each question brings the execution on."""
     execution = _known(d365, str(arguments["executionId"]))
     execution.polls += 1
@@ -248,7 +248,7 @@ def _known(d365: Simulator, execution_id: str) -> Execution:
     return execution
 
 
-async def execution_details(request: Asked) -> Response:
+async def execution_details(request: D365Request) -> Response:
     """DataManagementExecutionJobDetails: the second witness, an entity of OData."""
     d365, condition = request.state["d365"], request.query_params.get("$filter", "")
     field, _, text = condition.partition(" eq ")
@@ -287,7 +287,7 @@ def _value(d365: Simulator, value: Any) -> Response:
 
 
 def _action(name: str, do: Action, operation: str) -> Route:
-    async def act(request: Asked) -> Response:
+    async def act(request: D365Request) -> Response:
         try:
             return await do(request.state["d365"], arguments(await request.body()), request)
         except KeyError:

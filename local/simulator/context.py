@@ -5,12 +5,12 @@ from typing import TypedDict
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from local.simulator.environment import Simulator
 from local.simulator.records import Fault, Recorded
+from local.simulator.state import Simulator
 
 
-class Exchange(TypedDict):
-    """What the gate gives every request on its way: `request.state`."""
+class Context(TypedDict):
+    """What the middleware gives every request on its way: `request.state`."""
 
     d365: Simulator
     activity_id: str
@@ -19,7 +19,7 @@ class Exchange(TypedDict):
     fault: Fault | None
 
 
-type Asked = Request[Exchange]
+type D365Request = Request[Context]
 
 
 def refused(status: int, text: str) -> Response:

@@ -9,12 +9,12 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from local.simulator import faults, identity
-from local.simulator.environment import Simulator
-from local.simulator.exchange import Asked, Exchange
+from local.simulator.context import Context, D365Request
 from local.simulator.records import Recorded
+from local.simulator.state import Simulator
 
 
-class Gate:
+class Recorder:
     """Middleware: a request is recorded, waits, meets its fault and shows its token; then it is served."""
 
     def __init__(self, app: ASGIApp, d365: Simulator, routes: Sequence[Route]) -> None:
@@ -54,8 +54,8 @@ class Gate:
             await asyncio.sleep(seconds)
         target = f"{scope['path']}?{record.query}"
         fault = faults.chosen(d365.faults, operation, activity_id, target)
-        scope["state"] = Exchange(d365=d365, activity_id=activity_id, record=record, fault=fault)
-        request: Asked = Request(scope, read)
+        scope["state"] = Context(d365=d365, activity_id=activity_id, record=record, fault=fault)
+        request: D365Request = Request(scope, read)
         with contextlib.suppress(ClientDisconnect):
             served: ASGIApp = (
                 await faults.instead(request) or identity.refusal(request) or self._app

@@ -55,7 +55,7 @@ _SENTENCES: Mapping[str, Callable[[Fields], str]] = {
 }
 
 
-class Narrator:
+class Progress:
     """Prints lines with the time since it was made; safe on any terminal and in a file."""
 
     def __init__(self) -> None:
