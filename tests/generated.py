@@ -30,13 +30,28 @@ def files() -> dict[str, str]:
         "docs/notification.schema.json": json.dumps(notification.schema(), indent=2) + "\n",
         "docs/architecture.md": _page("docs/architecture.md", "modules", modules()),
         "docs/invariants.md": _page("docs/invariants.md", "proofs", proofs()),
-        "docs/reliability.md": _page("docs/reliability.md", "sends", sending.markdown()),
+        "docs/reliability.md": _pages(
+            "docs/reliability.md",
+            sends=sending.markdown(),
+            imports=sending.markdown(sending.PACKAGE_CASES, sending.PACKAGE_FOLLOWS),
+        ),
     }
 
 
 def _page(path: str, name: str, table: str) -> str:
     """A page with the table in the place that is marked for it."""
+    return _with_table((ROOT / path).read_text(encoding="utf-8"), path, name, table)
+
+
+def _pages(path: str, **tables: str) -> str:
+    """The same with several tables."""
     text = (ROOT / path).read_text(encoding="utf-8")
+    for name, table in tables.items():
+        text = _with_table(text, path, name, table)
+    return text
+
+
+def _with_table(text: str, path: str, name: str, table: str) -> str:
     begin, end = f"<!-- dev.py generate: {name} -->\n", "\n<!-- end -->"
     before, found, rest = text.partition(begin)
     _, closed, after = rest.partition(end)

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from local.azurite import Azurite
 from local.hosting import RunningHost, running_host
@@ -27,7 +28,7 @@ SETTLE_SECONDS = 120
 """Without a change of `World.state`, after which nothing more is awaited: a slow machine may take longer."""
 LONGEST_SECONDS = 900
 AT_ONCE = 6
-ALWAYS = ("/enqueue/", "/ack/")
+ALWAYS = ("/enqueue/", "/ack/", "ImportFromPackage")
 """Points that hold one of these are tried even where few are."""
 
 
@@ -53,6 +54,7 @@ class Flow:
     statuses: tuple[str, ...] = ("Processed",)
     events: bool = True
     template: bool = False
+    api: Literal["recurring", "package"] = "recurring"
     ordered: bool = False
     only_after: str = ""
     """Points before the first request that holds this are those of another flow."""
@@ -122,6 +124,8 @@ FLOWS = (
     Flow("import, hold", _file),
     Flow("import, resend", _file, when_uncertain="resend"),
     Flow("import, template", _file, template=True),
+    Flow("import, package API", _file, template=True, api="package"),
+    Flow("ordered, package API", _files, template=True, api="package", ordered=True),
     Flow("status", _bad_file, only_after="GetMessageStatus"),
     Flow("reconcile", _file, _reconcile, events=False),
     Flow("ordered", _files, ordered=True),
@@ -155,12 +159,13 @@ class Matrix:
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 yield from pool.map(lambda point: self._crash(flow, d365, point), chosen)
 
-    @staticmethod
     @contextmanager
-    def _d365(flow: Flow) -> Iterator[Simulator]:
+    def _d365(self, flow: Flow) -> Iterator[Simulator]:
         with running_simulator() as d365:
+            d365.use_storage(self._azurite.connection_string)
             d365.reoffer_seconds = 0.0
             d365.statuses = flow.statuses
+            d365.package_api.statuses = ("Executing", "Succeeded")
             yield d365
 
     def _world(self, flow: Flow, d365: Simulator) -> World:
@@ -169,7 +174,7 @@ class Matrix:
         place = self._folder / account
         connection = self._azurite.connection_string_of(account)
         uncertain, ordered = flow.when_uncertain, flow.ordered
-        world = World(number, connection, d365, place, uncertain, ordered, flow.template)
+        world = World(number, connection, d365, place, uncertain, ordered, flow.template, flow.api)
         world.function_timeout = flow.function_timeout
         flow.begin(world)
         return world

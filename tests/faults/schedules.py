@@ -70,6 +70,12 @@ FAULTS: tuple[tuple[str, dict[str, object]], ...] = (
     ("download", {"do": "gzip"}),
     ("download", {"do": "reset-during", "bytes": 900}),
     ("message_status", {"do": "answer", "status": 502}),
+    ("import_package", {"do": "reset"}),
+    ("import_package", {"do": "reset-after"}),
+    ("import_package", {"do": "answer-after", "status": 504}),
+    ("import_package", {"do": "answer-after", "status": 200, "body": "<html>"}),
+    ("write_url", {"do": "answer", "status": 200, "body": '{"value": ""}'}),
+    ("execution_status", {"do": "answer", "status": 502}),
 )
 
 
@@ -279,6 +285,13 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
         # Ordered files wait for one another: a longer way to the end would only be a longer wait.
         d365.statuses = ("Processed",) if ordered else ("Processing", "Processed")
         d365.reoffer_seconds = 1.0
+        by_package = seed % 6 == 5
+        loses = seed % 12 == 11
+        d365.use_storage(azurite.connection_string)
+        d365.package_api.statuses = ("NotRun", "Succeeded")
+        d365.package_api.import_seconds = 0.2
+        d365.package_api.hidden_seconds = 2.0
+        d365.package_api.vanishing = 2 if loses else 0
         large = folder / "large.zip"
         write_large_package(large, 9 << 20)
         uncertain = "hold" if seed % 2 else "resend"
@@ -289,6 +302,9 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
             folder / "world",
             uncertain,
             ordered,
+            template=by_package,
+            api="package" if by_package else "recurring",
+            loses=loses,
             settle_seconds=3 if seed % 3 == 1 else 0,
         )
         one = Run(seed, seconds, azurite, d365, world, stack, large, other_jobs=seed % 4 == 2)
@@ -300,6 +316,8 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
         did = ", ".join(f"{name} {count}" for name, count in sorted(one.actions.items()))
         order = ", ordered" if world.ordered else ""
         order += ", with a reader" if reader else ""
+        order += ", by the package API" if by_package else ""
+        order += ", which loses imports" if loses else ""
         order += ", settling" if world.settle_seconds else ""
         order += ", two jobs files" if one.other_jobs else ""
         text = (

@@ -5,19 +5,23 @@ The same table stands in `docs/reliability.md`, made from this one (`python3 dev
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final, Literal
 from unittest import mock
 
 from azure.core.exceptions import ServiceRequestError
 
+from local import samples
+from local.azurite import running_azurite
 from local.simulator import Simulator, identity_settings, running_simulator
 from shared import clock
 from shared.d365 import D365, transport
 from shared.d365.errors import D365Error, Denied, Rejected, Unavailable, Uncertain
 from shared.identity import new_credential
+from shared.storage import signed
 
 type Verdict = Literal["unavailable", "denied", "rejected", "uncertain"]
 
@@ -33,6 +37,7 @@ FOLLOWS: Final[dict[Verdict, str]] = {
     "rejected": "filed under failed",
     "uncertain": "held, or sent again, as the job says",
 }
+PACKAGE: Final = samples.package("Vendors", [samples.Part(samples.VENDORS, 1)])
 IMPORT_ID: Final = "22222222-2222-4222-8222-222222222222"
 GATEWAY: Final = '{"statusCode": 504, "message": "The request has timed out."}'
 D365_ERROR: Final = '{"Message": "An error has occurred.", "ExceptionMessage": "Deadlock."}'
@@ -237,6 +242,60 @@ CASES: Final = (
 )
 
 
+PACKAGE_FOLLOWS: Final[dict[Verdict, str]] = {
+    **FOLLOWS,
+    "rejected": "D365 is asked for the execution; where it has none, filed under failed",
+    "uncertain": "D365 is asked for the execution until it has one; after an hour without, sent again under "
+    "the same id",
+}
+ACTION_ERROR: Final = '{"error": {"code": "", "message": "x", "innererror": {"message": "No."}}}'
+PACKAGE_CASES: Final = (
+    Case("connection refused", "unavailable", "nothing was sent", place="refused"),
+    Case("no connection in time", "unavailable", "nothing was sent", place="full"),
+    Case(
+        "no token to be had", "denied", "nothing was sent", {"operation": "token", **_answer(400)}
+    ),
+    Case("reset before the answer", "uncertain", "D365 may have begun", {"do": "reset"}),
+    Case("reset after D365 took it", "uncertain", "D365 has it", {"do": "reset-after"}, taken=1),
+    Case("no answer in time", "uncertain", "D365 goes on", {"do": "hang", "seconds": 3}),
+    Case("400", "rejected", "D365 says what is wrong with it", _answer(400, ACTION_ERROR)),
+    Case(
+        "400 although D365 took it",
+        "rejected",
+        "the id is there before: asked for, it is found",
+        {**_answer(400, ACTION_ERROR), "do": "answer-after"},
+        taken=1,
+    ),
+    Case("401, with a new token too", "denied", "turned away at the door", _answer(401)),
+    Case("403", "denied", "turned away at the door", _answer(403, ACTION_ERROR)),
+    Case("302, a redirect", "denied", "it is not D365 that speaks", _answer(302, PAGE)),
+    Case("404 with a page", "denied", "it is not D365 that speaks", _answer(404, PAGE)),
+    Case("429", "unavailable", "turned away until later", _answer(429, Retry_After="1")),
+    Case(
+        "500, 502, 503, 504",
+        "uncertain",
+        "whoever says so may have failed after D365 began",
+        {**_answer(504, GATEWAY), "do": "answer-after"},
+        taken=1,
+    ),
+    Case(
+        "200 with a page",
+        "uncertain",
+        "it is not D365 that speaks",
+        {**_answer(200, PAGE), "do": "answer-after"},
+        taken=1,
+    ),
+    Case(
+        "200 without an execution id",
+        "uncertain",
+        "taken or not, there is no id",
+        {**_answer(200, '{"value": ""}'), "do": "answer-after"},
+        taken=1,
+    ),
+)
+"""Of ImportFromPackage. The execution's id is there before the request, so none leaves a file in doubt."""
+
+
 @dataclass(frozen=True)
 class Tried:
     """What came of a case."""
@@ -248,18 +307,22 @@ class Tried:
 
 
 def tried() -> Iterator[Tried]:
-    """Each case, tried with a file that is sent for real."""
-    with running_simulator() as simulator, quick(), _identity(simulator):
+    """Each case, tried with a file or a package that is sent for real."""
+    with (
+        running_azurite() as azurite,
+        running_simulator() as simulator,
+        quick(),
+        _identity(simulator),
+    ):
+        simulator.use_storage(azurite.connection_string)
         for case in CASES:
             yield one(case, simulator)
+        for case in PACKAGE_CASES:
+            yield one_package(case, simulator)
 
 
 def one(case: Case, simulator: Simulator) -> Tried:
-    """One case."""
-    simulator.reset()
-    simulator.add_import_job(IMPORT_ID)
-    if case.fault:
-        simulator.add_fault(**{"operation": "enqueue", "times": -1, **case.fault})
+    """One case of a file that is enqueued."""
     half = b"1;2;3\r\n" * case.lines
 
     def body() -> Iterator[bytes]:
@@ -268,18 +331,42 @@ def one(case: Case, simulator: Simulator) -> Tried:
             raise ServiceRequestError("storage")
         yield half
 
+    def send(client: D365) -> None:
+        client.enqueue(
+            IMPORT_ID,
+            body,
+            2 * len(half),
+            entity="General journal",
+            company="USMF",
+            external_id="may.csv",
+        )
+
+    return _try(case, "enqueue", simulator, send)
+
+
+def one_package(case: Case, simulator: Simulator) -> Tried:
+    """One case of a package that is imported."""
+    simulator.reset()
+    url = simulator.package_url("a.zip", "rw")
+    signed.upload(signed.client(url), iter([PACKAGE]))
+
+    def send(client: D365) -> None:
+        client.packages.import_package(
+            url, "Vendors in", "one", execute=True, overwrite=True, company="USMF"
+        )
+
+    return _try(case, "import_package", simulator, send)
+
+
+def _try(case: Case, operation: str, simulator: Simulator, send: Callable[[D365], None]) -> Tried:
+    simulator.reset()
+    simulator.add_import_job(IMPORT_ID)
+    if case.fault:
+        simulator.add_fault(**{"operation": operation, "times": -1, **case.fault})
     with place(case.place, simulator) as url:
-        client = D365(url, new_credential)
         found = "accepted"
         try:
-            client.enqueue(
-                IMPORT_ID,
-                body,
-                2 * len(half),
-                entity="General journal",
-                company="USMF",
-                external_id="may.csv",
-            )
+            send(D365(url, new_credential))
         except D365Error as error:
             found = next(name for name, kind in VERDICTS.items() if type(error) is kind)
     received = len(simulator.received)
@@ -348,10 +435,12 @@ def _answer_early(listener: socket.socket) -> None:
             connection.sendall(b"HTTP/1.1 500 Internal Server Error\r\n\r\n")
 
 
-def markdown() -> str:
-    """The table for the docs."""
+def markdown(
+    cases: Iterable[Case] = CASES, follows: Mapping[Verdict, str] = MappingProxyType(FOLLOWS)
+) -> str:
+    """A table for the docs."""
     lines = ["| what happens | it proves | since | then |", "| --- | --- | --- | --- |"]
-    for case in CASES:
+    for case in cases:
         sure = "nothing" if case.verdict == "uncertain" else "not taken"
-        lines.append(f"| {case.what} | {sure} | {case.why} | {FOLLOWS[case.verdict]} |")
+        lines.append(f"| {case.what} | {sure} | {case.why} | {follows[case.verdict]} |")
     return "\n".join(lines)

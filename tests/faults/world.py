@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 from uuid import UUID
 
@@ -60,6 +60,10 @@ class World:
     ordered: bool = False
     template: bool = False
     """Whether the import job sends its files in a package that a template makes."""
+    api: Literal["recurring", "package"] = "recurring"
+    """Of the import job; by the package API every file goes in a template's package."""
+    loses: bool = False
+    """Whether D365 loses imports that it has accepted."""
     settle_seconds: int = 0
     """Of the import job: so long a file must not have changed."""
     function_timeout: str = FUNCTION_TIMEOUT
@@ -109,20 +113,23 @@ class World:
             "imports": [
                 {
                     "name": "journals",
-                    "activityId": self.activity_id(0),
-                    "entity": "General journal",
+                    **self._target(),
                     "whenUncertain": self.when_uncertain,
                     "ordered": self.ordered,
                     "settleSeconds": self.settle_seconds,
                     "enabled": enabled,
-                    **(
-                        {"entity": samples.VENDORS.name, "template": TEMPLATE}
-                        if self.template
-                        else {}
-                    ),
                 }
             ],
         }
+
+    def _target(self) -> dict[str, str]:
+        """Whereto the import job sends its files, and as what."""
+        entity = samples.VENDORS.name if self.template else "General journal"
+        template = {"template": TEMPLATE} if self.template else {}
+        if self.api == "package":
+            project = f"Project {self.number}"
+            return {"api": "package", "dataProject": project, "entity": entity, **template}
+        return {"activityId": self.activity_id(0), "entity": entity, **template}
 
     def settings(self, *, timers: str = NEVER, jobs: str = JOBS) -> dict[str, str]:
         """The app settings; `jobs`: the jobs file's name."""
@@ -319,9 +326,13 @@ class World:
                 if times:
                     wrong.append(f"{name} was refused, and D365 took it {times} times")
                 continue
+            if self.api == "package" and (times > 1 or (times == 0 and not self.loses)):
+                wrong.append(f"{name}: D365 took it {times} times")
+            if self.api == "package" and state == "held" and not self.loses:
+                wrong.append(f"{name} is held, and D365 loses nothing")
             if self.when_uncertain == "hold" and times > 1:
                 wrong.append(f"{name}: D365 took it {times} times")
-            if self.when_uncertain == "resend" and times == 0:
+            if self.when_uncertain == "resend" and times == 0 and not self.loses:
                 wrong.append(f"{name}: D365 never took it")
             true = {
                 SUCCEEDED: state == "succeeded" and ended,

@@ -12,8 +12,9 @@ from local import samples
 from local.simulator import Simulator
 from shared.bridge import Bridge
 from shared.d365 import transport
-from shared.d365.errors import Denied, Rejected, Unavailable, Uncertain
+from shared.d365.errors import Rejected, Uncertain
 from shared.storage import signed
+from tests.faults import sending
 
 PACKAGE = samples.package("Vendors", [samples.Part(samples.VENDORS, 5)])
 ACTIONS = "/data/DataManagementDefinitionGroups/Microsoft.Dynamics.DataEntities."
@@ -133,33 +134,23 @@ def test_an_address_that_is_not_signed_https_is_not_used(
         bridge.d365.packages.write_url("x.zip")
 
 
-@pytest.mark.parametrize(
-    ("fault", "kind", "taken"),
-    [
-        ({"do": "reset"}, Uncertain, 0),
-        ({"do": "reset-after"}, Uncertain, 1),
-        ({"do": "answer-after", "status": 504}, Uncertain, 1),
-        ({"do": "answer-after", "status": 200, "body": "<html>"}, Uncertain, 1),
-        ({"do": "answer", "status": 200, "body": '{"value": ""}'}, Uncertain, 0),
-        ({"do": "answer", "status": 500, "body": '{"error": {"message": "x"}}'}, Uncertain, 0),
-        ({"do": "answer", "status": 400, "body": '{"error": {"message": "x"}}'}, Rejected, 0),
-        ({"do": "answer", "status": 404, "body": "<html>"}, Denied, 0),
-        ({"do": "answer", "status": 403, "body": ""}, Denied, 0),
-        ({"do": "answer", "status": 429, "body": ""}, Unavailable, 0),
-    ],
-)
-def test_an_import_is_sent_once_whatever_comes_of_it(
-    bridge: Bridge, d365: Simulator, fault: dict[str, object], kind: type[Exception], taken: int
-) -> None:
-    """No second attempt: what each failure proves is for the flow to act on."""
+@pytest.mark.parametrize("case", sending.PACKAGE_CASES, ids=lambda case: case.what)
+def test_what_a_failed_import_proves(d365: Simulator, bridge: Bridge, case: sending.Case) -> None:
+    """docs/reliability.md has the table. It is sent once: what follows is for the flow to decide."""
+    with sending.quick():
+        assert sending.one_package(case, d365).violation == ""
+    new_token = case.what.startswith("401")
+    assert d365.count("import_package") <= 1 + new_token
+
+
+def test_an_error_of_an_import_has_no_signature_in_it(bridge: Bridge, d365: Simulator) -> None:
+    """A3, also where D365 repeats the address."""
     url = uploaded(bridge)
-    d365.add_fault("import_package", times=-1, **fault)  # type: ignore[arg-type]
-    with pytest.raises(kind) as caught:
+    d365.add_fault("import_package", "answer", status=400, body=json.dumps({"message": url}))
+    with pytest.raises(Rejected) as caught:
         import_package(bridge, url)
-    assert type(caught.value) is kind
-    assert d365.count("import_package") == 1
-    assert len(d365.received) == taken
-    assert "sig=" not in str(caught.value)
+    assert "sig=" in url
+    assert urlsplit(url).query.split("sig=")[1][:20] not in str(caught.value)
 
 
 def test_d365_goes_on_when_its_client_has_left(
