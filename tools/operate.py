@@ -1,11 +1,11 @@
-"""`d365-blob-bridge operate COMMAND`: see, check and resend from the command line; the same as the app's page.
+"""`d365-blob-bridge operate COMMAND`: see, check and resend from the command line, as on the app's page.
 
-It reads the app settings from a file (--settings, the form of local.settings.json), and works on
-storage and D365 itself, as you: in Azure with the roles of your own sign-in (az login). So check
-says what you may do; the page /api/operate/check says what the app may do.
+It reads the app settings from a file (--settings, in the form of local.settings.json). It works on
+storage and D365 directly, with your own sign-in (az login). So check says what you may do, and the
+page /api/operate/check says what the app may do.
 
-Whatever changes something shows the file first and asks. For scripts: --yes with the --etag that
-list --json gave, so that nothing is done to a file that has gone on since.
+A command that changes something shows the file first and asks. In a script, use --yes with the
+--etag that list --json gave: then nothing is done to a file that has changed since.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from shared.operations import actions, health, journal, units, views
 from shared.operations.actions import Action, NotDone
 from shared.operations.views import Detail, Filter, Row
 from shared.storage.account import EXPORTS, IMPORTS
+from shared.storage.errors import explained
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,13 +47,17 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("local.settings.json"),
         metavar="FILE",
-        help="app settings (local.settings.json)",
+        help="the app settings (default: local.settings.json)",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    check = commands.add_parser("check", help="will it work? exit code 1 where something is wrong")
+    check = commands.add_parser("check", help="try everything; exit code 1 if something is wrong")
     check.add_argument(
-        "--wait", type=float, default=60, metavar="SECONDS", help="for the probe's event (60)"
+        "--wait",
+        type=float,
+        default=60,
+        metavar="SECONDS",
+        help="wait for the probe's event (default: 60)",
     )
     check.add_argument("--json", action="store_true")
 
@@ -64,34 +69,34 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("state", nargs="?", default="failed", choices=list(views.STATES))
     listing.add_argument("--job", default="")
     listing.add_argument(
-        "--name", default="", help="a part of the path; with a slash, the beginning of it"
+        "--name", default="", help="a part of the path; with a slash in it, how the path begins"
     )
     listing.add_argument("--since", type=date.fromisoformat, metavar="YYYY-MM-DD", help="in UTC")
     listing.add_argument("--until", type=date.fromisoformat, metavar="YYYY-MM-DD", help="in UTC")
-    listing.add_argument("--all", action="store_true", help="every page, not the first alone")
+    listing.add_argument("--all", action="store_true", help="every page, not only the first")
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
 
     show = commands.add_parser("show", help="one file with its error report")
-    show.add_argument("name", help="its path, or a part of it that no other has")
+    show.add_argument("name", help="its path, or a part of the path that only this file has")
     show.add_argument("--state", default="failed", choices=list(views.STATES))
 
     for name, text in (
-        ("resend", "send a failed or held file again, as it is"),
-        ("release", "release a held file: send it, or mark it as received by D365"),
-        ("ask", "ask D365 again after a file of which it gave no final status"),
-        ("dismiss", "a failed or held file is dealt with: it stops its job no longer"),
-        ("redeliver", "copy a package that was exported before to a fresh name"),
+        ("resend", "send a failed or held file once more, as it is"),
+        ("receive", "say that D365 has a held file; it is tracked to its end"),
+        ("ask", "ask D365 again for the status of a file that never got a final one"),
+        ("dismiss", "say that a failed or held file is dealt with; it no longer stops its job"),
+        ("redeliver", "copy an exported package to a new name beside it"),
     ):
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("name", help="its path, or a part of it that no other has")
-        command.add_argument("--why", required=True, help="kept with the file")
-        command.add_argument("--by", default=getpass.getuser(), help="who (your user name)")
-        command.add_argument("--etag", help="do it only to this version")
-        command.add_argument("--yes", action="store_true", help="do not ask; needs --etag")
-        if name == "release":
-            way = command.add_mutually_exclusive_group(required=True)
-            way.add_argument("--send", action="store_true", help="D365 has it not: send it")
-            way.add_argument("--received", metavar="MESSAGE_ID", help="D365 has it, as this")
+        command.add_argument("name", help="its path, or a part of the path that only this file has")
+        command.add_argument("--why", required=True, help="why; it is kept with the file")
+        command.add_argument(
+            "--by", default=getpass.getuser(), help="who does it (default: your user name)"
+        )
+        command.add_argument("--etag", help="do it only if the file is this version")
+        command.add_argument("--yes", action="store_true", help="do not ask first; needs --etag")
+        if name == "receive":
+            command.add_argument("--message-id", required=True, help="as Manage messages shows it")
     return parser
 
 
@@ -100,9 +105,11 @@ def _load(file: Path) -> None:
     try:
         values = dict(json.loads(file.read_text(encoding="utf-8-sig"))["Values"])
     except OSError as error:
-        sys.exit(f"{file} can't be read ({error.strerror}): name the app settings with --settings")
+        sys.exit(
+            f"{file} can't be read ({error.strerror}). Name the app settings with --settings FILE."
+        )
     except (ValueError, KeyError, TypeError):
-        sys.exit(f'{file} must be a JSON object with "Values", as local.settings.sample.json')
+        sys.exit(f'{file} must be a JSON object with "Values", like local.settings.sample.json.')
     if "IDENTITY_ENDPOINT" not in {*values, *os.environ}:
         # Of an app in Azure these name its managed identity, which nobody has here: it is you who signs in.
         values.pop("DataStorage__clientId", None)
@@ -130,7 +137,7 @@ def _recent(at: Bridge, arguments: argparse.Namespace) -> int:
             name = each.name if each.container else f"{each.job}: package {each.name}"
             error = f"\n           {each.error}" if each.error else ""
             _print(
-                f"{each.outcome:<10} {clock.text(each.at)} {_took(each.seconds):>8}  {name}{error}"
+                f"{each.outcome:<10} {clock.text(each.at)} {_duration(each.seconds):>8}  {name}{error}"
             )
     return 0
 
@@ -147,17 +154,17 @@ def _list(at: Bridge, arguments: argparse.Namespace) -> int:
         if not token:
             return 0
         if not arguments.all:
-            text = f"{looked_at:,} were looked at. There are more: --all looks at every one."
+            text = f"{looked_at:,} files were read, and there are more. --all reads every file."
             print(text, file=sys.stderr)
             return 0
 
 
-def _took(seconds: float | None) -> str:
+def _duration(seconds: float | None) -> str:
     return units.duration(seconds) if seconds is not None else ""
 
 
 def _line(row: Row) -> str:
-    text = f"{row.state:<10} {clock.text(row.changed)} {_took(row.seconds):>8}  {row.name}"
+    text = f"{row.state:<10} {clock.text(row.changed)} {_duration(row.seconds):>8}  {row.name}"
     reason = f"{row.reason}: " if row.reason and row.reason != row.error else ""
     reason = f"\n           {reason}{row.error}" if row.error else ""
     return text + (f"\n           message {row.message_id}" if row.message_id else "") + reason
@@ -181,18 +188,18 @@ def _find(at: Bridge, state: str, name: str) -> Row:
     if len(rows) == 1:
         return rows[0]
     if not rows:
-        sys.exit(f"No file in {views.STATES[state]} is named so: {name}")
+        sys.exit(f"No file in {views.STATES[state]} has this in its name: {name}")
     names = "\n  ".join(row.name for row in rows[:20])
     number = f"{len(rows)} files or more" if token else f"{len(rows)} files"
-    sys.exit(printable(f"{number} have that in their names; say which:\n  {names}"))
+    sys.exit(printable(f"{number} have this in their names. Name one of them:\n  {names}"))
 
 
 def _look_at(at: Bridge, state: str, name: str) -> Detail:
-    """The same, whole."""
+    """The same file with everything that is known of it."""
     row = _find(at, state, name)
     detail = views.detail(at, row.container, row.name)
     if detail is None:
-        sys.exit(f"{row.name} has just gone on")
+        sys.exit(f"File not found (it may have moved): {row.name}")
     return detail
 
 
@@ -209,29 +216,23 @@ def _act(at: Bridge, arguments: argparse.Namespace) -> int:
     command = arguments.command
     detail = _look_at(at, "exported" if command == "redeliver" else "failed", arguments.name)
     row = detail.row
-    received = getattr(arguments, "received", None)
-    do = command
-    if command == "release":
-        do = "receive" if received else "resend"
-    if command == "release" and row.state != "held":
-        sys.exit(f"{row.name} is not held: resend sends it again.")
     if not arguments.yes:
         _print(_line(row))
         if detail.todo:
             _print(f"What to do: {detail.todo}")
-        if do == "resend" and (risk := actions.risk(detail.file)):
-            _print(f"Mind: {risk}")
+        if command == "resend" and (risk := actions.risk(detail.file)):
+            _print(f"Warning: {risk}")
         try:
             answer = input(f"{command} this file? Type yes: ")
         except EOFError:
             answer = ""
         if answer.strip() != "yes":
             sys.exit("Nothing was done.")
-    action = Action(
-        row.name, arguments.etag or row.etag, arguments.by, arguments.why, received or ""
-    )
-    new_name = actions.ACTIONS[do](at, action)
-    container = EXPORTS if do == "redeliver" else IMPORTS
+    message_id = getattr(arguments, "message_id", "")
+    etag = arguments.etag or row.etag
+    action = Action(row.name, etag, arguments.by, arguments.why, message_id)
+    new_name = actions.ACTIONS[command](at, action)
+    container = EXPORTS if command == "redeliver" else IMPORTS
     _print(f"Done: {container}/{new_name}" if new_name else f"Done: {row.name}")
     return 0
 
@@ -261,4 +262,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NotDone as error:
         sys.exit(printable(f"Not done: {error}."))
     except (AzureError, D365Error) as error:
-        sys.exit(f"That did not work: {error}")
+        sys.exit(printable(f"Failed: {explained(error)}"))

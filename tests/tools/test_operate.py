@@ -21,6 +21,8 @@ from shared.storage.records import File
 from tests.helpers import JOBS, contents, drop, only, work_queue
 from tools import operate
 
+ID = "46d58f0b-5bb8-4b72-9b6b-1c0e6a1b1e6a"
+
 type Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -121,7 +123,7 @@ def test_what_came_last_and_how_far_a_search_went_is_told(
     assert run("recent", "--job", "vendors").stdout == ""
     for number in range(views.ROWS + 1):
         drop(account, f"journals/{number:03}.csv")
-    assert run("list", "waiting").stderr.startswith("50 were looked at. There are more")
+    assert run("list", "waiting").stderr.startswith("50 files were read, and there are more")
 
 
 def test_a_person_is_told_what_d365_has_already(
@@ -134,7 +136,7 @@ def test_a_person_is_told_what_d365_has_already(
     assert "posted twice" not in run("dismiss", "may.csv", "--why", "x").stdout
     intake.import_file(bridge, drop(account, "nowhere/june.csv"))
     answer = run("resend", "june.csv", "--why", "x").stdout
-    assert ("What to do: Drop the file into the right folder" in answer, "Mind" in answer) == (
+    assert ("What to do: Drop the file into the right folder" in answer, "Warning" in answer) == (
         True,
         False,
     )
@@ -170,15 +172,22 @@ def test_the_one_file_that_a_name_means_is_found_wherever_it_lies(
     ):
         with subtests.test(name):
             assert operate._find(bridge, "waiting", name).name == found
-    for name, says in (("ay", "say which"), ("journals/may", "say which"), ("june", "No file")):
+    for name, says in (
+        ("ay", "Name one of them"),
+        ("journals/may", "Name one of them"),
+        ("june", "No file"),
+    ):
         with subtests.test(name), pytest.raises(SystemExit, match=says):
             operate._find(bridge, "waiting", name)
 
 
-def test_release_is_for_held_files_alone(run: Run, rejected: File) -> None:
+def test_only_a_held_file_can_be_received(run: Run, rejected: File) -> None:
     """A failed one is resent."""
     assert rejected.record.state == "failed"
-    assert "is not held" in run("release", "may", "--send", "--why", "x").stderr
+    assert (
+        "is not held"
+        in run("receive", "may", "--message-id", ID, "--why", "x", said="yes\n").stderr
+    )
 
 
 def test_the_check_s_exit_code_says_whether_something_is_wrong(run: Run, d365: Simulator) -> None:
