@@ -79,7 +79,7 @@ def caught(mutation: Mutation) -> str:
         run = subprocess.run(
             [*command, mutation.test],
             cwd=project,
-            env={**os.environ, "PYTHONPATH": str(project)},
+            env={**os.environ, "PYTHONPATH": str(project), "TEST_PATIENCE": "30"},
             capture_output=True,
             text=True,
             check=False,
