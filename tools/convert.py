@@ -12,13 +12,16 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 from xml.etree.ElementTree import Element
 
 from shared import plain_xml
-from shared.config import jobs
+from shared.config import jobs, ncrontab
+from shared.config.environments import InvalidUrl, normalized
 from shared.plain_xml import tag, text
 
 MAX_FILE: Final = 4 * 1024 * 1024
@@ -29,11 +32,25 @@ _EXPORTS: Final = ("Download", "Export")
 _IMPORTS: Final = ("Upload", "Import")
 _MONITORS: Final = {"ProcessingMonitor": "Upload", "ExecutionMonitor": "Import"}
 _PACKAGE_API: Final = ("Import", "Export")
-"""Jobs of the package REST API: they name a data project, and have no activity id."""
+"""Jobs of the package API: they name a data project, and have no activity id."""
+
+NIGHTLY: Final = "0 0 0 * * *"
+"""When an export job of the package API runs that has no schedule, or one that NCRONTAB can't say."""
 
 
 class Unreadable(ValueError):
     """A file is not a Scheduler's: the text says why."""
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """When a job runs."""
+
+    words: str
+    schedule: str | None
+    """The same as NCRONTAB, None where that can't say it."""
+    zone: str = ""
+    """The time zone of its hours, "" for the server's or none."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +62,7 @@ class Job:
     name: str
     group: str
     options: Mapping[str, str]
-    triggers: tuple[str, ...]
-    """Its triggers in words."""
+    triggers: tuple[Trigger, ...]
     description: str = ""
 
     def __str__(self) -> str:
@@ -65,6 +81,8 @@ class Job:
 class Result:
     """What came of it: the jobs file, and what a person has to know."""
 
+    environments: list[dict[str, str]] = field(default_factory=list)
+    """Only where there are several."""
     exports: list[dict[str, Any]] = field(default_factory=list)
     imports: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -77,8 +95,14 @@ class Result:
     @property
     def text(self) -> str:
         """The jobs file."""
-        file = {"$schema": "./jobs.schema.json", "exports": self.exports, "imports": self.imports}
+        file = {"$schema": "./jobs.schema.json", **self.jobs}
         return json.dumps(file, indent=2, ensure_ascii=False) + "\n"
+
+    @property
+    def jobs(self) -> dict[str, Any]:
+        """What is in the jobs file."""
+        environments = {"environments": self.environments} if self.environments else {}
+        return {**environments, "exports": self.exports, "imports": self.imports}
 
     @property
     def summary(self) -> list[str]:
@@ -103,7 +127,7 @@ def read(data: bytes) -> list[Job]:
         raise Unreadable(str(error)) from error
     if tag(root) != "job-scheduling-data":
         raise Unreadable(f"it holds <{tag(root)}>, not Quartz's <job-scheduling-data>")
-    triggers: dict[tuple[str, str], list[str]] = {}
+    triggers: dict[tuple[str, str], list[Trigger]] = {}
     for element in root.iter():
         if tag(element) in ("cron", "simple", "calendar-interval"):
             key = (text(element, "job-name"), text(element, "job-group"))
@@ -111,7 +135,7 @@ def read(data: bytes) -> list[Job]:
     return [_job(element, triggers) for element in root.iter() if tag(element) == "job"]
 
 
-def _job(element: Element, triggers: Mapping[tuple[str, str], list[str]]) -> Job:
+def _job(element: Element, triggers: Mapping[tuple[str, str], list[Trigger]]) -> Job:
     type_ = text(element, "job-type").split(",")[0].strip()
     options = {
         text(entry, "key"): text(entry, "value")
@@ -125,18 +149,77 @@ def _job(element: Element, triggers: Mapping[tuple[str, str], list[str]]) -> Job
     )
 
 
-def _trigger(element: Element) -> str:
-    """A trigger in words (Quartz.NET, job_scheduling_data_2_0.xsd)."""
+def _trigger(element: Element) -> Trigger:
+    """A trigger (Quartz.NET, job_scheduling_data_2_0.xsd)."""
     if tag(element) == "cron":
-        zone = text(element, "time-zone")
-        return f"cron {text(element, 'cron-expression')}" + (
-            f" in the time zone {zone}" if zone else ""
-        )
+        zone, expression = text(element, "time-zone"), text(element, "cron-expression")
+        words = f"cron {expression}" + (f" in the time zone {zone}" if zone else "")
+        return Trigger(words, _from_quartz(expression), zone)
     interval = text(element, "repeat-interval")
     if tag(element) == "calendar-interval":
-        return f"every {interval} {text(element, 'repeat-interval-unit')}"
-    seconds = f"{int(interval) // 1000} seconds" if interval.isdecimal() else interval
-    return f"every {seconds}"
+        unit = text(element, "repeat-interval-unit")
+        seconds = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}.get(unit.lower())
+        schedule = _EVERY.get((interval, unit.lower()))
+        if seconds and interval.isdecimal():
+            schedule = _every(int(interval) * seconds)
+        return Trigger(f"every {interval} {unit}", schedule)
+    if not interval.isdecimal():
+        return Trigger(f"every {interval}", None)
+    return Trigger(f"every {int(interval) // 1000} seconds", _every(int(interval) // 1000))
+
+
+_EVERY: Final = {
+    ("1", "week"): "0 0 0 * * 0",
+    ("1", "month"): "0 0 0 1 * *",
+    ("1", "year"): "0 0 0 1 1 *",
+}
+
+
+def _every(seconds: int) -> str | None:
+    """So many seconds as NCRONTAB, where the minute, the hour or the day can be divided so."""
+    for unit, whole, form in (
+        (1, 60, "*/{} * * * * *"),
+        (60, 60, "0 */{} * * * *"),
+        (3600, 24, "0 0 */{} * * *"),
+    ):
+        number = seconds // unit
+        if seconds % unit == 0 and 0 < number < whole and whole % number == 0:
+            return form.format(number).replace("*/1 ", "* ")
+    return NIGHTLY if seconds == 86400 else None
+
+
+_LAST: Final = (59, 59, 23, 31, 12, 6)
+"""Of each field of NCRONTAB."""
+
+
+def _from_quartz(expression: str) -> str | None:
+    """Quartz's cron expression as NCRONTAB; None where it says what that can't (L, W, #, years).
+
+    Quartz counts the days of the week from 1, Sunday; ? is a field that says nothing; a/b begins at a
+    (Quartz.NET, "Cron Triggers").
+    """
+    parts = expression.split()
+    if len(parts) == 7 and parts[6] == "*":
+        parts.pop()
+    if len(parts) != len(_LAST):
+        return None
+    fields = []
+    for number, (part, last) in enumerate(zip(parts, _LAST, strict=True)):
+        value, _, step = part.replace("?", "*").partition("/")
+        if number == len(_LAST) - 1:
+            value = re.sub("[0-9]+", lambda day: str(int(day[0]) - 1), value)
+        first = 1 if number in (3, 4) else 0
+        if step and value == str(first):
+            value = "*"
+        elif step and value.isdecimal():
+            value = f"{value}-{last}"
+        fields.append(value if step in ("", "1") else f"{value}/{step}")
+    schedule = " ".join(fields)
+    try:
+        ncrontab.check(schedule)
+    except ncrontab.InvalidSchedule:
+        return None
+    return schedule
 
 
 # -- converting -----------------------------------------------------------------------------------
@@ -158,7 +241,7 @@ _BY_SFTP: Final = (
 )
 
 ELSEWHERE: Final[Mapping[str, str]] = {
-    "AosUri": "it is the app setting D365_URL, one for all jobs",
+    "AosUri": "it is the app setting D365_URL; of several, each is an environment of the jobs file",
     "AzureAuthEndpoint": _IDENTITY,
     "AadTenant": _IDENTITY,
     "UseServiceAuthentication": _IDENTITY,
@@ -186,7 +269,7 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     "LogVerbose": "not needed: every step is one log event; levels are set in host.json",
     "AddTimestamp": "not needed: no name is used twice (packages have D365's correlation id)",
     "GetLegalEntityFromSubfolder": "always so: drop the file into imports/{job}/{company}/",
-    "DataProject": "it stands in D365, in the recurring data job",
+    "DataProject": "it stands in D365, in the recurring data job, unless the job uses the package API",
     "OverwriteDataProject": "a recurring data job leaves its data project as it is",
     "ExecuteImport": "a recurring data job imports what it is given",
     "InputFilesArePackages": "always possible: a .zip is sent as the data package that it is",
@@ -214,7 +297,7 @@ ELSEWHERE: Final[Mapping[str, str]] = {
 def convert(jobs: Sequence[Job]) -> Result:
     """The jobs file for these jobs, valid whatever they are, and what has to be known about it."""
     result = Result()
-    _say_settings(jobs, result)
+    _set_environments(jobs, result)
     for job in jobs:
         if job.kind in _MONITORS:
             _monitor(job, jobs, result)
@@ -234,6 +317,8 @@ def _convert(job: Job, error_keys: bool, result: Result) -> None:
     if name != job.name:
         notes.append(f"named {name}: a name has letters, digits and hyphens, and is unique")
     fields = (_import if job.kind in _IMPORTS else _export)(job, name, taken, notes, result)
+    if job.kind in _PACKAGE_API:
+        taken.add("DataProject")
     if job.on("IndefinitePause"):
         notes.append("IndefinitePause: it is paused in the Scheduler too")
     texts = {"description": job.description, "group": job.group}
@@ -241,6 +326,7 @@ def _convert(job: Job, error_keys: bool, result: Result) -> None:
     # Paused: an export queue that two programs serve gives each of them some of the packages.
     entry = {
         "name": name,
+        **_environment(job, result),
         **{key: _one_line(each) for key, each in texts.items() if _one_line(each)},
         **fields,
         **keys,
@@ -255,18 +341,15 @@ def _convert(job: Job, error_keys: bool, result: Result) -> None:
         _leave_out(job, result, [why, *notes])
         return
     mine = getattr(result, kind)
-    if job.kind in _PACKAGE_API:
-        _leave_out(job, result, [*_package_api(job, entry, kind), *notes])
-        return
+    url = job.option("AosUri")
     try:
-        jobs.parse(
-            json.dumps(
-                {"exports": result.exports, "imports": result.imports} | {kind: [*mine, entry]}
-            ).encode()
-        )
-    except jobs.InvalidJobs as error:
+        if url:
+            normalized(url)
+        jobs.parse(json.dumps(result.jobs | {kind: [*mine, entry]}).encode())
+    except (InvalidUrl, jobs.InvalidJobs) as error:
+        wrong = [f"AosUri ({url}): {error}"] if isinstance(error, InvalidUrl) else error.mistakes
         as_is = json.dumps(entry, ensure_ascii=False)
-        _leave_out(job, result, [*error.mistakes, f"mend it, then add: {as_is}", *notes])
+        _leave_out(job, result, [*wrong, f"mend it, then add: {as_is}", *notes])
         return
     mine.append(entry)
     result.notes.append(f"{job} -> {kind}[{len(mine) - 1}] {entry['name']!r}")
@@ -281,8 +364,11 @@ def _import(
     taken |= {"InputDir", "SearchPattern", "OrderBy", "ReverseOrder", "UploadInOrder"}
     taken |= {"DelayBetweenFiles", "MultiCompanyImport", "GetLegalEntityFromFilename"}
     taken |= {"FilenameSeparator", "LegalEntityTokenPosition", "PackageTemplate"}
-    import_job: dict[str, Any] = {"activityId": job.option("ActivityId")}
-    if job.option("EntityName") and not job.on("IsDataPackage"):
+    import_job = _activity(job)
+    if job.kind in _PACKAGE_API:
+        taken |= {"ExecuteImport", "OverwriteDataProject"}
+        _package_import(job, import_job, notes, result)
+    elif job.option("EntityName") and not job.on("IsDataPackage"):
         import_job["entity"] = job.option("EntityName")
     elif job.option("EntityName"):
         result.note_option("EntityName", "not needed with data packages, which name their entities")
@@ -323,6 +409,29 @@ def _import(
     return import_job
 
 
+def _activity(job: Job) -> dict[str, Any]:
+    """What stands for the job in D365: its recurring data job, or its data project."""
+    if job.kind in _PACKAGE_API:
+        return {"api": "package", "dataProject": job.option("DataProject")}
+    return {"activityId": job.option("ActivityId")}
+
+
+def _package_import(job: Job, import_job: dict[str, Any], notes: list[str], result: Result) -> None:
+    """The fields that an import job of the package API has besides."""
+    result.note_option("ExecuteImport", "it is execute, true where the file does not say it")
+    result.note_option(
+        "OverwriteDataProject", "it is overwrite, true where the file does not say it"
+    )
+    if not job.on("ExecuteImport"):
+        import_job["execute"] = False
+    if not job.on("OverwriteDataProject"):
+        import_job["overwrite"] = False
+    none = [option for option in ("ActivityId", "EntityName") if job.option(option)]
+    notes += [f"{option}: not taken, the package API has none" for option in none]
+    if not job.option("PackageTemplate") and not job.on("InputFilesArePackages"):
+        notes.append("its files must be packages (.zip), or the job wants a template")
+
+
 def _separator(folder: str) -> str:
     return "/" if "/" in folder and "\\" not in folder else "\\"
 
@@ -360,6 +469,10 @@ def _order(job: Job, import_job: dict[str, Any], result: Result) -> None:
     import_job["ordered"] = True
     if job.on("UploadInOrder"):
         import_job["onFailure"] = "stop"
+    elif job.kind in _PACKAGE_API:
+        result.note_option(
+            "ordered of imports by the package API", "a data project runs one import at a time"
+        )
     else:
         import_job["nextAfter"] = "accepted"
         result.note_option(
@@ -390,20 +503,25 @@ def _export(
         "DownloadSuccessDir",
     }
     taken |= {"DelayBetweenFiles", "Company"}
-    export_job: dict[str, Any] = {"activityId": job.option("ActivityId")}
+    export_job = _activity(job)
     if job.option("DownloadSuccessDir"):
         result.note_option(
             "DownloadSuccessDir", "packages appear in the container exports, in {job}/"
         )
-    if job.option("Company"):
+    if job.kind in _PACKAGE_API:
+        export_job["schedule"] = _export_schedule(job, notes)
+        if job.option("Company"):
+            export_job["company"] = job.option("Company")
+        if job.option("ActivityId"):
+            notes.append("ActivityId: not taken, the package API has none")
+    elif job.option("Company"):
         notes.append("Company: make the recurring data job in D365 while in that legal entity")
     if job.on("UnzipPackage"):
         export_job["unzip"] = True
         if job.on("DeletePackage"):
             result.note_option(
                 "DeletePackage",
-                """A line for every option that is not known here, and one for SFTP; the rest is summed up."""
-                "that you choose",
+                "the package stays: let lifecycle management delete exports/ after as many days as you choose",
             )
     if job.option("DelayBetweenFiles") not in ("", "0"):
         result.note_option(
@@ -427,15 +545,20 @@ def _rest(job: Job, taken: set[str], result: Result) -> Iterator[str]:
             yield f"{key}: not known to this converter, left out; see whether you need it"
 
 
-def _package_api(job: Job, bridge_job: Mapping[str, Any], kind: str) -> Iterator[str]:
-    """What to do about a job of the package REST API."""
-    project = job.option("DataProject") or "its data project"
-    yield (
-        "it uses the package API, which has no queue to acknowledge and no message to ask after. In D365 make "
-        f"a recurring data job (data package) of the data project {project!r}, as in docs/d365-setup.md, then "
-        f"add this to {kind}, with the new job's ID as activityId:"
-    )
-    yield json.dumps({**bridge_job, "activityId": "…"}, ensure_ascii=False)
+def _export_schedule(job: Job, notes: list[str]) -> str:
+    """When an export job of the package API runs. It is paused, so a person sees the notes before it does."""
+    for trigger in job.triggers:
+        if trigger.schedule:
+            words = [trigger.words]
+            if trigger.zone:
+                words.append("the hours are in UTC here, so move them")
+            if len(job.triggers) > 1:
+                words.append(f"it has {len(job.triggers)} triggers, of which one is taken")
+            notes.append(f"schedule {trigger.schedule}: {'; '.join(words)}")
+            return trigger.schedule
+    reason = "; ".join(each.words for each in job.triggers) or "it has none in the file"
+    notes.append(f"schedule: {reason}; set to each night at 00:00 UTC, so look it over")
+    return NIGHTLY
 
 
 def _watched(job: Job, jobs: Sequence[Job]) -> list[Job]:
@@ -491,7 +614,9 @@ def _schedule(job: Job, notes: list[str], result: Result) -> None:
             "The schedules of uploads", "not needed, a file is sent when it is dropped"
         )
         return
-    notes.append(f"schedule: {'; '.join(job.triggers)}")
+    if job.kind in _PACKAGE_API:
+        return
+    notes.append(f"schedule: {'; '.join(each.words for each in job.triggers)}")
     result.note_option(
         "The schedules of downloads",
         "the app setting EXPORT_SCHEDULE says for all jobs, in UTC, how often D365 is asked",
@@ -502,16 +627,39 @@ def _one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:255]
 
 
-def _say_settings(jobs: Sequence[Job], result: Result) -> None:
-    """What holds for all jobs: the environment, who signs in."""
-    # A host's name has no case: two spellings are one environment.
-    urls = sorted({url.rstrip("/").lower() for job in jobs if (url := job.option("AosUri"))})
-    if urls:
-        result.notes.append(f"app setting D365_URL (AosUri): {urls[0]}")
-    if len(urls) > 1:
-        result.notes.append(
-            f"  there are {len(urls)} environments ({', '.join(urls)}): deploy one bridge for each"
-        )
+def _set_environments(jobs: Sequence[Job], result: Result) -> None:
+    """The environments of all jobs: the app setting for one, the jobs file for several."""
+    tenants: dict[str, str] = {}
+    for job in jobs:
+        with suppress(InvalidUrl):
+            if job.option("AosUri") and not job.on("UseADAL"):
+                tenants.setdefault(normalized(job.option("AosUri")), job.option("AadTenant"))
+    if len(tenants) == 1:
+        result.notes.append(f"app setting D365_URL (AosUri): {next(iter(tenants))}")
+        return
+    for url, tenant in tenants.items():
+        used = {each["name"].lower() for each in result.environments}
+        name = wanted = _slug((urlsplit(url).hostname or "").partition(".")[0]) or "environment"
+        number = 1
+        while name.lower() in used:
+            number += 1
+            name = f"{wanted[:58]}-{number}"
+        result.environments.append({"name": name, "url": url})
+        result.notes.append(f"environment {name} (AosUri): {url}")
+        if len(set(tenants.values())) > 1:
+            result.notes.append(
+                f"  AadTenant: it is in the tenant {tenant}; one that is not the app's wants an app "
+                "registration (tenantId and clientId, docs/deploy.md)"
+            )
+
+
+def _environment(job: Job, result: Result) -> dict[str, str]:
+    """The field that names a job's environment, where there are several."""
+    with suppress(InvalidUrl):
+        url = normalized(job.option("AosUri"))
+        names = [each["name"] for each in result.environments if each["url"] == url]
+        return {"environment": names[0]} if names else {}
+    return {}
 
 
 def _say_shared_folders(jobs: Sequence[Job], result: Result) -> None:

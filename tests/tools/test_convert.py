@@ -53,17 +53,140 @@ def test_a_schedule_of_recurring_jobs_becomes_a_jobs_file() -> None:
     assert result.left_out == 0
 
 
-def test_jobs_of_the_package_api_are_left_out_with_what_to_do() -> None:
-    """They have no activity id: the notes say how to get one, and what to add to the file then."""
+def test_jobs_of_the_package_api_become_jobs_of_it() -> None:
+    """With their data project; an export has its schedule, or a wrong one that is told."""
     result = converted("Schedule.packages.xml")
-    assert (result.imports, result.exports, result.left_out) == ([], [], 2)
-    text = "\n".join(result.notes)
-    assert "make a recurring data job" in text
-    assert "'Customers migration'" in text
-    assert '"companyFrom": {"separator": "_", "position": 2}' in text
-    assert '"template": "customers.zip"' in text
-    assert '"errorKeys": true' in text
-    assert '"name": "Trial-balance"' in text
+    (customers,), (balance,) = result.imports, result.exports
+    assert customers == {
+        "name": "Customers",
+        "group": "Migration",
+        "api": "package",
+        "dataProject": "Customers migration",
+        "overwrite": False,
+        "companyFrom": {"separator": "_", "position": 2},
+        "template": "customers.zip",
+        "ordered": True,
+        "orderBy": "size",
+        "reverseOrder": True,
+        "errorKeys": True,
+        "enabled": False,
+    }
+    assert balance == {
+        "name": "Trial-balance",
+        "group": "Migration",
+        "api": "package",
+        "dataProject": "Trial balance",
+        "schedule": convert.NIGHTLY,
+        "company": "USMF",
+        "unzip": True,
+        "enabled": False,
+    }
+    assert result.left_out == 0
+    assert any("it has none in the file; set to each night" in note for note in result.notes)
+
+
+KINDS = ("Upload", "Download", "Import", "Export", "ProcessingMonitor", "ExecutionMonitor")
+OPTIONS = {
+    "Upload": {"EntityName": "General journal", "OrderBy": "Created"},
+    "Download": {"UnzipPackage": "True"},
+    "Import": {"ExecuteImport": "True", "InputFilesArePackages": "True", "OrderBy": "FileName"},
+    "Export": {"Company": "USMF"},
+}
+
+
+def forty() -> bytes:
+    """A Scheduler with 40 jobs of all types, half of them of each of two environments, whose activity ids and
+    data projects are the same: the one is a copy of the other."""
+    found = []
+    for number in range(40):
+        environment, kind = ("contoso", "contoso-test")[number % 2], KINDS[number // 2 % 6]
+        options = {
+            "AosUri": f"https://{environment}.operations.dynamics.com",
+            **OPTIONS.get(kind, {}),
+        }
+        if kind in ("Import", "Export"):
+            options["DataProject"] = f"Project {number // 2}"
+        elif "Monitor" not in kind:
+            options["ActivityId"] = f"8b7d4c52-1e9a-4f63-8c2b-{number // 2:012}"
+        found.append(Job(kind, f"{kind} {number}", environment, options, ()))
+    trigger = (
+        "<trigger><cron><job-name>Export 6</job-name><job-group>contoso</job-group>"
+        "<cron-expression>0 30 2 ? * MON-FRI *</cron-expression></cron></trigger>"
+    )
+    return xml(found).replace(b"</schedule>", trigger.encode() + b"</schedule>")
+
+
+def test_a_whole_scheduler_of_two_environments_becomes_one_jobs_file() -> None:
+    """Every job is there, in its environment, and the file passes the settings check; monitors need no job."""
+    result = convert.convert(convert.read(forty()))
+    served = jobs.parse(result.text.encode())
+    assert [(each.name, each.url) for each in served.environments] == [
+        ("contoso", "https://contoso.operations.dynamics.com"),
+        ("contoso-test", "https://contoso-test.operations.dynamics.com"),
+    ]
+    monitors = [note for note in result.notes if ": monitor of" in note]
+    assert (len(served.imports) + len(served.exports), len(monitors)) == (28, 12)
+    assert result.left_out == 0
+    found: list[jobs.ImportJob | jobs.ExportJob] = [*served.imports, *served.exports]
+    assert all(job.environment == job.group for job in found)
+    apis = {(job.api, bool(job.data_project)) for job in found}
+    assert apis == {("recurring", False), ("package", True)}
+    (weekdays,) = [each for each in served.exports if each.name == "Export-6"]
+    assert weekdays.schedule == "0 30 2 * * MON-FRI"
+
+
+def test_a_job_of_no_environment_is_told_where_there_are_several() -> None:
+    """Nobody can know whose it is."""
+    ids = (f"8b7d4c52-1e9a-4f63-8c2b-{number:012}" for number in range(9))
+    urls = ["https://a.example", "https://b.example", "", "http://c.example"]
+    result = convert.convert([upload(f"j{url}", next(ids), AosUri=url) for url in urls])
+    assert [each["environment"] for each in result.imports] == ["a", "b"]
+    assert result.left_out == 2
+    assert any("environment: missing" in note for note in result.notes)
+    assert any("AosUri (http://c.example): must be https" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("quartz", "schedule"),
+    [
+        ("0 0/15 * 1/1 * ? *", "0 */15 * * * *"),
+        ("0 0 6 ? * 2-6", "0 0 6 * * 1-5"),
+        ("0 0 6 ? * SUN,SAT", "0 0 6 * * SUN,SAT"),
+        ("0 5/10 * * * ?", "0 5-59/10 * * * *"),
+        ("0 0 0 1 1/3 ?", "0 0 0 1 */3 *"),
+        ("0 0 6 L * ?", None),
+        ("0 0 6 ? * 6#3", None),
+        ("0 0 6 * * ? 2030", None),
+        ("not cron", None),
+    ],
+)
+def test_a_quartz_expression_is_the_same_as_ncrontab(quartz: str, schedule: str | None) -> None:
+    """Its days of the week count from 1; what NCRONTAB can't say is not guessed."""
+    assert convert._from_quartz(quartz) == schedule
+
+
+@pytest.mark.parametrize(
+    ("seconds", "schedule"),
+    [
+        (1, "* * * * * *"),
+        (30, "*/30 * * * * *"),
+        (60, "0 * * * * *"),
+        (900, "0 */15 * * * *"),
+        (3600, "0 0 * * * *"),
+        (21600, "0 0 */6 * * *"),
+        (86400, "0 0 0 * * *"),
+        (0, None),
+        (7, None),
+        (100, None),
+        (5400, None),
+        (172800, None),
+    ],
+)
+def test_an_interval_is_a_schedule_where_the_clock_can_be_divided_so(
+    seconds: int, schedule: str | None
+) -> None:
+    """Another one would jump at each full minute, hour or day."""
+    assert convert._every(seconds) == schedule
 
 
 def test_a_template_that_is_not_used_is_told() -> None:
@@ -250,7 +373,12 @@ def test_the_command_prints_the_file_and_what_was_left_out(
     out, err = capsys.readouterr()
     assert len(jobs.parse(out.encode()).imports) == 2
     assert "0 left out" in err
-    assert convert.main([standard, packages]) == 1
+    assert convert.main([standard, packages]) == 0
+    out, err = capsys.readouterr()
+    assert len(jobs.parse(out.encode()).environments) == 2
+    on_premises = tmp_path / "on-premises.xml"
+    on_premises.write_bytes(xml([upload(UseADAL="True")]))
+    assert convert.main([standard, str(on_premises)]) == 1
     assert "LEFT OUT" in capsys.readouterr().err
     assert convert.main([str(tmp_path / "none.xml")]) == 2
     assert capsys.readouterr().out == ""
@@ -331,6 +459,8 @@ def test_any_jobs_become_a_valid_file_and_nothing_is_dropped(found: list[Job]) -
         assert str(job) in notes
     assert result.left_out == notes.count("LEFT OUT\n") + notes.endswith("LEFT OUT")
     for job in found:
+        if job.on("UseADAL"):
+            continue  # it stays where it is, as it is
         told = convert.convert([job])
         words = told.text + "\n".join([*told.notes, *told.summary])
         for key, value in job.options.items():
@@ -351,6 +481,7 @@ FIELDS = {
     "FilenameSeparator": '"companyFrom"',
     "LegalEntityTokenPosition": '"companyFrom"',
     "UnzipPackage": '"unzip"',
+    "DataProject": '"dataProject"',
 }
 """The field that tells of an option."""
 
