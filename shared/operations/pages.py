@@ -83,6 +83,11 @@ class Links:
         parts = {**{key: value for key, value in query.items() if value}, **self.kept}
         return f"{self.root}{f'/{view}' if view else ''}{f'?{urlencode(parts)}' if parts else ''}"
 
+    def colour(self, environment: str) -> int:
+        """The number of an environment's colour, by its place in the jobs file: page.css has six."""
+        names = [each.name for each in self.environments]
+        return names.index(environment) % 6 if environment in names else 5
+
     def d365(self, environment: str) -> str:
         """The address of D365: of the environment of that name, or of the only one. "" where it is neither."""
         named = (each.url for each in self.environments if each.name == environment)

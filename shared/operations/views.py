@@ -151,6 +151,8 @@ class Job:
     held: int = 0
     at_least: tuple[str, ...] = ()
     """Which of these counts are of the first `COUNTED` files alone."""
+    environment: str = ""
+    """The name of its D365."""
 
 
 @dataclass(frozen=True)
@@ -338,7 +340,7 @@ def overview(bridge: Bridge) -> Overview:
     served = bridge.settings.jobs
     jobs = [
         replace(
-            _job(job, "import", by_job["import", job.name]),
+            _job(bridge, job, "import", by_job["import", job.name]),
             waiting=waiting.numbers[job.name, "waiting"],
             no_data=waiting.numbers[job.name, "no data"],
             processing=sum(n for (name, _), n in processing.numbers.items() if name == job.name),
@@ -350,9 +352,12 @@ def overview(bridge: Bridge) -> Overview:
         )
         for job in served.imports
     ]
-    jobs += [_job(job, "export", by_job["export", job.name]) for job in served.exports]
+    jobs += [_job(bridge, job, "export", by_job["export", job.name]) for job in served.exports]
+    positions = {each.name: place for place, each in enumerate(bridge.settings.environments)}
+    # Within a group, as the jobs file has them.
+    jobs.sort(key=lambda job: (positions[job.environment], job.group))
     return Overview(
-        sorted(jobs, key=lambda job: job.group),  # within a group, as the jobs file has them
+        jobs,
         recent,
         not (waiting.cut or processing.cut or failed.cut),
         _elsewhere(failed, {job.name for job in served.imports}),
@@ -360,7 +365,7 @@ def overview(bridge: Bridge) -> Overview:
     )
 
 
-def _job(job: ImportJob | ExportJob, kind: str, entries: Sequence[Entry]) -> Job:
+def _job(bridge: Bridge, job: ImportJob | ExportJob, kind: str, entries: Sequence[Entry]) -> Job:
     """A job with what its entries in the journal say."""
     ends = [entry for entry in entries if entry.event in ENDS]
     runs = ends if kind == "import" else [e for e in entries if e.event.startswith("export.")]
@@ -378,6 +383,7 @@ def _job(job: ImportJob | ExportJob, kind: str, entries: Sequence[Entry]) -> Job
         last=runs[-1].at if runs else None,
         last_text=last_text,
         last_outcome=last_outcome,
+        environment=bridge.settings.environment_of(job).name,
     )
 
 

@@ -22,7 +22,8 @@ from shared.d365.errors import Unavailable
 from shared.exports import run
 from shared.exports.run import Totals, export_packages
 from shared.imports import advance, intake, schedule
-from shared.operations import health
+from shared.operations import health, pages, views, web
+from shared.operations.pages import Links
 from shared.storage import files, moves
 from shared.storage.account import FAILED, PROCESSING, SUCCEEDED, DataAccount
 from shared.storage.records import File, Record, State
@@ -260,6 +261,21 @@ def test_the_check_tells_of_each_environment(two: Two) -> None:
     assert lines["D365 of good"] == "ok"
     assert lines["D365 of bad"] == "wrong"
     assert lines["import job journals-good"] != "wrong"
+
+
+def test_the_page_tells_the_environments_of_the_jobs(two: Two) -> None:
+    """Each job under its own, in the jobs file's order, in a colour of its own; an only one is not told."""
+    environments = two.bridge.settings.environments
+    found = views.overview(two.bridge).jobs
+    assert [job.environment for job in found] == ["good", "good", "bad", "bad"]
+
+    def shown(*served: Environment) -> str:
+        links = Links("/api/operate", "", served)
+        return pages.render("jobs", links, {**web.VIEWS["jobs"](two.bridge, {})})
+
+    assert shown(*environments).count('<span class="environment e0">good</span>') == 2
+    assert shown(*environments).count('<span class="environment e1">bad</span>') == 2
+    assert "environment e0" not in shown(environments[0])
 
 
 def test_a_file_that_was_being_sent_is_no_question(two: Two) -> None:
