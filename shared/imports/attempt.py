@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from io import SEEK_END
 from typing import IO, Any, Final
@@ -43,12 +43,14 @@ class Content:
     package: IO[bytes] | None = None
     file_sha256: str = ""
     """The file's own SHA-256, where it is sent in a package."""
-    _digest: Any = field(default_factory=hashlib.sha256)
+    moved: str = ""
+    """Who carried the bytes of a package into D365's storage: `app`, or `storage` by itself."""
+    _digest: Any = None
 
     @property
     def sha256(self) -> str:
-        """The file's own, once all of it was read."""
-        return self.file_sha256 or str(self._digest.hexdigest())
+        """The file's own, once all of it was read; "" where storage carried it by itself."""
+        return self.file_sha256 or (str(self._digest.hexdigest()) if self._digest else "")
 
     def read(self, bridge: Bridge, file: File) -> Iterator[bytes]:
         """The bytes, anew at each call, of the present version of the file."""
@@ -100,6 +102,7 @@ def note_sent(bridge: Bridge, job: ImportJob, file: File, id_: str, content: Con
         messageid=id_,
         sent=clock.text(now),
         sha256=content.sha256,
+        moved=content.moved,
         due=clock.text(now + first),
         reason="",
         tried="",

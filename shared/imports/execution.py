@@ -9,6 +9,8 @@ in doubt: D365 is asked for the execution until it knows it, or has not known it
 import random
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
+from typing import Final
 from uuid import uuid4
 
 from azure.core.exceptions import AzureError, ResourceModifiedError
@@ -21,12 +23,16 @@ from shared.d365.package_api import PackageApi, new_execution_id
 from shared.imports import attempt, outcome, schedule, turns
 from shared.imports.attempt import Content, NotItsTurn
 from shared.observability.events import emit
-from shared.storage import files, leases, signed
+from shared.storage import block_copy, files, leases, signed
 from shared.storage.account import PROCESSING, STATE
+from shared.storage.block_copy import NotCopied
 from shared.storage.errors import Conflict
 from shared.storage.records import File, Record, State
 
-PACKAGE_API = "package"
+PACKAGE_API: Final = "package"
+
+BY_STORAGE: Final = block_copy.BLOCK
+"""Bytes. A smaller package is carried by the app, which costs less than to ask whether storage can."""
 
 
 def is_chosen(bridge: Bridge, job: ImportJob, file: File, content: Content) -> bool:
@@ -86,10 +92,16 @@ def _send(bridge: Bridge, job: ImportJob, file: File, content: Content) -> None:
     try:
         with attempt.in_time():
             url = packages.write_url(f"{uuid4()}.zip")
-            _upload(bridge, file, content, url)
+            content.moved = _upload(bridge, file, content, url)
             now = clock.text(clock.now())
             record = replace(
-                file.record, sha256=content.sha256, checks=0, checked=now, unknown=0, status=""
+                file.record,
+                sha256=content.sha256,
+                moved=content.moved,
+                checks=0,
+                checked=now,
+                unknown=0,
+                status="",
             )
             file = attempt.intend(bridge, replace(file, record=record))
             if job.one_at_a_time and not turns.is_turn_of(bridge, job, file):
@@ -114,15 +126,34 @@ def _send(bridge: Bridge, job: ImportJob, file: File, content: Content) -> None:
         attempt.note_sent(bridge, job, file, id_, content)
 
 
-def _upload(bridge: Bridge, file: File, content: Content, url: str) -> None:
-    """Write the package to D365's storage. Raises `Unavailable` and `Conflict`."""
+def _upload(bridge: Bridge, file: File, content: Content, url: str) -> str:
+    """Write the package to D365's storage: who carried its bytes, `storage` or `app`.
+
+    Raises `Unavailable` and `Conflict`.
+    """
+    target = signed.client(url)
     try:
-        signed.upload(signed.client(url), content.read(bridge, file))
+        if content.package is None and content.length >= BY_STORAGE:
+            try:
+                source = bridge.account.blobs.get_blob_client(file.container, file.name)
+                new_url = partial(signed.read_url, bridge.account, source)
+                block_copy.copy(new_url, file.etag, file.size, target)
+            except NotCopied as error:
+                emit(
+                    "execution.carried",
+                    job=file.record.job,
+                    executionId=file.record.externalid,
+                    reason=str(error),
+                )
+            else:
+                return "storage"
+        signed.upload(target, content.read(bridge, file))
     except ResourceModifiedError as error:
         raise Conflict(file.name) from error
     except AzureError as error:
         why = f"not sent, D365's storage did not take the package: {' '.join(str(error).split())}"
         raise Unavailable("upload", why) from error
+    return "app"
 
 
 def _settle_rejection(

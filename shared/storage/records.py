@@ -87,6 +87,9 @@ class Record:
     unknown: int = 0
     """Seconds for which D365 was asked for its execution and did not know it."""
     sha256: str = ""
+    """Of the file as it was dropped; "" where storage carried it by itself."""
+    moved: str = ""
+    """Who carried a package into D365's storage: `app`, or `storage` by itself."""
     resolution: str = ""
     """What a person did about it (`actions.Resolution`), with who, when and why."""
     resolvedby: str = ""

@@ -6,15 +6,18 @@ A URL's query is sent as it came, since a part of it that we do not know may be 
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
+from datetime import timedelta
 from itertools import count
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from azure.core.credentials import AzureSasCredential
 from azure.core.exceptions import AzureError
-from azure.storage.blob import BlobBlock, BlobClient
+from azure.storage.blob import BlobBlock, BlobClient, BlobSasPermissions, generate_blob_sas
 
+from shared import clock
 from shared.connections import SdkTransport
+from shared.storage.account import DataAccount
 from shared.threads import Pool
 
 PARALLEL: Final = 2
@@ -55,3 +58,25 @@ def is_readable(blob: BlobClient) -> bool:
     except AzureError as error:
         return getattr(error, "status_code", 0) not in (401, 403, 404)
     return True
+
+
+def read_url(account: DataAccount, blob: BlobClient) -> str:
+    """A URL by which another storage account can read one of our blobs, for an hour. Raises `AzureError`.
+
+    It is signed with a key that the app's identity gets for it (a user delegation SAS; the role Storage Blob
+    Data Contributor suffices), or on one machine with the account's key.
+    """
+    start = clock.now() - timedelta(minutes=5)
+    expiry = clock.now() + timedelta(hours=1)
+    key = getattr(account.blobs.credential, "account_key", None)
+    query = generate_blob_sas(
+        str(account.blobs.account_name),
+        blob.container_name,
+        blob.blob_name,
+        account_key=key,
+        user_delegation_key=None if key else account.blobs.get_user_delegation_key(start, expiry),
+        permission=BlobSasPermissions(read=True),
+        start=start,
+        expiry=expiry,
+    )
+    return f"{blob.url}?{query}"

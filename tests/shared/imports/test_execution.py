@@ -19,7 +19,7 @@ from shared.d365 import transport
 from shared.imports import advance, execution, intake, reconciliation
 from shared.operations import actions, views
 from shared.operations.actions import Action, NotDone
-from shared.storage import leases
+from shared.storage import block_copy, leases, signed
 from shared.storage.account import (
     FAILED,
     IMPORTS,
@@ -591,3 +591,44 @@ def test_a_held_file_is_notified_with_its_execution(
     (message,) = account.queue(NOTIFICATIONS_QUEUE).receive_messages()
     data = json.loads(message.content)["data"]
     assert (data["reason"], data["externalIdentifier"]) == ("vanished", file.record.externalid)
+
+
+@pytest.fixture
+def by_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every package is large enough that storage is asked to carry it; nothing was refused before."""
+    monkeypatch.setattr(execution, "BY_STORAGE", 1)
+    monkeypatch.setattr(block_copy, "_refused", {})
+
+
+@pytest.mark.usefixtures("by_storage")
+def test_a_large_package_goes_from_storage_to_storage(
+    bridge: Bridge, d365: Simulator, account: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No byte of it comes through the app, and the record says so."""
+    monkeypatch.delattr("shared.imports.attempt.Content.read")
+    data = package()
+    intake.import_file(bridge, drop(account, "projects/vendors.zip", data))
+    record = only(account, PROCESSING).record
+    assert (record.state, record.moved, record.sha256) == ("sent", "storage", "")
+    assert d365.received[0].sha256 == hashlib.sha256(data).hexdigest()
+    work_queue(bridge)
+    assert len(contents(account, SUCCEEDED)) == 1
+
+
+@pytest.mark.usefixtures("by_storage")
+def test_a_package_that_storage_may_not_fetch_is_carried_by_the_app(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    monkeypatch: pytest.MonkeyPatch,
+    events: Events,
+) -> None:
+    """As where our account is closed to D365's network: at the first refusal, and the log says why."""
+    read_url = signed.read_url
+    monkeypatch.setattr(signed, "read_url", lambda *of: read_url(*of).replace("sig=", "sig=x"))
+    data = package()
+    intake.import_file(bridge, drop(account, "projects/vendors.zip", data))
+    record = only(account, PROCESSING).record
+    assert (record.state, record.moved) == ("sent", "app")
+    assert record.sha256 == d365.received[0].sha256 == hashlib.sha256(data).hexdigest()
+    assert "403" in events("execution.carried")[0]["reason"]
