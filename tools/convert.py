@@ -639,11 +639,11 @@ def _set_environments(jobs: Sequence[Job], result: Result) -> None:
         return
     for url, tenant in tenants.items():
         used = {each["name"].lower() for each in result.environments}
-        name = wanted = _slug((urlsplit(url).hostname or "").partition(".")[0]) or "environment"
+        name = first = _slug((urlsplit(url).hostname or "").partition(".")[0]) or "environment"
         number = 1
         while name.lower() in used:
             number += 1
-            name = f"{wanted[:58]}-{number}"
+            name = f"{first[:58]}-{number}"
         result.environments.append({"name": name, "url": url})
         result.notes.append(f"environment {name} (AosUri): {url}")
         if len(set(tenants.values())) > 1:
