@@ -30,7 +30,7 @@ from shared.d365.errors import D365Error
 from shared.observability.events import printable
 from shared.operations import actions, health, journal, units, views
 from shared.operations.actions import Action, NotDone
-from shared.operations.views import Detail, Filter, Row
+from shared.operations.views import Detail, Filter, Row, Runs
 from shared.storage.account import EXPORTS, IMPORTS
 from shared.storage.errors import explained
 
@@ -79,6 +79,18 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="one file with its error report")
     show.add_argument("name", help="its path, or a part of the path that only this file has")
     show.add_argument("--state", default="failed", choices=list(views.STATES))
+
+    runs = commands.add_parser("runs", help="the last exports of a data project's job")
+    runs.add_argument("name", help="the job")
+    runs.add_argument("--json", action="store_true")
+
+    text = "export a job's data project now, beside its schedule"
+    run = commands.add_parser("run", help=text, description=text)
+    run.add_argument("name", help="the job")
+    run.add_argument("--why", required=True, help="kept with the export")
+    run.add_argument("--by", default=getpass.getuser(), help="who (your user name)")
+    run.add_argument("--etag", help="do it only if the job has not gone on since")
+    run.add_argument("--yes", action="store_true", help="do not ask; needs --etag")
 
     for name, text in (
         ("resend", "send a failed or held file once more, as it is"),
@@ -210,6 +222,50 @@ def _show(at: Bridge, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _runs_of(at: Bridge, name: str) -> Runs:
+    runs = views.runs(at, name)
+    if runs is None:
+        sys.exit(f"There is no job {name} that exports a data project.")
+    return runs
+
+
+def _runs(at: Bridge, arguments: argparse.Namespace) -> int:
+    runs = _runs_of(at, arguments.name)
+    if arguments.json:
+        _print(json.dumps(asdict(runs), default=_plain, ensure_ascii=False))
+        return 0
+    under_way = [runs.current] if runs.current.under_way else []
+    for each in [*under_way, *runs.last]:
+        outcome = each.outcome or each.state
+        error = f"\n           {each.error}" if each.error else ""
+        _print(f"{outcome:<10} {each.due}  {each.blob or each.executionid}{error}")
+    return 0
+
+
+def _run(at: Bridge, arguments: argparse.Namespace) -> int:
+    if arguments.yes and not arguments.etag:
+        sys.exit("--yes needs --etag: runs --json gives the ETag of what you mean.")
+    runs = _runs_of(at, arguments.name)
+    if not arguments.yes:
+        last = runs.last[0] if runs.last else runs.current
+        _print(f"{runs.job} exports {runs.project}; the last export ended {last.ended or 'never'}")
+        _confirm("run this export")
+    etag = arguments.etag or runs.etag
+    actions.run_now(at, Action(runs.job, etag, arguments.by, arguments.why))
+    _print(f"Done: an export of {runs.job} was asked for")
+    return 0
+
+
+def _confirm(what: str) -> None:
+    """Ends the program where the person does not type yes."""
+    try:
+        answer = input(f"{what}? Type yes: ")
+    except EOFError:
+        answer = ""
+    if answer.strip() != "yes":
+        sys.exit("Nothing was done.")
+
+
 def _act(at: Bridge, arguments: argparse.Namespace) -> int:
     if arguments.yes and not arguments.etag:
         sys.exit("--yes needs --etag: list --json gives the ETag of the version that you mean.")
@@ -222,12 +278,7 @@ def _act(at: Bridge, arguments: argparse.Namespace) -> int:
             _print(f"What to do: {detail.todo}")
         if command == "resend" and (risk := actions.risk(detail.file)):
             _print(f"Warning: {risk}")
-        try:
-            answer = input(f"{command} this file? Type yes: ")
-        except EOFError:
-            answer = ""
-        if answer.strip() != "yes":
-            sys.exit("Nothing was done.")
+        _confirm(f"{command} this file")
     message_id = getattr(arguments, "message_id", "")
     etag = arguments.etag or row.etag
     action = Action(row.name, etag, arguments.by, arguments.why, message_id)
@@ -256,6 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         at = bridge()
         journal.keep(at.account, at.settings.jobs)
         commands = {"check": _check, "recent": _recent, "list": _list, "show": _show}
+        commands |= {"runs": _runs, "run": _run}
         return commands.get(options.command, _act)(at, options)
     except (InvalidSettings, InvalidJobs) as error:
         sys.exit(f"wrong      {error}")

@@ -88,8 +88,8 @@ var rules = [
   }
   {
     name: 'package-unreadable'
-    title: 'A package is stored, and nobody can read it, or it could not be unzipped'
-    description: 'Its blob lies in exports as D365 delivered it. The error says what is wrong; export the data again in D365, or unzip it by hand.'
+    title: 'A package can not be read or unzipped, or an export of a data project failed'
+    description: 'The error says what is wrong. What is stored lies in exports as D365 delivered it; what failed is exported at its next due time, or by Run now on the page.'
     query: loadTextContent('../queries/alert-packages.kql')
     about: ['job', 'blob']
     severity: 2

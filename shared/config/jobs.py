@@ -522,9 +522,16 @@ def _fields_mistakes(
             yield f"{place}.{name}: {_for_people(field.type, item[name], error)}"
 
 
+def _parts(type_: object) -> Iterator[object]:
+    """A type, and the types that it is made of."""
+    yield type_
+    for part in getattr(type_, "__args__", ()):
+        yield from _parts(part)
+
+
 def _for_people(type_: object, value: object, error: msgspec.ValidationError) -> str:
     """The mistake in the type's own words where it has some and the value is at least a text."""
-    parts = [type_, *getattr(type_, "__args__", ())]
+    parts = list(_parts(type_))
     extras = [m.extra for p in parts for m in getattr(p, "__metadata__", ()) if isinstance(m, Meta)]
     if isinstance(value, str):
         for extra in extras:

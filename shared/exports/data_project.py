@@ -102,13 +102,13 @@ def wake_due(bridge: Bridge, jobs: Sequence[ExportJob]) -> None:
 
 def _wake(bridge: Bridge, job: ExportJob) -> None:
     now = clock.now()
-    found = execution.read(bridge.account, job.name)
-    if found is None:
+    known = execution.read(bridge.account, job.name)
+    if known is None:
         execution.begin_to_count(bridge.account, job.name, now)
-    elif found[0].under_way:
-        if clock.parse(found[0].look) + bridge.patience <= now:  # its message was lost
+    elif known[0].under_way:
+        if clock.parse(known[0].look) + bridge.patience <= now:  # its message was lost
             enqueue(bridge, job, 0)
-    elif due_time(job, found[0], now):
+    elif due_time(job, known[0], now):
         enqueue(bridge, job, 0)
     else:
         emit("export.idle", job=job.name)
@@ -207,7 +207,7 @@ def _ask(work: _Work) -> timedelta | None:
     before."""
     job, now = work.job, clock.text(clock.now())
     # The intent first: a crash from here on leaves an execution of which D365 is asked (I6).
-    work.write(state=State.ASKING, asked=now, look=now, requests=work.execution.requests + 1)
+    work.write(state=State.ASKING, requested=now, look=now, requests=work.execution.requests + 1)
     try:
         work.d365.packages.export_package(
             str(job.data_project),
@@ -242,7 +242,7 @@ def _clear_up(work: _Work) -> timedelta | None:
     if _is_known(work):
         work.write(state=State.RUNNING, running=clock.text(clock.now()))
         return None
-    if _since(work.execution.asked) < work.limit:
+    if _since(work.execution.requested) < work.limit:
         return _wait(work, _delay(work), checks=work.execution.checks + 1)
     if work.execution.requests < REQUESTS:
         work.write(state=State.PLANNED, checks=0)
@@ -267,12 +267,12 @@ def _check(work: _Work) -> timedelta | None:
     running, id_ = work.execution, work.execution.executionid
     status = work.d365.packages.execution_status(id_)
     checks, lasted = running.checks + 1, _since(running.running)
-    told: dict[str, Any] = {
+    details: dict[str, Any] = {
         "job": work.job.name,
         "executionId": id_,
         "status": status or "not found",
     }
-    emit("execution.checked", **told, checks=checks)
+    emit("execution.checked", **details, checks=checks)
     if status is None:
         if lasted < work.limit or _is_known(work):
             return _wait(work, _delay(work), checks=checks)
@@ -291,14 +291,14 @@ def _check(work: _Work) -> timedelta | None:
             _end(work, Outcome.FAILED, error=f"{status}: {why}. {LOST}")
             return None
         case "unknown":
-            emit("execution.unknown", logging.WARNING, **told)
+            emit("execution.unknown", logging.WARNING, **details)
     if lasted > work.longest:
         why = f"D365 gave no final status in {lasted.days} days. {_BLOCKED}"
         _end(work, Outcome.FAILED, error=why)
         return None
     if lasted > work.limit and not running.overdue:
         work.write(overdue=clock.text(clock.now()))
-        emit("execution.overdue", logging.WARNING, **told, error=_BLOCKED)
+        emit("execution.overdue", logging.WARNING, **details, error=_BLOCKED)
     return _wait(work, _delay(work), checks=checks)
 
 
@@ -333,16 +333,16 @@ def _fetch(work: _Work, checks: int, lasted: timedelta) -> timedelta | None:
         )
         emit("package.failed", logging.ERROR, job=work.job.name, correlationId=id_, error=why)
         return _wait(work, work.bridge.patience, checks=checks)
-    told: dict[str, Any] = {
+    details: dict[str, Any] = {
         "blob": delivered.delivery.blob,
         "size": delivered.length,
         "moved": moved,
     }
     if is_partial(work.execution.status):
         why = "; ".join(_d365_errors(work)) or "D365 does not say what it lacks"
-        _end(work, Outcome.PARTIAL, **told, error=why)
+        _end(work, Outcome.PARTIAL, **details, error=why)
         return None
-    _end(work, Outcome.STORED, **told)
+    _end(work, Outcome.STORED, **details)
     return None
 
 
@@ -366,19 +366,19 @@ def _tell(work: _Work) -> None:
     with suppress(ResourceNotFoundError):
         _staging(work).delete_blob()
     seconds = (clock.parse(ended.ended) - clock.parse(ended.began)).total_seconds()
-    told: dict[str, Any] = {
+    details: dict[str, Any] = {
         "job": work.job.name,
         "correlationId": ended.executionid,
         "seconds": seconds,
         "status": ended.status,
     }
     if ended.outcome == Outcome.FAILED:
-        emit("execution.failed", logging.ERROR, **told, error=ended.error)
+        emit("execution.failed", logging.ERROR, **details, error=ended.error)
     else:
-        told |= {"blob": ended.blob, "bytes": ended.size, "moved": ended.moved}
+        details |= {"blob": ended.blob, "bytes": ended.size, "moved": ended.moved}
         partial_ = ended.outcome == Outcome.PARTIAL
         level = logging.ERROR if partial_ else logging.INFO
-        emit(f"execution.{ended.outcome}", level, **told, error=ended.error)
+        emit(f"execution.{ended.outcome}", level, **details, error=ended.error)
     work.write(state=State.ENDED)
 
 
@@ -409,6 +409,8 @@ def _deliver(work: _Work, url: str) -> tuple[Package, str]:
         nonlocal moved
         if served:  # delivered before; a reader may have taken it since (E7)
             return Package(served, work.execution.size, again=True)
+        if there := _stored(work, serving):
+            return there
         try:
             stored = _store_by_storage(work, serving, url)
         except NotCopied as error:
@@ -418,6 +420,18 @@ def _deliver(work: _Work, url: str) -> tuple[Package, str]:
         return stored
 
     return package.deliver(Serving(work.bridge, work.job, offer), store), moved
+
+
+def _stored(work: _Work, serving: Serving) -> Package | None:
+    """The package where a worker has stored it and crashed before it could note that: what is visible was
+    verified."""
+    id_ = work.execution.executionid
+    try:
+        there = serving.blob(names.package_name(work.job.name, id_)).get_blob_properties()
+    except ResourceNotFoundError:
+        return None
+    sha256, when = there.metadata.get("sha256", ""), there.metadata.get("stored", "")
+    return Package(Delivery(str(there.name), sha256, id_, id_, when), there.size, again=True)
 
 
 def _store_by_storage(work: _Work, serving: Serving, url: str) -> Package:
@@ -489,8 +503,8 @@ def _show(staging: BlobClient, target: BlobClient, size: int, metadata: dict[str
     except HttpResponseError as error:
         if error.status_code not in (409, 412):
             raise
-        found = target.get_blob_properties()
-        if found.size != size or found.copy.status not in (None, "success"):
+        there = target.get_blob_properties()
+        if there.size != size or there.copy.status not in (None, "success"):
             raise Unavailable(
                 "download", f"{target.blob_name} is there already, with other content"
             ) from error

@@ -69,7 +69,7 @@ class Execution:
     """Who asked for it, where it was a person, and why."""
     why: str = ""
     began: str = ""
-    asked: str = ""
+    requested: str = ""
     """When D365 was asked for it last, before the request went out."""
     requests: int = 0
     """So often it was."""
@@ -102,7 +102,7 @@ class Held:
     def __init__(self, blob: BlobClient, lease: str) -> None:
         self._blob, self._lease = blob, lease
         properties = blob.get_blob_properties()
-        self._etag = str(properties.etag)
+        self.etag = str(properties.etag)
         self.execution = _decode(properties.metadata)
 
     def write(self, execution: Execution) -> None:
@@ -111,7 +111,7 @@ class Held:
             answer = self._blob.set_blob_metadata(
                 _encode(execution),
                 lease=self._lease,
-                etag=self._etag,
+                etag=self.etag,
                 match_condition=MatchConditions.IfNotModified,
             )
         except HttpResponseError as error:
@@ -122,7 +122,7 @@ class Held:
             if _decode(properties.metadata) != _decode(_encode(execution)):
                 raise Conflict(self._blob.blob_name) from error
             answer = {"etag": properties.etag}
-        self._etag, self.execution = str(answer["etag"]), execution
+        self.etag, self.execution = str(answer["etag"]), execution
 
 
 def read(account: DataAccount, job: str) -> tuple[Execution, str] | None:
@@ -159,8 +159,8 @@ def note(account: DataAccount, job: str, execution: Execution) -> None:
 def last(account: DataAccount, job: str, number: int) -> list[Execution]:
     """The last executions of a job that ended, the newest first."""
     container = account.blobs.get_container_client(DELIVERED)
-    found = container.list_blobs(name_starts_with=_notes(job), include=["metadata"])
-    executions = [_decode(each.metadata) for each in found]
+    notes = container.list_blobs(name_starts_with=_notes(job), include=["metadata"])
+    executions = [_decode(each.metadata) for each in notes]
     return sorted(executions, key=lambda each: each.due, reverse=True)[:number]
 
 

@@ -30,6 +30,7 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "export.failed": ("job", "error"),
     # export of a data project (shared/exports/data_project.py)
     "export.idle": ("job",),
+    "execution.requested": ("job", "executionId", "by", "why"),
     "execution.began": ("job", "executionId", "due"),
     "execution.checked": ("job", "executionId", "status", "checks"),
     "execution.unknown": ("job", "executionId", "status"),

@@ -33,6 +33,9 @@ _OUTCOMES = {
     "file.held": ("bridge.files", "held"),
     "package.acknowledged": ("bridge.packages", "acknowledged"),
     "package.failed": ("bridge.packages", "failed"),
+    "execution.stored": ("bridge.packages", "stored"),
+    "execution.partial": ("bridge.packages", "partial"),
+    "execution.failed": ("bridge.packages", "failed"),
 }
 
 

@@ -21,13 +21,14 @@ from shared import clock, deadline
 from shared.bridge import Bridge
 from shared.d365 import MessageId
 from shared.d365.errors import D365Error, Rejected
+from shared.exports import data_project, execution
 from shared.exports.unzip import unzip
 from shared.imports import schedule
 from shared.observability.events import emit, redact
 from shared.observability.tracing import trace_of
 from shared.operations import views
 from shared.packages import InvalidPackage
-from shared.storage import files, moves
+from shared.storage import files, leases, moves
 from shared.storage.account import EXPORTS, FAILED, IMPORTS, PROCESSING, SUCCEEDED
 from shared.storage.errors import Conflict, explained
 from shared.storage.records import File, Record, State
@@ -291,12 +292,39 @@ def _unzip(bridge: Bridge, package: str) -> None:
         ) from error
 
 
+def run_now(bridge: Bridge, action: Action) -> None:
+    """Export a job's data project now, beside its schedule. `action.etag` is that of the job's execution.
+
+    Raises `NotDone`.
+    """
+    jobs = bridge.settings.jobs.exports
+    job = next((each for each in jobs if each.name == action.name and each.api == "package"), None)
+    if job is None:
+        raise NotDone(f"{action.name} is no job that exports a data project")
+    if not job.enabled:
+        raise NotDone(f"{action.name} is paused: enable it in the jobs file first")
+    by, why = redact(action.by), redact(action.why)
+    try:
+        with execution.held(bridge.account, job.name) as held:
+            if held.etag.strip('"') != action.etag.strip().strip('"'):
+                raise NotDone(f"{action.name} has gone on since you looked at it: look again")
+            if held.execution.under_way:
+                raise NotDone(f"an export of {action.name} is under way: wait for its end")
+            data_project.plan(held, job, clock.now(), by=by, why=why)
+            id_ = held.execution.executionid
+    except leases.Taken as error:
+        raise NotDone(f"{action.name} is just being worked at: look again in a minute") from error
+    data_project.enqueue(bridge, job, 0)
+    emit("execution.requested", job=job.name, executionId=id_, by=by, why=why)
+
+
 ACTIONS: Final[Mapping[str, Callable[[Bridge, Action], str | None]]] = {
     "resend": resend,
     "receive": receive,
     "ask": ask,
     "dismiss": dismiss,
     "redeliver": redeliver,
+    "run": run_now,
 }
 
 

@@ -24,11 +24,14 @@ from azure.core.exceptions import (
 
 from shared import clock, deadline
 from shared.bridge import Bridge
+from shared.config import ncrontab
 from shared.config.environments import Environment
 from shared.config.jobs import ExportJob, ImportJob
 from shared.config.settings import EXPORT_SCHEDULE, schedule
 from shared.d365 import MessageId
 from shared.d365.errors import D365Error, Denied, Rejected
+from shared.exports import execution
+from shared.exports.execution import Outcome
 from shared.identity import holder, new_d365_credential, why_no_token
 from shared.imports import templates
 from shared.imports.templates import InvalidTemplate
@@ -115,7 +118,7 @@ def _environment(bridge: Bridge, environment: Environment, recent: Recent) -> li
                     _tried(f"template of {job.name}", lambda job=job: _template(bridge, job))  # type: ignore[misc]
                 )
     lines += [
-        _export_job(job, recent)
+        _project_job(bridge, job) if job.api == "package" else _export_job(job, recent)
         for job in jobs.exports
         if bridge.settings.environment_of(job) == environment
     ]
@@ -310,6 +313,41 @@ def _export_job(job: ExportJob, recent: Recent) -> Line:
         text = f"Its run at {clock.text(last.at)} failed: {last.fields.get('error')}"
         return Line(what, "wrong", text)
     return Line(what, "ok", f"D365 answered its run at {clock.text(last.at)}.")
+
+
+def _project_job(bridge: Bridge, job: ExportJob) -> Line:
+    """Known from its exports; and whether the app looks as often as the schedule names a time."""
+    what = f"export job {job.name}"
+    if not job.enabled:
+        return Line(what, "can't tell", "It is paused, so it is not exported.")
+    try:
+        known = execution.read(bridge.account, job.name)
+        last = execution.last(bridge.account, job.name, 1)
+    except HttpResponseError as error:
+        return Line(what, "wrong", explained(error))
+    if known and known[0].overdue and known[0].under_way:
+        text = (
+            f"{known[0].executionid} has been {known[0].status} since {known[0].running}: look under Data "
+            "management > Job history, and delete the execution there if it hangs."
+        )
+        return Line(what, "wrong", text)
+    if last and last[0].outcome == Outcome.FAILED:
+        text = f"Its export for {last[0].due} failed: {last[0].error}"
+        return Line(what, "wrong", text)
+    now = clock.now()
+    due = ncrontab.next_run(str(job.schedule), now)
+    after = due and ncrontab.next_run(str(job.schedule), due)
+    look = due and ncrontab.next_run(schedule("EXPORT_SCHEDULE", EXPORT_SCHEDULE), due)
+    if after and look and after < look:
+        text = (
+            "Its schedule names times more often than the app looks (the app setting EXPORT_SCHEDULE): of "
+            "those between two looks the last one is exported. Give the job fewer times."
+        )
+        return Line(what, "wrong", text)
+    when = f"Its next export is due at {clock.text(due)}." if due else "Its schedule names no time."
+    if not last:
+        return Line(what, "can't tell", f"None of its exports has ended yet. {when}")
+    return Line(what, "ok", f"Its export for {last[0].due} ended as {last[0].outcome}. {when}")
 
 
 # -- storage --------------------------------------------------------------------------------------

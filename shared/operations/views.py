@@ -22,6 +22,8 @@ from shared.config.ncrontab import next_run
 from shared.config.settings import EXPORT_SCHEDULE, schedule
 from shared.d365 import MessageId
 from shared.d365.errors import Rejected
+from shared.exports import execution
+from shared.exports.execution import Execution
 from shared.imports import claim
 from shared.imports.outcome import TODO, remark
 from shared.operations import journal
@@ -135,6 +137,7 @@ class Job:
     group: str
     description: str
     activity_id: str
+    """"" where the job exports a data project."""
     ended: int
     """Files that ended, or packages, in the journal's hours."""
     last_hour: int
@@ -313,6 +316,41 @@ def summary_url(bridge: Bridge, job: ImportJob, detail: Detail) -> str:
     return d365.execution_summary_url(str(execution_id))
 
 
+# -- exports of data projects ---------------------------------------------------------------------
+
+RUNS: Final = 20
+"""Executions of a job on its page."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """How a job's exports of its data project fared."""
+
+    job: str
+    project: str
+    schedule: str
+    next: datetime | None
+    """The next due time."""
+    etag: str
+    """Of `current`: what *Run now* needs; "" while the app has not seen the job yet."""
+    current: Execution
+    """The export that is under way, or the last one."""
+    last: list[Execution]
+    """Those that ended in the last weeks, the newest first."""
+
+
+def runs(bridge: Bridge, name: str) -> Runs | None:
+    """The exports of a job; None where there is no job of that name that exports a data project."""
+    jobs = bridge.settings.jobs.exports
+    job = next((each for each in jobs if each.name == name and each.api == "package"), None)
+    if job is None:
+        return None
+    current, etag = execution.read(bridge.account, name) or (Execution(), "")
+    due = next_run(str(job.schedule), clock.now())
+    last = execution.last(bridge.account, name, RUNS)
+    return Runs(name, str(job.data_project), str(job.schedule), due, etag, current, last)
+
+
 # -- the overview ---------------------------------------------------------------------------------
 
 
@@ -436,6 +474,9 @@ ENDS: Final[Mapping[str, str]] = {
     "file.held": "held",
     "package.acknowledged": "exported",
     "package.failed": "failed",
+    "execution.stored": "exported",
+    "execution.partial": "exported",
+    "execution.failed": "failed",
 }
 """The events with which a file or a package ends, and how."""
 
@@ -471,17 +512,24 @@ class Failing:
     error: str
 
 
+_SETTLES: Final = (
+    "package.failed",
+    "package.acknowledged",
+    "package.empty",
+    "execution.stored",
+    "execution.partial",
+    "execution.failed",
+)
+"""After these, an earlier failure of the same package does not count any more."""
+
+
 def failing(recent: Recent) -> list[Failing]:
     """The packages that failed in the journal's hours and were not acknowledged since, in the order of their
     last tries."""
     packages: dict[tuple[str, str], Failing] = {}
     for entry in recent.entries:
         key = (str(entry.fields.get("job", "")), str(entry.fields.get("correlationId", "")))
-        before = (
-            packages.pop(key, None)
-            if entry.event in ("package.failed", "package.acknowledged", "package.empty")
-            else None
-        )
+        before = packages.pop(key, None) if entry.event in _SETTLES else None
         if entry.event == "package.failed":
             tries = before.tries + 1 if before else 1
             packages[key] = Failing(*key, entry.at, tries, str(entry.fields.get("error", "")))
@@ -514,7 +562,9 @@ def ended(recent: Recent, job: str = "") -> list[Ended]:
             dropped = names.dropped_at(name) if entry.event.startswith("file.") else None
             seconds = (entry.at - dropped).total_seconds() if dropped else None
             outcome, of = ENDS[entry.event], str(entry.fields.get("job", ""))
-            container = "" if entry.event == "package.failed" else STATES[outcome]
+            container = (
+                STATES[outcome] if entry.fields.get("blob") or "file" in entry.fields else ""
+            )
             message_id = str(entry.fields.get("messageId") or "")
             error = str(entry.fields.get("error") or entry.fields.get("remark") or "")
             endings.append(

@@ -129,12 +129,21 @@ def _check(at: Bridge, _: Query) -> dict[str, Any]:
     return {"ok": not any(line.verdict == "wrong" for line in lines), "lines": lines}
 
 
+def _export(at: Bridge, query: Query) -> dict[str, Any]:
+    job = query.get("job", "")
+    runs = views.runs(at, job)
+    if runs is None:
+        raise NotFound("Job not found", f"There is no job {job!r} that exports a data project.")
+    return {**asdict(runs), "can": ["run"] if runs.etag and not runs.current.under_way else []}
+
+
 VIEWS: Final[Mapping[str, Callable[[Bridge, Query], dict[str, Any]]]] = {
     "jobs": _jobs,
     "recent": _recent,
     "files": _files,
     "file": _file,
     "check": _check,
+    "export": _export,
 }
 """What each view shows. It is the JSON of that name, and what `html/{name}.html` is filled with."""
 

@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ SETTLE_SECONDS = 120
 """Without a change of `World.state`, after which nothing more is awaited: a slow machine may take longer."""
 LONGEST_SECONDS = 900
 AT_ONCE = 6
-ALWAYS = ("/enqueue/", "/ack/", "ImportFromPackage")
+ALWAYS = ("/enqueue/", "/ack/", "ImportFromPackage", "ExportToPackage")
 """Points that hold one of these are tried even where few are."""
 
 
@@ -56,6 +56,10 @@ class Flow:
     template: bool = False
     api: Literal["recurring", "package"] = "recurring"
     ordered: bool = False
+    project: bool = False
+    """Whether a data project is exported."""
+    by_storage: int = 0
+    """Bytes from which on storage itself fetches a package, until the crash; 0: never."""
     only_after: str = ""
     """Points before the first request that holds this are those of another flow."""
     also: Callable[[World], list[str]] = lambda _: []
@@ -90,6 +94,10 @@ def _packages(world: World) -> None:
     world.offer(1, world.folder.with_name("large.zip"))
 
 
+def _due(world: World) -> None:
+    world.let_be_due()
+
+
 def _file(world: World) -> None:
     world.drop("USMF/may.csv", f"1;2;{world.number}".encode())
 
@@ -121,6 +129,14 @@ EXPORT = Flow(
 )
 FLOWS = (
     EXPORT,
+    Flow("export, data project", _due, lambda host: _start(host, "export_packages"), project=True),
+    Flow(
+        "export, data project by storage",
+        _due,
+        lambda host: _start(host, "export_packages"),
+        project=True,
+        by_storage=1000,
+    ),
     Flow("import, hold", _file),
     Flow("import, resend", _file, when_uncertain="resend"),
     Flow("import, template", _file, template=True),
@@ -163,6 +179,7 @@ class Matrix:
     def _d365(self, flow: Flow) -> Iterator[Simulator]:
         with running_simulator() as d365:
             d365.use_storage(self._azurite.connection_string)
+            d365.package_api.statuses = ("Executing", "Succeeded")
             d365.reoffer_seconds = 0.0
             d365.statuses = flow.statuses
             d365.package_api.statuses = ("Executing", "Succeeded")
@@ -174,7 +191,17 @@ class Matrix:
         place = self._folder / account
         connection = self._azurite.connection_string_of(account)
         uncertain, ordered = flow.when_uncertain, flow.ordered
-        world = World(number, connection, d365, place, uncertain, ordered, flow.template, flow.api)
+        world = World(
+            number,
+            connection,
+            d365,
+            place,
+            uncertain,
+            ordered,
+            flow.template,
+            flow.api,
+            project=flow.project,
+        )
         world.function_timeout = flow.function_timeout
         flow.begin(world)
         return world
@@ -207,9 +234,9 @@ class Matrix:
         return Result(flow.name, point.number, point.request, point.when, outcome, violations)
 
     @contextmanager
-    def _host(self, world: World, flow: Flow, plan: object) -> Iterator[RunningHost]:
+    def _host(self, world: World, flow: Flow, plan: Mapping[str, object]) -> Iterator[RunningHost]:
         command = (*WIRE, *(() if flow.events else ("--no-events",)))
-        environment = {"BRIDGE_WIRE": json.dumps(plan)}
+        environment = {"BRIDGE_WIRE": json.dumps({**plan, "byStorage": flow.by_storage})}
         with running_host(world.settings(), environment=environment, command=command) as host:
             yield host
 

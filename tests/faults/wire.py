@@ -8,6 +8,7 @@
   around the Nth request of that description (those made side by side come in any order: a plain number would
   name another each time);
 - `{"seed": N, "rate": R}`: of R of all requests to storage, break the connection before or after it;
+- `{"byStorage": N}`: let storage itself fetch exported packages of N bytes and more, in blocks of so many;
 - `{"ahead": S}`: let the app's clock be S seconds ahead, as after an outage of so long.
 
 All clients of the app go through urllib3, and no one else in this process uses it.
@@ -30,6 +31,8 @@ from urllib3.exceptions import ProtocolError
 
 from local.worker import main
 from shared import clock
+from shared.exports import data_project
+from shared.storage import block_copy
 
 _GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32}")
 _STAMP = re.compile(r"\.\d{8}T\d{6}Z-[0-9a-f]{8}")
@@ -63,6 +66,9 @@ class Wire:
             return wire._pass(pool, method, url, args, kw)
 
         HTTPConnectionPool.urlopen = urlopen  # type: ignore[method-assign, assignment]
+        if by_storage := self._plan.get("byStorage"):
+            data_project.BY_STORAGE = by_storage  # type: ignore[misc]
+            block_copy.BLOCK = by_storage  # type: ignore[misc]
         if ahead := timedelta(seconds=self._plan.get("ahead", 0)):
             clock.now = lambda: datetime.now(UTC) + ahead
 

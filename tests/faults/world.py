@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from math import inf
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from local.provisioning import provision
 from local.simulator import Package, Received, Simulator, identity_settings
 from shared import clock
 from shared.config.settings import Storage
+from shared.exports import execution
 from shared.imports import templates
 from shared.storage import files
 from shared.storage.account import (
@@ -29,6 +31,7 @@ from shared.storage.account import (
     FAILED,
     IMPORTS,
     PROCESSING,
+    STATE,
     SUCCEEDED,
     TEMPLATES,
     DataAccount,
@@ -36,6 +39,8 @@ from shared.storage.account import (
 )
 from shared.storage.records import File
 from tests.faults import order
+
+SUPPLIERS = {"name": "suppliers", "api": "package", "schedule": "0 0 0 1 1 *"}
 
 FUNCTION_TIMEOUT = "00:00:10"
 """Short, so that what was left is soon overdue; the host ends what lasts longer."""
@@ -64,6 +69,8 @@ class World:
     """Of the import job; by the package API every file goes in a template's package."""
     loses: bool = False
     """Whether D365 loses imports that it has accepted."""
+    project: bool = False
+    """Whether a data project is exported by the package API."""
     settle_seconds: int = 0
     """Of the import job: so long a file must not have changed."""
     function_timeout: str = FUNCTION_TIMEOUT
@@ -109,6 +116,7 @@ class World:
             "exports": [
                 {"name": "ledger", "activityId": self.activity_id(1)},
                 {"name": "vendors", "activityId": self.activity_id(2), "unzip": True},
+                *([{**SUPPLIERS, "dataProject": self.data_project}] if self.project else []),
             ],
             "imports": [
                 {
@@ -179,6 +187,16 @@ class World:
         """Let D365 offer a package on an export job's queue."""
         self.packages.append(self.d365.add_package(self.activity_id(kind), content))
 
+    @property
+    def data_project(self) -> str:
+        """The one that is exported."""
+        return f"Suppliers {self.number}"
+
+    def let_be_due(self) -> None:
+        """Let one due time of the data project have passed: New Year."""
+        self.d365.projects[self.data_project] = "plain"
+        execution.begin_to_count(self.account, "suppliers", clock.now() - timedelta(days=366))
+
     def take(self) -> None:
         """A reader takes what has been exported: a package at once, an unzipped one when its folder is whole.
 
@@ -225,6 +243,8 @@ class World:
 
     def settled(self) -> bool:
         """Whether nothing is left to do for the app."""
+        if self.project and not self._exported():
+            return False
         return all(p.acknowledged for p in self.packages) and all(
             versions and all(file.container in ENDS for file in versions)
             for versions in self.places().values()
@@ -238,11 +258,45 @@ class World:
             for file in versions
         ]
         packages = [(package.offered, package.acknowledged) for package in self.packages]
-        return places, packages, sum(map(self.received, self.dropped.values()))
+        exported = execution.read(self.account, "suppliers") if self.project else None
+        return places, packages, exported, sum(map(self.received, self.dropped.values()))
+
+    def _exported(self) -> bool:
+        found = execution.read(self.account, "suppliers")
+        return bool(found and found[0].executionid and not found[0].under_way)
+
+    def _lost_or_doubled_exports(self) -> list[str]:
+        """Each execution that D365 has made must be stored once, under its id, and the due time have one."""
+        container = self.account.blobs.get_container_client(EXPORTS)
+        stored = {
+            name: container.download_blob(name).readall()
+            for name in container.list_blob_names(name_starts_with="suppliers/")
+        }
+        made = {
+            f"suppliers/{each.execution_id}.zip": each.content
+            for each in self.d365.executions
+            if each.project == self.data_project
+        }
+        wrong = [
+            f"{name} is stored, and D365 made no such package" for name in stored.keys() - made
+        ]
+        wrong += [f"{name} was made by D365 and not stored" for name in made.keys() - stored]
+        wrong += [
+            f"{name} has other bytes" for name in stored.keys() & made if stored[name] != made[name]
+        ]
+        if len(made) != 1:
+            wrong.append(f"{len(made)} executions for one due time")
+        staged = self.account.blobs.get_container_client(STATE).list_blob_names()
+        wrong += [f"{name} was left" for name in staged if name.startswith("staging/")]
+        ended = execution.last(self.account, "suppliers", 10)
+        if [each.outcome for each in ended] != ["stored"]:
+            wrong.append(f"the export ended as {[(each.outcome, each.error) for each in ended]}")
+        return wrong
 
     def violations(self) -> list[str]:
         """What does not hold, in sentences; empty when all is well."""
         wrong = [*self._lost_or_doubled_packages(), *self._lost_or_doubled_files()]
+        wrong += self._lost_or_doubled_exports() if self.project else []
         wrong += [f"{name} was taken from under its writer" for name in self.broken_writers]
         if not self.template:
             whole = {hashlib.sha256(data).hexdigest() for data in self.dropped.values()}
@@ -273,6 +327,7 @@ class World:
         there = {
             found.name: hashlib.sha256(container.download_blob(found.name).readall()).hexdigest()
             for found in container.list_blobs()
+            if not found.name.startswith("suppliers/")
         }
         away = [(name, sha256) for name, sha256 in self.taking.items() if name not in there]
         hashes: dict[str, list[str]] = {}
@@ -355,6 +410,8 @@ class World:
             versions[0].record.state for versions in self.places().values() if versions
         )
         words = [f"{count} {state}" for state, count in sorted(states.items())]
+        if self.project and (found := execution.read(self.account, "suppliers")):
+            words.append(f"export {found[0].outcome or found[0].state}")
         if self.packages:
             words.append(f"{sum(bool(p.acknowledged) for p in self.packages)} acknowledged")
         if self.dropped:

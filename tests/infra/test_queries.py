@@ -15,9 +15,10 @@ from azure.core.exceptions import ResourceExistsError
 
 from local import samples
 from local.simulator import Simulator
+from shared import clock
 from shared.bridge import Bridge
 from shared.config import jobs
-from shared.exports import run
+from shared.exports import data_project, execution, run
 from shared.exports.run import export_packages
 from shared.imports import intake, reconciliation, turns
 from shared.storage.account import POISON_QUEUES, DataAccount
@@ -105,6 +106,7 @@ def everything(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
     late = run._Run(bridge, bridge.settings.jobs.exports)
     late._take_until = 0.0
     late.serve()
+    project_exports(bridge, d365)
     files_end(bridge, d365, account)
     d365.company_from_message = False
     intake.import_file(bridge, drop(account, "journals/USMF/elsewhere.csv"))
@@ -118,6 +120,25 @@ def everything(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
         reconciliation.reconcile(stopped)
     poison(account)
     reconciliation.reconcile(bridge)
+
+
+def project_exports(bridge: Bridge, d365: Simulator) -> None:
+    """Of a data project: one that is stored, one that lacks records, one that fails, one that does not end."""
+    job = {"name": "suppliers", "api": "package", "dataProject": "Out", "schedule": "0 0 0 1 1 *"}
+    served = jobs.parse(json.dumps({"exports": [job]}).encode())
+    one = replace(bridge, settings=replace(bridge.settings, jobs=served))
+    d365.projects["Out"] = "plain"
+    for status in ("Succeeded", "PartiallySucceeded", "Failed", "Executing"):
+        d365.package_api.statuses = (status,)
+        with execution.held(bridge.account, "suppliers") as held:
+            data_project.plan(held, served.exports[0], clock.now())
+        for _ in range(3):
+            run.export_job(one, {"job": "suppliers"})
+        export_packages(one)
+    with execution.held(bridge.account, "suppliers") as held:
+        long_ago = clock.text(clock.now() - timedelta(hours=2))
+        held.write(replace(held.execution, running=long_ago))
+    run.export_job(one, {"job": "suppliers"})
 
 
 def bad_package(bridge: Bridge, d365: Simulator) -> str:

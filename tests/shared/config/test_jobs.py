@@ -322,3 +322,57 @@ def test_one_job_twice_in_one_environment_is_a_mistake() -> None:
     two[1]["environment"] = "production"
     (mistake,) = mistakes(text(environments=[PRODUCTION], exports=two))
     assert mistake.startswith("exports[1].activityId: exports[0] has the same")
+
+
+PROJECT = {
+    "name": "suppliers",
+    "api": "package",
+    "dataProject": "Vendors",
+    "schedule": "0 0 2 * * *",
+}
+
+
+def test_an_export_of_a_data_project_needs_no_recurring_data_job() -> None:
+    """With its defaults."""
+    (job,) = jobs.parse(text(exports=[PROJECT])).exports
+    assert (job.data_project, job.schedule, job.company, job.re_execute) == (
+        "Vendors",
+        "0 0 2 * * *",
+        None,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "mistake"),
+    [
+        ({"dataProject": None}, "exports[0].dataProject: missing"),
+        ({"schedule": None}, "exports[0].schedule: missing"),
+        ({"schedule": "0 2 * * *"}, "exports[0].schedule: it must be NCRONTAB with six fields"),
+        (
+            {"schedule": "0 0 8 * * FRI-MON"},
+            "exports[0].schedule: the day of week 'FRI-MON' runs backwards",
+        ),
+        (
+            {"activityId": "11111111-1111-4111-8111-111111111111"},
+            "exports[0].activityId: says nothing with api package",
+        ),
+        (
+            {"api": "recurring", "activityId": ID.format(1)},
+            "exports[0].dataProject: says nothing without api: package",
+        ),
+        ({"company": "TOOLONG"}, "exports[0].company: not a legal entity's id"),
+    ],
+)
+def test_what_is_wrong_with_an_export_of_a_data_project_is_said(
+    changes: dict[str, str | None], mistake: str
+) -> None:
+    item = {key: value for key, value in {**PROJECT, **changes}.items() if value is not None}
+    assert any(each.startswith(mistake) for each in mistakes(text(exports=[item])))
+
+
+def test_two_jobs_do_not_export_one_data_project() -> None:
+    """With change tracking each would get a part of the changes."""
+    other = {**PROJECT, "name": "other", "dataProject": "VENDORS"}
+    (mistake,) = mistakes(text(exports=[PROJECT, other]))
+    assert mistake.startswith("exports[1].dataProject: exports[0] has the same")

@@ -20,6 +20,8 @@ from shared.config import jobs
 from shared.exports import data_project, deliveries, execution
 from shared.exports.execution import Execution
 from shared.exports.run import export_job, export_packages
+from shared.operations import actions, health, views
+from shared.operations.actions import Action, NotDone
 from shared.storage import block_copy
 from shared.storage.account import DELIVERED, EXPORT_JOBS_QUEUE, EXPORTS, STATE
 from tests.helpers import contents
@@ -602,3 +604,74 @@ def test_a_crash_between_the_copy_and_its_note_stores_it_once(
     assert state(project).outcome == "stored"
     notes = contents(project.account, DELIVERED)
     assert sum("/messages/" in name for name in notes) == 1
+
+
+# -- what people see and do -----------------------------------------------------------------------
+
+
+def test_a_person_can_export_now(
+    project: Bridge, d365: Simulator, time: Clock, events: Events
+) -> None:
+    """Once, however often the button is pressed; the next due time is exported all the same."""
+    work(project)
+    runs = views.runs(project, "suppliers")
+    assert runs
+    action = Action("suppliers", runs.etag, "Eva", "the auditors ask")
+    actions.run_now(project, action)
+    with pytest.raises(NotDone, match="gone on since"):
+        actions.run_now(project, action)
+    assert events("execution.requested")[0]["by"] == "Eva"
+    work(project)
+    assert stored(project) == expected(d365)
+    after = views.runs(project, "suppliers")
+    assert after
+    assert [(each.by, each.why, each.outcome) for each in after.last] == [
+        ("Eva", "the auditors ask", "stored")
+    ]
+    due(project, time)
+    work(project)
+    assert len(d365.executions) == 2
+
+
+def test_nobody_exports_what_is_under_way(project: Bridge, d365: Simulator, time: Clock) -> None:
+    d365.package_api.statuses = ("Executing",)
+    due(project, time)
+    work(project, rounds=2)
+    runs = views.runs(project, "suppliers")
+    assert runs
+    with pytest.raises(NotDone, match="under way"):
+        actions.run_now(project, Action("suppliers", runs.etag, "Eva", "I can't wait"))
+    with execution.held(project.account, "suppliers"), pytest.raises(NotDone, match="look again"):
+        actions.run_now(project, Action("suppliers", runs.etag, "Eva", "I can't wait"))
+    paused = with_job(project, enabled=False)
+    with pytest.raises(NotDone, match="paused"):
+        actions.run_now(paused, Action("suppliers", runs.etag, "Eva", "now"))
+    with pytest.raises(NotDone, match="no job that exports a data project"):
+        actions.run_now(project, Action("vendors", runs.etag, "Eva", "now"))
+
+
+def health_of(bridge: Bridge) -> tuple[str, str]:
+    lines = health.check(bridge, 0.0)
+    return next((each.verdict, each.text) for each in lines if each.what == "export job suppliers")
+
+
+def test_the_check_says_how_the_last_export_ended(
+    project: Bridge, d365: Simulator, time: Clock
+) -> None:
+    assert health_of(project)[0] == "can't tell"
+    due(project, time)
+    work(project)
+    assert health_of(project)[0] == "ok"
+    d365.package_api.statuses = ("Failed",)
+    time.now += timedelta(days=1)
+    work(project)
+    verdict, text = health_of(project)
+    assert (verdict, "Vendor 1 has no name." in text) == ("wrong", True)
+
+
+def test_the_check_sees_a_schedule_that_the_app_can_not_keep(
+    project: Bridge, d365: Simulator, time: Clock
+) -> None:
+    """The app looks every five minutes."""
+    verdict, text = health_of(with_job(project, schedule="0 * * * * *"))
+    assert (verdict, "more often than the app looks" in text) == ("wrong", True)

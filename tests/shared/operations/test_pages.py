@@ -14,6 +14,7 @@ from pathspec import GitIgnoreSpec
 
 from shared import __version__
 from shared.config.environments import Environment
+from shared.exports.execution import Execution
 from shared.operations import pages
 from shared.operations.health import Line
 from shared.operations.pages import Links
@@ -40,6 +41,17 @@ ROW = Row(
     NOW,
     1.0,
     *(5 * [HOSTILE]),
+)
+RUN = Execution(
+    state=HOSTILE,
+    executionid=HOSTILE,
+    by=HOSTILE,
+    why=HOSTILE,
+    status=HOSTILE,
+    outcome=HOSTILE,
+    blob=HOSTILE,
+    moved=HOSTILE,
+    error=HOSTILE,
 )
 VIEWS: Final[dict[str, dict[str, Any]]] = {
     "jobs": {
@@ -74,6 +86,17 @@ VIEWS: Final[dict[str, dict[str, Any]]] = {
         "user": HOSTILE,
     },
     "check": {"ok": False, "lines": [Line(HOSTILE, "wrong", HOSTILE)]},
+    "export": {
+        "job": HOSTILE,
+        "project": HOSTILE,
+        "schedule": HOSTILE,
+        "next": NOW,
+        "etag": HOSTILE,
+        "current": RUN,
+        "last": [RUN],
+        "can": ["run"],
+        "user": HOSTILE,
+    },
     "done": {"do": HOSTILE, "name": HOSTILE},
     "message": {"title": HOSTILE, "text": HOSTILE},
 }
