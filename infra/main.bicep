@@ -34,7 +34,7 @@ param jobsFile string = 'jobs.json'
 @description('When export queues are asked: NCRONTAB with six fields, in UTC.')
 param exportSchedule string = '0 */5 * * * *'
 
-@description('How many packages are exported side by side, over all jobs (1 to 52). D365 limits the requests of an application.')
+@description('How many packages are exported side by side, over all jobs of an environment (1 to 52). D365 limits the requests of an application.')
 @minValue(1)
 @maxValue(52)
 param exportParallelism int = 8

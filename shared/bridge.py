@@ -72,7 +72,7 @@ class Bridge:
         raise Unavailable("environment", f"D365 was not asked, {why}: put one of them back")
 
     def place(self, work: Work, environment: str) -> AbstractContextManager[bool]:
-        """Whether an environment may take a further invocation of this process, until that is done.
+        """Whether an environment may take a further invocation of this process, until that is done (A7).
 
         Together the others never take all of them: one that does not answer, or asks all to wait, leaves the
         healthy ones theirs. Where there is only one environment, it has all.

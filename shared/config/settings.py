@@ -67,7 +67,7 @@ class Settings:
     storage: Storage
     jobs: jobs.Jobs
     export_parallelism: int
-    """So many messages of export queues are served at once, over all jobs."""
+    """So many messages of export queues are served at once, over all jobs of an environment."""
     function_timeout: timedelta
     """After this the host ends an invocation: no run may last longer, and a claim older than this is dead."""
     exports_telemetry: bool = False

@@ -95,7 +95,7 @@ class _Queue:
 
 @dataclass(eq=False)
 class _Lane:
-    """What one environment has of a run, so that none waits for another: its places, and who has them."""
+    """What one environment has of a run, so that none waits for another (A7): its places, and who has them."""
 
     environment: str
     waiting: deque[_Queue] = field(default_factory=deque)
