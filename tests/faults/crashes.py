@@ -182,7 +182,6 @@ class Matrix:
             d365.package_api.statuses = ("Executing", "Succeeded")
             d365.reoffer_seconds = 0.0
             d365.statuses = flow.statuses
-            d365.package_api.statuses = ("Executing", "Succeeded")
             yield d365
 
     def _world(self, flow: Flow, d365: Simulator) -> World:
