@@ -5,7 +5,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.config import jobs
@@ -448,6 +448,7 @@ def xml(found: list[Job]) -> bytes:
 
 
 @given(_jobs)
+@example([convert.Job("Upload", "", "", {"UseADAL": "True", "ActivityId": "True"}, ())])
 def test_any_jobs_become_a_valid_file_and_nothing_is_dropped(found: list[Job]) -> None:
     """Each job is in the file or in the notes; each option that is set is in a field or named in the notes."""
     assert convert.read(xml(found)) == found
