@@ -338,7 +338,7 @@ def _convert(job: Job, error_keys: bool, result: Result) -> None:
     kind = "imports" if job.kind in _IMPORTS else "exports"
     if job.on("UseADAL"):
         why = "UseADAL: its D365 is on premises, where the bridge can't sign in: keep it in the Scheduler"
-        _leave_out(job, result, [why, json.dumps(entry, ensure_ascii=False), *notes])
+        _leave_out(job, result, [why, *notes])
         return
     mine = getattr(result, kind)
     url = job.option("AosUri")

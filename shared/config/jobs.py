@@ -135,14 +135,27 @@ class CompanyFrom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return parts[self.position - 1] if len(parts) >= self.position else ""
 
 
-class ExportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """An export job: its packages appear in `exports/{name}/`."""
+class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """What every job says."""
 
     name: Name
     activity_id: ActivityId = ""
     environment: EnvironmentName = None
     api: Api = "recurring"
     data_project: DataProject | None = None
+    description: Description = None
+    group: Group = None
+    enabled: Annotated[bool, Meta(description="false pauses the job; files wait.")] = True
+
+    @property
+    def known_as(self) -> str:
+        """What D365 knows the job by: the recurring data job's id, or the data project's name."""
+        return self.activity_id or self.data_project or ""
+
+
+class ExportJob(Job, frozen=True, kw_only=True):
+    """An export job: its packages appear in `exports/{name}/`."""
+
     schedule: Annotated[
         str | None,
         Meta(
@@ -163,19 +176,12 @@ class ExportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
             "has an id of its own."
         ),
     ] = False
-    description: Description = None
-    group: Group = None
     unzip: Annotated[bool, Meta(description="Also write the package's files beside it.")] = False
-    enabled: Annotated[bool, Meta(description="false pauses the job.")] = True
 
 
-class ImportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+class ImportJob(Job, frozen=True, kw_only=True):
     """An import job: it takes the files dropped into `imports/{name}/`."""
 
-    name: Name
-    activity_id: ActivityId = ""
-    api: Api = "recurring"
-    data_project: DataProject | None = None
     execute: Annotated[
         bool,
         Meta(
@@ -189,9 +195,6 @@ class ImportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
             "(default) for plain entities, false for composite ones."
         ),
     ] = True
-    environment: EnvironmentName = None
-    description: Description = None
-    group: Group = None
     entity: Entity | None = None
     company: Company | None = None
     company_from: Annotated[
@@ -272,12 +275,6 @@ class ImportJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
             description="Keep D365's file with the keys of the records that failed beside a failed file."
         ),
     ] = False
-    enabled: Annotated[bool, Meta(description="false pauses the job; files wait.")] = True
-
-    @property
-    def known_as(self) -> str:
-        """What D365 knows the job by: the recurring data job's id, or the data project's name."""
-        return self.activity_id or self.data_project or ""
 
     @property
     def one_at_a_time(self) -> bool:

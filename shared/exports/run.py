@@ -246,9 +246,23 @@ class _Run:
 
     def _take(self, queue: _Queue) -> tuple[_Key, DequeuedMessage] | None:
         """The queue's next message; None when there is none for this turn."""
+        if not self._may_take(queue):
+            return None
+        _asked[queue.job.name] = clock.monotonic()
+        try:
+            with about(job=queue.job.name):
+                message = self._bridge.d365_for(queue.job).dequeue(queue.job.activity_id)
+        except D365Error as error:
+            self._note_offer(queue, None)
+            self._fail(queue, error)
+            return None
+        return self._note_offer(queue, message)
+
+    def _may_take(self, queue: _Queue) -> bool:
+        """Whether this turn asks for a message. When time is up, another invocation goes on with the job."""
         with self._lock:
             if queue.closed:
-                return None
+                return False
             late = clock.monotonic() > self._take_until
             if late:
                 queue.unfinished = queue.closed = True
@@ -256,33 +270,32 @@ class _Run:
                 queue.asking += 1
         if late:
             data_project.enqueue(self._bridge, queue.job, 0)
-            return None
-        message, error = None, None
-        _asked[queue.job.name] = clock.monotonic()
-        try:
-            with about(job=queue.job.name):
-                message = self._bridge.d365_for(queue.job).dequeue(queue.job.activity_id)
-        except D365Error as raised:
-            error = raised
-        key = (message.correlation_id, message.download_location) if message else ("", "")
+        return not late
+
+    def _note_offer(
+        self, queue: _Queue, message: DequeuedMessage | None
+    ) -> tuple[_Key, DequeuedMessage] | None:
+        """Note what D365 has offered; the message, if this turn is to serve it."""
         with self._lock:
             queue.asking -= 1
             self._lock.notify_all()
-            if message is None or key in queue.failed:
-                # Stop asking this queue: it is empty, it failed, or it offers a message that has just failed.
+            if message is None:
                 queue.closed = True
-                message = None
-            elif key in queue.serving:
+                return None
+            key = (message.correlation_id, message.download_location)
+            if key in queue.failed:
+                # Stop asking this queue: it offers a message that has just failed.
+                queue.closed = True
+                return None
+            if key in queue.serving:
+                # D365 offers again what another turn is serving: only the newest pop receipt is valid.
                 queue.serving[key], queue.reoffers = message, True
-                message = None
-            else:
-                queue.serving[key] = message
-                if queue.turns < self._places and not queue.reoffers:
-                    self._another_turn(queue)
-                    self._lock.notify_all()
-        if error:
-            self._fail(queue, error)
-        return (key, message) if message else None
+                return None
+            queue.serving[key] = message
+            if queue.turns < self._places and not queue.reoffers:
+                self._another_turn(queue)
+                self._lock.notify_all()
+            return key, message
 
     def _serve(self, queue: _Queue, key: _Key, message: DequeuedMessage) -> None:
         outcome = "failed"
@@ -304,20 +317,22 @@ class _Run:
             offer = queue.serving[key]
         while True:
             try:
-                return self._bridge.d365_for(queue.job).acknowledge(queue.job.activity_id, offer)
+                self._bridge.d365_for(queue.job).acknowledge(queue.job.activity_id, offer)
+                return
             except Rejected as error:
-                with (
-                    self._lock
-                ):  # just now it may be offered to another turn, which is still asking
-                    left = max(0.0, self._until - clock.monotonic())
-                    self._lock.wait_for(lambda: queue.asking == 0, left)
-                    newest = queue.serving[key]
-                if newest is not offer:
-                    offer = newest
-                elif error.status in GONE:
-                    return None
-                else:
+                newest = self._newest_offer(queue, key)
+                if newest is offer:
+                    if error.status in GONE:
+                        return
                     raise
+                offer = newest
+
+    def _newest_offer(self, queue: _Queue, key: _Key) -> DequeuedMessage:
+        """The message as D365 offered it last. A turn that is still asking may be getting it just now."""
+        with self._lock:
+            left = max(0.0, self._until - clock.monotonic())
+            self._lock.wait_for(lambda: queue.asking == 0, left)
+            return queue.serving[key]
 
     def _fail(self, queue: _Queue, error: Exception) -> None:
         with self._lock:

@@ -75,6 +75,18 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
 EVERY: Final = "environment"
 """What every line says besides: the D365 that it is about, "" where it is about none, or about all."""
 
+ENDINGS: Final[Mapping[str, str]] = {
+    "file.succeeded": "succeeded",
+    "file.failed": "failed",
+    "file.held": "held",
+    "package.acknowledged": "exported",
+    "package.failed": "failed",
+    "execution.stored": "exported",
+    "execution.partial": "exported",
+    "execution.failed": "failed",
+}
+"""The events with which a file's import or a package's export ends, and how."""
+
 listeners: Final[list[Callable[[str, Mapping[str, object]], None]]] = []
 """Called with every event after it was logged, and with its fields as logged. They raise nothing."""
 

@@ -21,22 +21,11 @@ from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from shared import __version__
-from shared.observability.events import about
+from shared.observability.events import ENDINGS, about
 
 _NAME = "d365-blob-bridge"
 _FORM = TraceContextTextMapPropagator()
 _tracer = trace.get_tracer(_NAME)
-
-_OUTCOMES = {
-    "file.succeeded": ("bridge.files", "succeeded"),
-    "file.failed": ("bridge.files", "failed"),
-    "file.held": ("bridge.files", "held"),
-    "package.acknowledged": ("bridge.packages", "acknowledged"),
-    "package.failed": ("bridge.packages", "failed"),
-    "execution.stored": ("bridge.packages", "stored"),
-    "execution.partial": ("bridge.packages", "partial"),
-    "execution.failed": ("bridge.packages", "failed"),
-}
 
 
 def new_parent() -> str:
@@ -83,8 +72,9 @@ def _instruments() -> Mapping[str, Any]:
 def measure(event: str, fields: Mapping[str, object]) -> None:
     """Count what an event says; a listener of `events`."""
     of = {name: str(fields.get(name, "")) for name in ("job", "environment")}
-    if event in _OUTCOMES:
-        counter, outcome = _OUTCOMES[event]
+    if event in ENDINGS:
+        counter = "bridge.files" if event.startswith("file.") else "bridge.packages"
+        outcome = ENDINGS[event]
         _instruments()[counter].add(1, {**of, "outcome": outcome})
         if counter == "bridge.files" and isinstance(seconds := fields["seconds"], int | float):
             duration = _instruments()["bridge.file.duration"]

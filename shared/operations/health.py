@@ -286,12 +286,11 @@ def _data_project(bridge: Bridge, job: ImportJob, recent: Recent, what: str) -> 
 
 def _of(job: ImportJob | ExportJob, recent: Recent, events: str) -> list[Entry]:
     """What the journal knows of a job under what D365 knows it by at present."""
-    known_as = job.known_as if isinstance(job, ImportJob) else job.activity_id
     return [
         entry
         for entry in recent.entries
         if entry.event.startswith(events)
-        and (entry.fields.get("job"), entry.fields.get("activityId")) == (job.name, known_as)
+        and (entry.fields.get("job"), entry.fields.get("activityId")) == (job.name, job.known_as)
     ]
 
 

@@ -24,7 +24,7 @@ from azure.storage.blob import BlobType
 
 from shared import clock, deadline
 from shared.config.jobs import Jobs
-from shared.observability.events import listeners
+from shared.observability.events import ENDINGS, listeners
 from shared.storage.account import DataAccount
 from shared.threads import Pool
 
@@ -33,19 +33,12 @@ JOURNAL: Final = "journal"
 
 EVENTS: Final = frozenset(
     (
-        "package.acknowledged",
-        "package.failed",
+        *ENDINGS,
         "package.empty",
         "execution.requested",
-        "execution.stored",
-        "execution.partial",
-        "execution.failed",
         "export.finished",
         "export.unfinished",
         "export.failed",
-        "file.succeeded",
-        "file.failed",
-        "file.held",
         "file.resent",
         "file.received",
         "file.asked",

@@ -26,6 +26,7 @@ from shared.exports import execution
 from shared.exports.execution import Execution
 from shared.imports import claim
 from shared.imports.outcome import TODO, remark
+from shared.observability.events import ENDINGS
 from shared.operations import journal
 from shared.operations.journal import Entry, Recent
 from shared.storage import files, names
@@ -145,7 +146,7 @@ class Job:
     """Import: the last file's end. Export: the last run that was noted."""
     last_text: str
     last_outcome: str
-    """How that ended: a value of `ENDS`, "" where there was no run."""
+    """How that ended: a value of `ENDINGS`, "" where there was no run."""
     waiting: int = 0
     no_data: int = 0
     """What lies in `imports` and is left alone, by its name: lock files, markers, what is not whole."""
@@ -405,7 +406,7 @@ def overview(bridge: Bridge) -> Overview:
 
 def _job(bridge: Bridge, job: ImportJob | ExportJob, kind: str, entries: Sequence[Entry]) -> Job:
     """A job with what its entries in the journal say."""
-    ends = [entry for entry in entries if entry.event in ENDS]
+    ends = [entry for entry in entries if entry.event in ENDINGS]
     runs = ends if kind == "import" else [e for e in entries if e.event.startswith("export.")]
     hour = clock.now() - timedelta(hours=1)
     last_text, last_outcome = _result(runs[-1]) if runs else ("", "")
@@ -468,19 +469,6 @@ def _counts(bridge: Bridge, container: str) -> _Counts:
     return _Counts(numbers, cut)
 
 
-ENDS: Final[Mapping[str, str]] = {
-    "file.succeeded": "succeeded",
-    "file.failed": "failed",
-    "file.held": "held",
-    "package.acknowledged": "exported",
-    "package.failed": "failed",
-    "execution.stored": "exported",
-    "execution.partial": "exported",
-    "execution.failed": "failed",
-}
-"""The events with which a file or a package ends, and how."""
-
-
 def _result(entry: Entry) -> tuple[str, str]:
     fields = entry.fields
     match entry.event:
@@ -495,7 +483,7 @@ def _result(entry: Entry) -> tuple[str, str]:
                 return f"{text}, {failed} failed", "failed"
             return text, "exported"
         case _:
-            reason, outcome = fields.get("reason"), ENDS[entry.event]
+            reason, outcome = fields.get("reason"), ENDINGS[entry.event]
             return outcome + (f": {reason}" if reason else ""), outcome
 
 
@@ -556,12 +544,12 @@ def ended(recent: Recent, job: str = "") -> list[Ended]:
     """What ended in the journal's hours, oldest first."""
     endings = []
     for entry in recent.entries:
-        if entry.event in ENDS and job in ("", entry.fields.get("job")):
+        if entry.event in ENDINGS and job in ("", entry.fields.get("job")):
             keys = ("file", "blob", "correlationId")
             name = next((str(entry.fields[key]) for key in keys if entry.fields.get(key)), "")
             dropped = names.dropped_at(name) if entry.event.startswith("file.") else None
             seconds = (entry.at - dropped).total_seconds() if dropped else None
-            outcome, of = ENDS[entry.event], str(entry.fields.get("job", ""))
+            outcome, of = ENDINGS[entry.event], str(entry.fields.get("job", ""))
             container = (
                 STATES[outcome] if entry.fields.get("blob") or "file" in entry.fields else ""
             )

@@ -40,7 +40,7 @@ def test_a_full_jobs_file_is_read() -> None:
             ],
         )
     )
-    assert found.exports == (jobs.ExportJob("Vendors", ID.format(1), unzip=True),)
+    assert found.exports == (jobs.ExportJob(name="Vendors", activity_id=ID.format(1), unzip=True),)
     job = found.import_job("journals")
     assert job is not None
     assert (job.entity, job.company, job.ordered) == ("General journal", "USMF", True)

@@ -92,7 +92,10 @@ def test_the_entities_are_those_with_errors(
 ) -> None:
     """As D365 counts them; the job's own where it gives none; never without end."""
     status = JobStatus(entities=tuple(counts))
-    assert diagnosis._failed_entities(ImportJob("a", IMPORT_ID, entity="Own"), status) == entities
+    assert (
+        diagnosis._failed_entities(ImportJob(name="a", activity_id=IMPORT_ID, entity="Own"), status)
+        == entities
+    )
 
 
 @pytest.mark.parametrize("parameter", ["_messageId", "messageId"])
