@@ -101,7 +101,7 @@ class _Notes:
         self._account = account
         self._activity_ids = {("file", job.name): job.known_as for job in jobs.imports}
         for kind in ("export", "package"):
-            self._activity_ids |= {(kind, job.name): job.activity_id for job in jobs.exports}
+            self._activity_ids |= {(kind, job.name): job.known_as for job in jobs.exports}
         self._lock = Lock()
         self._lines: list[bytes] = []
         self._written = float("-inf")
