@@ -97,5 +97,5 @@ def _fitting(notification: Notification) -> str:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of a notification."""
-    made = msgspec.json.schema(Notification)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+    json_schema = msgspec.json.schema(Notification)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **json_schema}
