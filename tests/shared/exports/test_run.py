@@ -384,7 +384,7 @@ def test_what_nobody_expected_ends_the_job_and_not_the_run(
 ) -> None:
     """A mistake of ours is reported like any other failure."""
     d365.add_package(EXPORT_ID, SMALL)
-    monkeypatch.setattr(packages, "_store", lambda *_: 1 / 0)
+    monkeypatch.setattr(packages, "deliver", lambda *_: 1 / 0)
     assert export_packages(bridge) == Totals(0, 1)
     assert events("export.failed")[0]["error"] == "division by zero"
 
