@@ -35,7 +35,7 @@ from shared.exports import data_project
 from shared.storage import block_copy
 
 _GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32}")
-_STAMP = re.compile(r"\.\d{8}T\d{6}Z-[0-9a-f]{8}")
+_STAMP = re.compile(r"[.-]\d{8}T\d{6}Z-(?:[0-9a-f]{12}|[0-9a-f]{8})")
 _HOUR = re.compile(r"\d{4}/\d\d/\d\d/\d\d")
 
 
