@@ -25,8 +25,9 @@ IN_TIME: Final = 0.95
 """So much of its time-out an invocation has: the host kills one that takes all of it, and then nothing says
 what became of it."""
 
-INVOCATIONS: Final = 4
-"""So many of one function an instance has at once, or more: host.json says it."""
+MOST_HANGING: Final = 2
+"""So many invocations of one function may hang before an instance takes up no further message: host.json's
+`newBatchThreshold`, and half of its `maxDegreeOfParallelism`."""
 
 PLACE_WAIT: Final = 2.0
 """Seconds to wait for a place among an environment's invocations: several questions take no longer."""
@@ -80,7 +81,7 @@ class Bridge:
         others = len(self.clients) - 1
         if not others or not environment:
             return nullcontext(enter_result=True)
-        count = max(1, (INVOCATIONS - 1) // others)
+        count = max(1, MOST_HANGING // others)
         places = self._places.setdefault((work, environment), Places(count))
         return places.place(min(PLACE_WAIT, deadline.left()))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from math import inf
+from pathlib import Path
 from threading import Event, Semaphore
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from local import samples
 from local.simulator import Simulator, identity_settings, running_simulator
 from shared import clock
-from shared.bridge import INVOCATIONS, Bridge, new_clients
+from shared.bridge import MOST_HANGING, Bridge, new_clients
 from shared.config import jobs, settings
 from shared.config.environments import Environment
 from shared.d365.errors import Unavailable
@@ -30,6 +31,7 @@ from shared.storage.records import File, Record, State
 from tests.helpers import EXPORT_ID, IMPORT_ID, PATIENCE, contents, drop, wait_for, work_queue
 
 Events = Callable[[str], list[dict[str, Any]]]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = samples.package("p", [samples.Part(samples.VENDORS, 7)])
 
 
@@ -212,7 +214,7 @@ def test_files_of_one_environment_go_on_while_the_other_hangs(
     all of them, and what finds no place waits as it was."""
     account = two.bridge.account
     asked, go_on = hanging(two.bridge, monkeypatch, asks)
-    names = [f"journals-bad/{number}.csv" for number in range(2 * INVOCATIONS)]
+    names = [f"journals-bad/{number}.csv" for number in range(4 * MOST_HANGING)]
     for name in names:
         drop(account, name)
     work = [partial(intake.import_file, two.bridge, name) for name in names]
@@ -221,10 +223,10 @@ def test_files_of_one_environment_go_on_while_the_other_hangs(
             send()
         sent = list(files.listed(account, PROCESSING))
         work = [partial(check, two.bridge, file) for file in sent]
-    with ThreadPoolExecutor(INVOCATIONS) as pool:
+    with ThreadPoolExecutor(2 * MOST_HANGING) as pool:
         invocations = [pool.submit(step) for step in work]
         try:
-            most = INVOCATIONS - 1
+            most = MOST_HANGING
             for _ in range(most):
                 assert asked.acquire(timeout=PATIENCE)
             good = pool.submit(intake.import_file, two.bridge, drop(account, "journals-good/a.csv"))
@@ -244,6 +246,13 @@ def test_files_of_one_environment_go_on_while_the_other_hangs(
 
 def check(bridge: Bridge, file: File) -> None:
     advance.check_status(bridge, {"file": file.name, "etag": file.etag})
+
+
+def test_the_host_takes_up_more_while_so_many_hang() -> None:
+    """It takes no message up while more are under way than its threshold."""
+    extensions = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))["extensions"]
+    assert extensions["queues"]["newBatchThreshold"] == MOST_HANGING
+    assert extensions["blobs"]["maxDegreeOfParallelism"] // 2 == MOST_HANGING
 
 
 def test_an_only_environment_has_all_invocations(bridge: Bridge, d365: Simulator) -> None:
