@@ -512,11 +512,11 @@ def held_up(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> tuple[Event, Eve
     waiting, go_on = Event(), Event()
     download = bridge.d365.download
 
-    def slow(message: DequeuedMessage) -> AbstractContextManager[Download]:
+    def slow(message: DequeuedMessage, start: int = 0) -> AbstractContextManager[Download]:
         if activity_id(0) in message.download_location:
             waiting.set()
             assert go_on.wait(PATIENCE)
-        return download(message)
+        return download(message, start)
 
     monkeypatch.setattr(bridge.d365, "download", slow)
     return waiting, go_on
