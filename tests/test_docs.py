@@ -138,3 +138,21 @@ def test_the_deployed_functions_are_those_that_the_page_lists() -> None:
     sources = (path.read_text(encoding="utf-8") for path in (ROOT / "functions").glob("*.py"))
     made = {name for text in sources for name in re.findall(r'function_name\("(\w+)"\)', text)}
     assert set(re.findall(r"\w+", listed)) - {"and"} == made
+
+
+def test_the_journeys_name_functions_that_there_are() -> None:
+    """Each `room/module.function` in the drawings of docs/architecture.md."""
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    drawings = "".join(re.findall(r"### Module by module.*?```\n(?=\n)", text, re.DOTALL))
+    named = set(re.findall(r"\b([a-z\d]+/[a-z_]+)\.([a-z_\d]+)", drawings))
+    assert len(named) > 25
+    missing = [
+        f"{module}.{function}"
+        for module, function in sorted(named)
+        if not re.search(
+            rf"^ *(async )?def {function}\(",
+            (ROOT / f"shared/{module}.py").read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
+    ]
+    assert missing == []
