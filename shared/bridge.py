@@ -22,8 +22,8 @@ from shared.storage.records import File
 from shared.threads import Places
 
 IN_TIME: Final = 0.95
-"""So much of its time-out an invocation has: the host kills one that takes all of it, and then nothing says
-what became of it."""
+"""The part of its time-out that an invocation may use. The host kills one that uses all of it, and then no log
+says what it did."""
 
 MOST_HANGING: Final = 2
 """So many invocations of one function may hang before an instance takes up no further message: host.json's
@@ -119,7 +119,7 @@ def run[**P](
         with deadline.within(IN_TIME * process_bridge.settings.function_timeout.total_seconds()):
             flow(process_bridge, *args, **kwargs)
     except Conflict as error:
-        emit("message.ignored", file=str(error), reason="another worker goes on with it")
+        emit("message.ignored", file=str(error), reason="another worker has it")
     except HttpResponseError as error:
         if error.status_code != 403:
             raise

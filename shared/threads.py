@@ -18,7 +18,7 @@ class Pool(ThreadPoolExecutor):
 
 
 class Places:
-    """Places for so many threads at once. Who comes too late is told so, and has something else to do."""
+    """Places for so many threads at once. A thread that finds none free does not wait."""
 
     def __init__(self, count: int) -> None:
         self._free = Semaphore(count)

@@ -40,7 +40,7 @@ def drain(operation: str, response: urllib3.BaseHTTPResponse) -> bytes:
     try:
         body = response.read(_ANSWER_LIMIT + 1, decode_content=True)
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        if 300 <= response.status < 500:  # turned down, whatever it would have said of that
+        if 300 <= response.status < 500:  # D365 has rejected the request; its reason is lost
             return b""
         raise Uncertain(operation, f"D365's answer broke off: {error}", response.status) from error
     if len(body) > _ANSWER_LIMIT:
@@ -231,7 +231,7 @@ def error_text(body: bytes) -> str:
 
 
 def parse(text: str | bytes) -> Any:
-    """JSON, of which all text can be written. Raises `ValueError`, also where it is nested beyond all sense."""
+    """JSON whose text can be written as UTF-8. Raises `ValueError`, also if it is nested too deeply."""
     try:
         value = json.loads(text)
         # Half a surrogate pair is JSON, but not UTF-8: it would break whoever writes it down.

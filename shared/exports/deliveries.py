@@ -51,12 +51,12 @@ def location_key(message: DequeuedMessage) -> str:
 
 
 def of_message(account: DataAccount, blob: str) -> Delivery | None:
-    """The delivery under a blob's name, of which only the acknowledgement may be left."""
+    """The delivery with this blob name. It may only lack its acknowledgement."""
     return _read(_message_note(account, blob))
 
 
 def of_content(account: DataAccount, job: str, content: str) -> Delivery | None:
-    """The delivery of these bytes, given by their SHA-256, under whatever id."""
+    """The delivery of these bytes (their SHA-256), under any id."""
     return _read(_content_note(account, job, content))
 
 

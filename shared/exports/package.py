@@ -157,7 +157,7 @@ def _without_file(
 
 def deliver(serving: Serving, store: Callable[[Serving, Delivery | None], Package]) -> Package:
     """Store an offer's package and, where the job says so, its files. What was delivered before is not
-    delivered again (E7). `store` moves the bytes: `carry`, or whatever does the same.
+    delivered again (E7). `store` moves the bytes: `carry`, or another function with the same result.
 
     Raises `FAILURES`.
     """
@@ -344,7 +344,7 @@ def _compared(
 
 
 def _raise_if_delivered(serving: Serving, content: Digest, format_: Format) -> None:
-    """Raise `_DeliveredBefore` where these bytes came before, under whatever id.
+    """Raise `_DeliveredBefore` if these bytes were delivered before, under any id.
 
     A zip says when it was made, so another export gives other bytes. A bare file does not: the same bytes from
     another place may be a later export of data that has not changed.

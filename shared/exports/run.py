@@ -344,7 +344,7 @@ class _Run:
     def _end(self, queue: _Queue) -> None:
         """Report the end of a pass. No lock is held meanwhile: the journal is written, which may take long."""
         with self._lock:
-            # What a package failed of (D365 asks all to wait, say) may keep its queue from being asked on too.
+            # The reason may concern the whole queue (D365 asks everybody to wait, for example).
             failed = len(queue.failed) or bool(queue.error)
             packages, totals = queue.packages, self._totals
             self._totals = Totals(totals.packages + packages, totals.failed + failed)

@@ -1,4 +1,4 @@
-"""Status: asks D365 how a sent file fares, until it ends; then files it where it belongs."""
+"""Status: asks D365 for the status of a sent file until it ends; then files it under succeeded or failed."""
 
 import logging
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def check_status(bridge: Bridge, message: Mapping[str, Any]) -> None:
     file = files.find(bridge.account, PROCESSING, name) if name else None
     if file is None or file.etag != message.get("etag"):
         job = names.job_folder(name)
-        emit("message.ignored", job=job, file=name, reason="the file has gone on since")
+        emit("message.ignored", job=job, file=name, reason="the file has changed since")
         return
     record, environment = file.record, bridge.environment_of(file)
     ids = {
@@ -64,7 +64,7 @@ def _asks_d365(file: File) -> bool:
 
 
 def _put_off(bridge: Bridge, file: File) -> None:
-    """D365 is not asked now, since it lets enough others wait."""
+    """Ask later: enough other requests wait for this D365 already."""
     delay = schedule.place_delay()
     record = replace(file.record, due=clock.text(clock.now() + delay))
     schedule.check_file(bridge, files.update(bridge.account, file, record), delay)
@@ -79,12 +79,12 @@ def _look_at(bridge: Bridge, file: File) -> None:
     elif file.record.state == State.SENDING and file.record.api:
         _check(bridge, job, file)
     elif file.record.state == State.SENDING:
-        # Its time is up (the message came late enough), so its worker is no more.
+        # Past this time its worker can not run any more.
         if clock.parse(file.record.due) <= clock.now():
             why = "the worker that sent the file ended before D365's answer was recorded"
             send.uncertain(bridge, job, file, why)
             turns.enqueue_next(bridge, job)
-    elif file.record.state.is_end:  # and a crash kept it from being filed there
+    elif file.record.state.is_end:  # a worker crashed before it had filed it
         d365_account = (
             diagnosis.what_d365_says(bridge, job, file)[1] if _failed_in_d365(file) else None
         )
@@ -119,7 +119,7 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
     try:
         status, trouble = _status(bridge, file), ""
     except D365Error as error:
-        # The file is with D365 whatever becomes of this question; it is asked again.
+        # D365 has the file even if it does not answer now, so it is asked again.
         status, trouble = record.status, str(error)
     now = clock.now()
     last = record.checked or record.sent

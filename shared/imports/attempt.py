@@ -115,7 +115,7 @@ def note_sent(bridge: Bridge, job: ImportJob, file: File, id_: str, content: Con
 def retry_later(
     bridge: Bridge, job: ImportJob, file: File, error: D365Error | InvalidTemplate | OSError
 ) -> None:
-    """The file could not be sent now: try again later, until that has gone on for too long."""
+    """The file could not be sent now: try again later, or give it up after too long."""
     record = file.record
     if record.spent > GIVE_UP.total_seconds():
         doubt = "vanished" if record.api else "uncertain"

@@ -1,4 +1,4 @@
-"""Whether a dropped file can be taken by now, its claim, and the job that it is for.
+"""Whether a dropped file can be taken yet; its claim; the job that it is for.
 
 The claim of one version is a copy that only one of many workers makes (I1). What is to become of a file is
 decided when it lies in processing, and written there first (`outcome`): of two instances that decide
@@ -31,7 +31,7 @@ def reason_to_wait(bridge: Bridge, dropped: File) -> routing.Wait | None:
 
 
 def check_drop(bridge: Bridge, dropped: File) -> routing.Wait | None:
-    """The same, and the log says why."""
+    """The same as `reason_to_wait`, and log the reason."""
     if not names.is_addressable(dropped.name):
         report_unaddressable(dropped.name)
         return routing.Wait("its name has a part that is . or ..", blocks=False)
@@ -54,7 +54,7 @@ def ignore(name: str, why: str) -> None:
 
 
 def report_unaddressable(name: str) -> None:
-    """Tell of a blob that no request can reach (A4), since libraries and proxies fold the dots of a URL."""
+    """Report a blob that no request can reach (A4): libraries and proxies fold the dots of a URL."""
     emit(
         "reconcile.failed",
         logging.ERROR,
@@ -66,8 +66,7 @@ def report_unaddressable(name: str) -> None:
 
 
 def claim(bridge: Bridge, dropped: File) -> File | None:
-    """Take a dropped file into processing, whatever it is. None when that version is no longer there, or
-    another worker has gone on with it."""
+    """Move a dropped file into processing. None when that version is gone, or another worker has the file."""
     moves.end_put_back(bridge.account, dropped)
     job = bridge.settings.jobs.import_job(names.job_folder(dropped.name))
     now = clock.now()
@@ -112,6 +111,6 @@ def route(bridge: Bridge, claimed: File) -> tuple[ImportJob, File] | None:
 
 
 def claim_and_route(bridge: Bridge, dropped: File) -> tuple[ImportJob, File] | None:
-    """Both. None also where another worker has the file, or only its metadata was written meanwhile."""
+    """Claim and route a file. None also if another worker has it, or if only its metadata has changed."""
     claimed = claim(bridge, dropped)
     return route(bridge, claimed) if claimed else None

@@ -74,7 +74,7 @@ def _execution_id(bridge: Bridge, file: File) -> str:
 
 
 def _failed_entities(job: ImportJob, status: JobStatus) -> list[str]:
-    """The entities of which some records failed; the job's own where D365 gives no counts."""
+    """The entities with failed records; the job's own entity if D365 gives no counts."""
     if not status.entities and job.entity:
         return [job.entity]
     failed = (each.entity for each in status.entities if each.imported != each.records)

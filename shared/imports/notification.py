@@ -81,13 +81,13 @@ def notify(
     try:
         queue.send_message(text, time_to_live=KEPT_SECONDS)
     except ResourceNotFoundError:
-        # A file is not to stay unfiled because nobody made a queue for the news of it.
+        # A missing queue must not keep the file from being filed.
         queue.create_queue()
         queue.send_message(text, time_to_live=KEPT_SECONDS)
 
 
 def _fitting(notification: Notification) -> str:
-    """A queue message holds 64 KiB, of which base64 leaves three quarters; the report has it all."""
+    """Cut to what a queue message holds (64 KiB, 48 KiB before base64). The error report has the whole text."""
     text = msgspec.json.encode(notification).decode()
     if len(text.encode()) > 40_000:
         cut = msgspec.structs.replace(notification.data, error=notification.data.error[:2000] + "…")

@@ -98,8 +98,7 @@ def _dropped_at(file: File) -> datetime:
 
 
 def keeps_others_waiting(job: ImportJob, file: File) -> bool:
-    """Whether a file in processing keeps the others of its job waiting: until it has come to its end, and lies
-    there."""
+    """Whether a file in processing keeps the others of its job waiting, until it has ended and left there."""
     state = file.record.state
     return state != State.CLAIMED and not (state == State.SENT and job.next_after == "accepted")
 

@@ -66,7 +66,7 @@ STOPPED: Final = (
 
 
 def succeed(account: DataAccount, file: File, record: Record) -> None:
-    """File it under succeeded. Raises `Conflict` when another worker did something with it first."""
+    """File it under succeeded. Raises `Conflict` if another worker has changed it first."""
     ended = clock.text(clock.now())
     record = replace(record, state=State.SUCCEEDED, ended=ended, due="", reason="", stopsjob="")
     finish(account, files.update(account, file, record))
@@ -144,7 +144,7 @@ def finish(
     error: str = "",
     d365: Mapping[str, Any] | None = None,
 ) -> None:
-    """Bring a file in processing, whose record says its end, to where it belongs, and tell of it.
+    """Move a file whose record says how it ends out of processing, and report its end.
 
     Nothing is told before that record is written (I7), and the file leaves processing only when all is told: so
     what a crash leaves here is done again from the record, which does no harm. `error` has more words than the
@@ -178,7 +178,7 @@ def finish(
 
 
 def announce(record: Record, name: str, error: str) -> None:
-    """Tell the log that a file failed or is held."""
+    """Log that a file failed or is held."""
     fields = {
         "job": record.job,
         "environment": record.environment,
@@ -228,7 +228,7 @@ def error_report(
 
 
 def _resolved(record: Record) -> dict[str, Any]:
-    """What a person did about the file before it came to this end, as `actions` notes it."""
+    """What a person did about the file before this end, as `actions` notes it."""
     if not record.resolution:
         return {}
     by, why = record.resolvedby, record.resolvedwhy

@@ -1,5 +1,6 @@
-"""Reconcile: finds what an event or a message should have brought and did not, so that no file waits for ever
-(I3). Everything is found from the containers alone."""
+"""Reconcile: finds files whose event or queue message was lost, so that no file waits for ever (I3).
+
+It reads the containers alone."""
 
 import logging
 from base64 import b64decode
@@ -120,7 +121,7 @@ def _guarded[R](name: str, step: Callable[[], R]) -> R | None:
     try:
         return step()
     except Conflict as error:
-        why = f"another worker goes on with it: {error}"
+        why = f"another worker has it: {error}"
         emit("message.ignored", job=names.job_folder(name), file=name, reason=why)
     except Exception as error:  # noqa: BLE001 - whatever it is, the others must be looked at
         job = names.job_folder(name)

@@ -73,7 +73,7 @@ class Wait:
 
 
 def is_never_data(dropped: File, job: ImportJob | None) -> bool:
-    """Whether a file is none that anybody wants imported, whatever its job: it is left alone.
+    """Whether a file is no data for any job (a marker, a lock, an unfinished upload): it is left alone.
 
     A job whose pattern asks for such names (`*.tmp`) gets them.
     """

@@ -16,7 +16,7 @@ from shared.storage.records import File
 
 
 def check_file(bridge: Bridge, file: File, delay: timedelta) -> None:
-    """Have a file in processing looked at after `delay`. The message names the version that it is for."""
+    """Check a file in processing after `delay`. The message names the file's version."""
     _enqueue(
         bridge,
         {"file": file.name, "etag": file.etag, "traceparent": file.record.traceparent},
@@ -25,7 +25,7 @@ def check_file(bridge: Bridge, file: File, delay: timedelta) -> None:
 
 
 def check_drop(bridge: Bridge, name: str, moment: datetime) -> None:
-    """Have a dropped file looked at again at that moment."""
+    """Look at a dropped file again at that moment."""
     _enqueue(bridge, {"dropped": name}, max(timedelta(0), moment - clock.now()))
 
 

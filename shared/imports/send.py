@@ -1,7 +1,7 @@
-"""Send a claimed file to D365, or put it in line for later.
+"""Send a claimed file to D365, or schedule another attempt.
 
-The intent is written down before D365 gets the first byte (I1), and the message id after it has answered. What
-nobody can know of a file in between, the job's `whenUncertain` decides (I2).
+The intent is written before D365 gets the first byte (I1), and the message id after D365 has answered. If the
+worker ends in between, nobody can know whether D365 has the file: then `whenUncertain` decides (I2).
 """
 
 import hashlib
@@ -53,7 +53,7 @@ def _try_to_send(bridge: Bridge, job: ImportJob, file: File) -> None:
 
 
 def _check_and_send(bridge: Bridge, job: ImportJob, file: File) -> None:
-    """What can be told of a file without D365 is told before it is sent."""
+    """Check what can be checked without D365, then send the file."""
     try:
         if is_package(file.name):
             blob = bridge.account.blobs.get_blob_client(file.container, file.name)
@@ -109,7 +109,7 @@ def _enqueue(bridge: Bridge, job: ImportJob, file: File, content: Content) -> No
         nonlocal file
         if file.record.state == State.CLAIMED:
             # I1: the intent is written down before D365 gets the first byte, by one worker alone; and not
-            # earlier: while it waits for a token or for D365's leave, a worker may die without a doubt.
+            # earlier: a worker that dies while it waits for a token or a throttle has surely sent nothing.
             file = attempt.intend(bridge, file)
             if job.ordered and not turns.is_turn_of(bridge, job, file):
                 raise NotItsTurn("another file is under way, or has failed and stops the job")
@@ -149,7 +149,7 @@ def uncertain(bridge: Bridge, job: ImportJob | None, file: File, why: str) -> No
 
 
 def send_next(bridge: Bridge, job: ImportJob) -> None:
-    """Send what may go now of an ordered job: the next file, and as long as time allows those after it (I5)."""
+    """Send the next file of an ordered job, and those after it while there is time (I5)."""
     started = clock.monotonic()
     while clock.monotonic() - started < bridge.settings.function_timeout.total_seconds() / 2:
         file = turns.next_file(bridge, job)

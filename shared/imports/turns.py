@@ -1,4 +1,4 @@
-"""Whose turn it is in an ordered job: reads what `order.decide` needs, and claims what it says."""
+"""Whose turn it is in an ordered job: reads what `order.decide` needs, and claims the file that it names."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from shared.storage.records import File
 
 
 def enqueue_next(bridge: Bridge, job: ImportJob | None) -> None:
-    """Have the next file of an ordered job sent, by an invocation with all its time before it."""
+    """Let another invocation, which has all its time, send the next file of an ordered job."""
     if job and job.one_at_a_time and job.enabled and (file := next_file(bridge, job)):
         schedule.check_file(bridge, file, timedelta(0))
 
@@ -74,7 +74,7 @@ def _dropped(bridge: Bridge, job: ImportJob) -> Iterator[tuple[File, routing.Wai
 
 
 def _stopping(bridge: Bridge, job: ImportJob) -> Iterator[File]:
-    """The failed files that hold the job up: until a person has dealt with them, and deleted or moved them."""
+    """The failed files that stop the job, until a person has deleted, moved, resent or dismissed them."""
     if job.stops_on_failure:
         for file in files.listed(bridge.account, FAILED, f"{job.name}/"):
             if file.record.stopsjob and not _is_resent(bridge, file):
@@ -82,7 +82,7 @@ def _stopping(bridge: Bridge, job: ImportJob) -> Iterator[File]:
 
 
 def _is_resent(bridge: Bridge, failed: File) -> bool:
-    """Whether a person has sent a failed file again, which a crash kept from being taken away here."""
+    """Whether a person has sent a failed file again, and a crash kept it from being deleted here."""
     if failed.record.resolution != "resending":
         return False
     dropped = files.find(bridge.account, IMPORTS, failed.record.source)

@@ -1,7 +1,7 @@
 """What a person does about a file: send it again, say that D365 has it, dismiss it, fetch an export again.
 
-Each needs the ETag of what the person looked at, so that nothing is done to a file that has gone on since, and
-nothing twice by two clicks: the first changes the ETag. Who, when and why stand in the file's metadata, in the
+Each needs the ETag of the version that the person looked at, so that nothing is done to a file that has changed
+since. Two clicks do it once: the first changes the ETag. Who, when and why stand in the file's metadata, in the
 error report beside it, and in the log.
 """
 
@@ -88,7 +88,7 @@ def resend(bridge: Bridge, action: Action) -> str:
     }
     try:
         done = moves.put_back(bridge.account, marked, metadata)
-    except Conflict as error:  # the mark stays: who tries again is told where the new version is
+    except Conflict as error:  # the mark stays, so another attempt finds the new version
         raise NotDone(
             f"storage did not say whether {file.name} was copied to imports: look again"
         ) from error

@@ -8,11 +8,11 @@ from azure.core.exceptions import (
 
 
 class Leased(RuntimeError):
-    """Somebody holds a lease on a blob that must go: nothing is done with it until the lease ends."""
+    """Somebody holds a lease on a blob that we must delete. We do nothing with it until the lease ends."""
 
 
 class Conflict(Exception):
-    """Another worker has changed or moved the file since it was read; it goes on with it, not we."""
+    """Another worker has changed or moved the file since we read it, so that worker continues with it."""
 
 
 def is_denied(error: HttpResponseError) -> bool:

@@ -30,7 +30,7 @@ def is_file(container: str, name: str, metadata: dict[str, str] | None) -> bool:
 
 
 def find(account: DataAccount, container: str, name: str) -> File | None:
-    """The blob's present version, or None. A container that is missing raises `ResourceNotFoundError`."""
+    """The blob's current version, or None. Raises `ResourceNotFoundError` if the container is missing."""
     if not names.is_addressable(name):
         return None
     try:
@@ -61,7 +61,7 @@ def is_hierarchical(account: DataAccount, file: File) -> bool:
 
 
 def listed(account: DataAccount, container: str, prefix: str = "") -> Iterator[File]:
-    """The blobs of a container in name order, with their records; reports of errors left out."""
+    """The files of a container in name order, with their records; error reports are left out."""
     blobs = account.blobs.get_container_client(container).list_blobs(
         name_starts_with=prefix or None, include=["metadata"]
     )
@@ -90,7 +90,7 @@ def page(
 
 def _file(container: str, name: str, properties: BlobProperties) -> File:
     record, user_metadata = records.from_metadata(properties.metadata)
-    if container == IMPORTS:  # what people say there is theirs alone
+    if container == IMPORTS:  # its metadata belongs to the people who drop files
         record, user_metadata = Record(), dict(properties.metadata or {})
     etag = properties.etag if properties.etag.startswith('"') else f'"{properties.etag}"'
     return File(

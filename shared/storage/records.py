@@ -43,7 +43,7 @@ class Record:
 
     job: str = ""
     environment: str = ""
-    """Which D365 it is sent to: once it was, its status is asked for there, whatever becomes of the job."""
+    """The D365 that it is sent to. Its status is asked for there, even if the job changes."""
     company: str = ""
     state: State = State.NONE
     source: str = ""
@@ -139,7 +139,7 @@ def to_metadata(record: Record, user_metadata: dict[str, str]) -> dict[str, str]
 
 
 def metadata_of(file: File, record: Record) -> dict[str, str]:
-    """What to write beside a file, and a word of what has no room there."""
+    """The metadata to write with a file. What has no room is left out and logged."""
     metadata = to_metadata(record, file.user_metadata)
     lost = sorted(
         key for key in file.user_metadata if key not in metadata and key.lower() not in _OURS
