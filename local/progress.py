@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from local.protocol import UNSEEN
+from shared.storage.names import unstamped
 
 # The app's one log line form (shared/observability/events.py), after whatever the host puts before it.
 _EVENT = re.compile(r"(?:^|\s)([a-z0-9]+\.[a-z]+) (\{.*\})\s*$")
@@ -21,11 +22,6 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} GiB"
-
-
-def _unstamped(name: str) -> str:
-    """A file's name as it was dropped: without the stamp that it gained."""
-    return re.sub(r"\.\d{8}T\d{6}Z-[0-9a-f]{8}(?=\.[^./]*$|$)", "", name)
 
 
 type Fields = Mapping[str, Any]
@@ -44,11 +40,11 @@ _SENTENCES: Mapping[str, Callable[[Fields], str]] = {
     "export.unfinished": lambda f: f"export unfinished      {f['job']}: goes on at once",
     "export.failed": lambda f: f"export failed          {f['job']}: {f['error']}",
     "file.claimed": lambda f: f"file taken             {f['source']} ({size(f['bytes'])})",
-    "file.sent": lambda f: f"file sent to D365      {_unstamped(f['file'])}",
-    "file.waiting": lambda f: f"file waits             {_unstamped(f['file'])}: {f['reason']}",
-    "file.succeeded": lambda f: f"file succeeded         {_unstamped(f['file'])}",
-    "file.failed": lambda f: f"file failed            {_unstamped(f['file'])}: {f['reason']}",
-    "file.held": lambda f: f"file held              {_unstamped(f['file'])}: {f['error']}",
+    "file.sent": lambda f: f"file sent to D365      {unstamped(f['file'])}",
+    "file.waiting": lambda f: f"file waits             {unstamped(f['file'])}: {f['reason']}",
+    "file.succeeded": lambda f: f"file succeeded         {unstamped(f['file'])}",
+    "file.failed": lambda f: f"file failed            {unstamped(f['file'])}: {f['reason']}",
+    "file.held": lambda f: f"file held              {unstamped(f['file'])}: {f['error']}",
     "poison.found": lambda f: f"message given up       {f['queue']}: {f['message']}",
     "d365.retry": lambda f: f"D365 asked again       {f['operation']}: {f['error']}",
     "d365.denied": lambda f: f"D365 refused access    {f['operation']}: {f['error']}",

@@ -33,7 +33,6 @@ XML: Final = Format(".xml", "application/xml")
 CSV: Final = Format(".csv", "text/csv")
 TXT: Final = Format(".txt", "text/plain")
 BIN: Final = Format(".bin", "application/octet-stream")
-ALL: Final = (ZIP, XLSX, XML, CSV, TXT, BIN)
 
 MANIFEST: Final = "Manifest.xml"
 """At the root of a zip, it makes a data package of it (Microsoft Learn, "Data management package REST API")."""

@@ -28,7 +28,7 @@ from shared.observability.events import emit, redact
 from shared.observability.tracing import trace_of
 from shared.operations import views
 from shared.packages import InvalidPackage
-from shared.storage import files, leases, moves
+from shared.storage import files, leases, moves, names
 from shared.storage.account import EXPORTS, FAILED, IMPORTS, PROCESSING, SUCCEEDED
 from shared.storage.errors import Conflict, explained
 from shared.storage.records import File, Record, State
@@ -254,7 +254,7 @@ def redeliver(bridge: Bridge, action: Action) -> str:
         raise NotDone(f"{file.name} is no package")
     now = clock.now()
     stem, _, extension = file.name.rpartition(".")
-    fresh = f"{stem}.redelivered-{now:%Y%m%dT%H%M%SZ}.{extension}"
+    fresh = names.redelivered_name(file.name, now)
     metadata = {
         **file.user_metadata,
         "redeliveryof": _header(file.name),

@@ -28,6 +28,12 @@ def package_name(job: str, correlation_id: str, sha256_: str = "", extension: st
     return f"{job}/{safe_id(correlation_id)}{'.' * bool(sha256_)}{sha256_[:12]}{extension}"
 
 
+def redelivered_name(package: str, moment: datetime) -> str:
+    """The name of a copy of a package, beside it."""
+    stem, _, extension = package.rpartition(".")
+    return f"{stem}.redelivered-{moment:%Y%m%dT%H%M%SZ}.{extension}"
+
+
 def safe_id(correlation_id: str) -> str:
     """A correlation id as it stands in names: one with anything in it that is not at home in a file's name is
     hashed (A4)."""
