@@ -112,7 +112,7 @@ def first_error(account: Mapping[str, Any]) -> str:
 
 
 def reason(status: str, job_status: JobStatus, account: Mapping[str, Any]) -> str:
-    """Why the file failed, which D365 ended as `status`: a key of `outcomes.TODO`."""
+    """Why the file failed, which D365 ended as `status`: a key of `outcome.TODO`."""
     in_part = job_status.imported is None and status == "PartiallySucceeded"
     if job_status.imported or in_part:
         return "partly-imported"

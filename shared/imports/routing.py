@@ -51,7 +51,7 @@ NOT_WHOLE: Final = "not-whole"
 
 
 class InvalidDrop(ValueError):
-    """A dropped file that no job can take. `reason` is a key of `outcomes.TODO`."""
+    """A dropped file that no job can take. `reason` is a key of `outcome.TODO`."""
 
     def __init__(self, reason: str, error: str, job: ImportJob | None = None) -> None:
         self.reason = reason
