@@ -21,6 +21,7 @@ from shared.storage.account import (
     FAILED,
     IMPORTS,
     PROCESSING,
+    STATE,
     SUCCEEDED,
 )
 
@@ -95,7 +96,7 @@ class Findings:
     twice: int
 
 
-AUDITED: Final = tuple(name for name in CONTAINERS if name != DELIVERED)
+AUDITED: Final = tuple(name for name in CONTAINERS if name not in (DELIVERED, STATE))
 """The containers that hold files; notes on what was delivered are none."""
 
 

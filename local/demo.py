@@ -41,6 +41,9 @@ from shared.storage.account import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
+D365_STORAGE = "d365storage"
+"""The account in which D365 keeps the packages of the package API."""
+
 SETTLE_SECONDS = 180
 AFTERWARDS_SECONDS = 3
 """When all has settled: time for what should not come, such as a second copy."""
@@ -201,6 +204,7 @@ def _begin(simulator: Simulator, storage: Storage, offers: list[scenario.Offer])
         "Processing",
         "Processed",
     )  # D365 itself takes minutes; nobody should wait here
+    simulator.package_api.statuses = ("Executing", "Succeeded")
     for activity_id in scenario.EXPORT_IDS:
         simulator.add_export_job(activity_id)
     for activity_id in scenario.IMPORT_IDS:
@@ -280,11 +284,14 @@ def run(*, keep: bool) -> bool:
         directory = stack.enter_context(_temporary_directory())
         progress.say("starting storage (Azurite) and D365 (the simulator)")
         (directory / "storage").mkdir()
-        azurite = stack.enter_context(running_azurite(directory=directory / "storage"))
+        azurite = stack.enter_context(
+            running_azurite(directory=directory / "storage", more_accounts=[D365_STORAGE])
+        )
         provision(azurite.connection_string)
         storage = Storage(azurite.connection_string)
         stack.callback(storage.close)
         simulator = stack.enter_context(running_simulator())
+        simulator.use_storage(azurite.connection_string_of(D365_STORAGE))
         offers = scenario.write_packages(directory)
         _begin(simulator, storage, offers)
         progress.say(

@@ -58,6 +58,7 @@ JOBS: dict[str, list[dict[str, Any]]] = {
             "entity": samples.GENERAL_JOURNAL.name,
         },
         {"name": "products", "activityId": _IMPORTS["products"]},
+        {"name": "prices", "api": "package", "dataProject": "Prices in"},
     ],
 }
 EXPORT_IDS: Sequence[str] = tuple(_EXPORTS.values())
@@ -117,6 +118,7 @@ def files() -> list[DroppedFile]:
         samples.GENERAL_JOURNAL,
     )
     products = samples.package("Products", [Part(samples.RELEASED_PRODUCTS, 300)])
+    prices = samples.package("Prices", [Part(samples.RELEASED_PRODUCTS, 30)])
     unbalanced = journal.csv(3).replace(b"GNJL-000123", REJECTED)
     return [
         _dropped("vendors/new vendors.csv", vendors.csv(60), vendors.name, "USMF"),
@@ -125,6 +127,7 @@ def files() -> list[DroppedFile]:
             "general-journal/FRSI/Écritures août 日本 №7.csv", journal.csv(40), journal.name, "FRSI"
         ),
         _dropped("products/item master.zip", products, None, None),
+        _dropped("prices/USMF/prices.zip", prices, None, "USMF"),
         DroppedFile(
             unbalanced,
             Drop(
