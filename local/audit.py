@@ -97,7 +97,7 @@ class Findings:
 
 
 AUDITED: Final = tuple(name for name in CONTAINERS if name not in (DELIVERED, STATE))
-"""The containers that hold files; notes on what was delivered are none."""
+"""The containers that hold files; notes on what was delivered, and our own state, are none."""
 
 
 def read_blobs(connection_string: str) -> list[Blob]:
