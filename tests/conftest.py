@@ -44,9 +44,10 @@ SLOW: Final = ("e2e", "faults", "infra", "local")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts the app or compiles is slow: `dev.py test --quick` leaves it out."""
+    """`dev.py test --quick` leaves out what starts the app or the storage emulator, or compiles."""
     for item in items:
-        if item.path.relative_to(Path(__file__).parent).parts[0] in SLOW:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder in SLOW or "azurite" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
 
 
