@@ -97,8 +97,8 @@ resource hostTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 
 // The data account: the managed identity, also where an app registration stands in for it with D365.
 
-// List, read, stage and commit blocks, copy, set metadata, delete (shared/storage/files.py, moves.py, transfer.py). Not
-// Owner: nothing here sets owners or permissions, and the Event Grid form of the trigger keeps no receipts here.
+// List, read, stage and commit blocks, copy, lease, set metadata, delete, and sign the address by which D365's storage
+// may fetch a package (shared/storage/). Not Owner: nothing here sets owners or permissions, and the Event Grid form of the trigger keeps no receipts here.
 resource dataFiles 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(data.id, identity.id, roleIds.blobContributor)
   scope: data

@@ -17,6 +17,7 @@ from azure.storage.blob import BlobClient, BlobServiceClient, ContainerClient
 from azure.storage.queue import QueueClient, QueueServiceClient
 
 BLOB_READ, BLOB_WRITE, BLOB_DELETE = "blobs/read", "blobs/write", "blobs/delete"
+DELEGATION_KEY = "generateUserDelegationKey/action"
 MESSAGE_ADD, MESSAGE_PROCESS, MESSAGE_WRITE, MESSAGE_READ = (
     "messages/add/action",
     "messages/process/action",
@@ -37,6 +38,7 @@ CALLS: Final[dict[str, frozenset[str]]] = {
         "create_append_blob": {BLOB_WRITE},
         "append_block": {BLOB_WRITE},
         "stage_block": {BLOB_WRITE},
+        "stage_block_from_url": {BLOB_WRITE},  # the source is read by what its URL allows
         "commit_block_list": {BLOB_WRITE},
         "get_block_list": {BLOB_READ},
         "set_blob_metadata": {BLOB_WRITE},
@@ -45,6 +47,8 @@ CALLS: Final[dict[str, frozenset[str]]] = {
         "get_blob_tags": set(),
         "set_blob_tags": set(),
         "delete_blob": {BLOB_DELETE},
+        "acquire_lease": {BLOB_WRITE},
+        "get_user_delegation_key": {DELEGATION_KEY},
         "create_container": {"containers/write"},
         # queues
         "create_queue": {"queues/write"},
@@ -55,6 +59,7 @@ CALLS: Final[dict[str, frozenset[str]]] = {
         "get_queue_properties": {"queues/read"},
         # no request
         "close": set(),
+        "from_blob_url": set(),
         "from_connection_string": set(),
         "get_blob_client": set(),
         "get_container_client": set(),
@@ -112,7 +117,7 @@ def _role(name: str, *actions: str) -> Role:
     return Role(name, frozenset(actions))
 
 
-_CONTAINERS = ("containers/read", "containers/write", "containers/delete")
+_CONTAINERS = ("containers/read", "containers/write", "containers/delete", DELEGATION_KEY)
 _BLOBS = (BLOB_READ, BLOB_WRITE, BLOB_DELETE, "blobs/add/action", "blobs/move/action")
 _QUEUES = ("queues/read", "queues/write", "queues/delete")
 _MESSAGES = (MESSAGE_READ, MESSAGE_WRITE, MESSAGE_ADD, MESSAGE_PROCESS, "messages/delete")
@@ -126,7 +131,7 @@ ROLES: Final = {
         "Storage Blob Data Contributor", *_CONTAINERS, *_BLOBS
     ),
     "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1": _role(
-        "Storage Blob Data Reader", "containers/read", BLOB_READ
+        "Storage Blob Data Reader", "containers/read", BLOB_READ, DELEGATION_KEY
     ),
     "974c5e8b-45b9-4653-ba55-5f855dd0fb88": _role(
         "Storage Queue Data Contributor", *_QUEUES, *_MESSAGES
