@@ -24,7 +24,7 @@ from shared.config.settings import Storage
 from shared.d365 import D365, MessageId
 from shared.d365.errors import D365Error, Denied, Unavailable, Uncertain
 from shared.identity import new_credential
-from shared.imports import intake, send
+from shared.imports import attempt, intake
 from shared.observability.events import emit, listeners
 from shared.operations import journal, web
 from shared.storage import files
@@ -177,7 +177,7 @@ def test_what_came_of_a_file_is_written_down_before_the_deadline(
     bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """D365's answer is waited for as long as there is time, but for what must be done after it."""
-    monkeypatch.setattr(send, "KEPT_BACK", 10.0)
+    monkeypatch.setattr(attempt, "KEPT_BACK", 10.0)
     d365.add_fault("enqueue", "hang", seconds=LONG)
     with deadline.within(14):
         intake.import_file(bridge, drop(bridge.account, "journals/may.csv"))
