@@ -94,8 +94,11 @@ def test_one_trace_from_drop_to_end_and_metrics_by_outcome(
     ]
     events = [json.loads(line[line.index("{") :]) for line in lines if "{" in line]
     assert {event.get("traceId") for event in events if "claimed" not in str(event)} >= {trace_id}
-    assert collector.points["bridge.files"] == [{"job": "journals", "outcome": "failed"}]
-    assert collector.points["bridge.packages"] == [{"job": "vendors", "outcome": "exported"}]
+    here = {"environment": "default"}
+    assert collector.points["bridge.files"] == [{"job": "journals", "outcome": "failed", **here}]
+    assert collector.points["bridge.packages"] == [
+        {"job": "vendors", "outcome": "exported", **here}
+    ]
 
 
 def test_a_collector_that_is_away_stops_nothing(start: Start, d365: Simulator) -> None:
