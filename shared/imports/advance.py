@@ -65,9 +65,7 @@ def _asks_d365(file: File) -> bool:
 
 def _put_off(bridge: Bridge, file: File) -> None:
     """Ask later: enough other requests wait for this D365 already."""
-    delay = schedule.place_delay()
-    record = replace(file.record, due=clock.text(clock.now() + delay))
-    schedule.check_file(bridge, files.update(bridge.account, file, record), delay)
+    schedule.check_later(bridge, file, file.record, schedule.place_delay())
 
 
 def _look_at(bridge: Bridge, file: File) -> None:
@@ -151,7 +149,7 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
             text += f" ({trouble})"
         outcome.fail(bridge.account, file, record, "no-final-status", text)
     else:
-        _check_later(bridge, file, record)
+        schedule.check_later(bridge, file, record, schedule.check_delay(record.checks))
         return
     turns.enqueue_next(bridge, job)
 
@@ -175,18 +173,12 @@ def _report_check(file: File, record: Record) -> None:
     )
 
 
-def _check_later(bridge: Bridge, file: File, record: Record) -> None:
-    delay = schedule.check_delay(record.checks)
-    record = replace(record, due=clock.text(clock.now() + delay))
-    schedule.check_file(bridge, files.update(bridge.account, file, record), delay)
-
-
 def _check_unknown(bridge: Bridge, job: ImportJob | None, file: File, record: Record) -> None:
     """D365 does not know the execution: it says so for a while of one that it has, too (I6)."""
     record = replace(record, reason="D365 does not know the execution")
     _report_check(file, record)
     if record.unknown <= execution.unknown_for(bridge).total_seconds():
-        _check_later(bridge, file, record)
+        schedule.check_later(bridge, file, record, schedule.check_delay(record.checks))
         return
     execution.give_up(bridge, job, file, record)
     turns.enqueue_next(bridge, job)

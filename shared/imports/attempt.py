@@ -94,22 +94,19 @@ def note_sent(bridge: Bridge, job: ImportJob, file: File, id_: str, content: Con
         externalId=file.record.externalid,
         bytes=content.length,
     )
-    first = schedule.check_delay(0)
-    now = clock.now()
     record = replace(
         file.record,
         state=State.SENT,
         messageid=id_,
-        sent=clock.text(now),
+        sent=clock.text(clock.now()),
         sha256=content.sha256,
         moved=content.moved,
-        due=clock.text(now + first),
         reason="",
         tried="",
         spent=0,
         unknown=0,
     )
-    schedule.check_file(bridge, files.update(bridge.account, file, record), first)
+    schedule.check_later(bridge, file, record, schedule.check_delay(0))
 
 
 def retry_later(
@@ -144,6 +141,5 @@ def next_delay(file: File) -> timedelta:
 
 def reschedule(bridge: Bridge, file: File, delay: timedelta, reason: str) -> None:
     """Have a file that was surely not taken sent after `delay`."""
-    due = clock.text(clock.now() + delay)
-    record = replace(file.record, state=State.CLAIMED, reason=reason, due=due)
-    schedule.check_file(bridge, files.update(bridge.account, file, record), delay)
+    record = replace(file.record, state=State.CLAIMED, reason=reason)
+    schedule.check_later(bridge, file, record, delay)

@@ -188,11 +188,9 @@ def is_known(packages: PackageApi, execution_id: str) -> bool:
 
 def doubt(bridge: Bridge, file: File, why: str) -> None:
     """D365's answer was lost, or proves nothing: it is asked for the execution."""
-    delay = schedule.check_delay(0)
-    due = clock.text(clock.now() + delay)
-    record = replace(file.record, reason=why, due=due)
+    record = replace(file.record, reason=why)
     emit("file.doubted", job=record.job, file=file.name, error=why, externalId=record.externalid)
-    schedule.check_file(bridge, files.update(bridge.account, file, record), delay)
+    schedule.check_later(bridge, file, record, schedule.check_delay(0))
 
 
 def status(bridge: Bridge, file: File) -> str | None:

@@ -7,12 +7,20 @@ repeated changes nothing (S2).
 import json
 import math
 import random
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from shared import clock
 from shared.bridge import Bridge
+from shared.storage import files
 from shared.storage.account import STATUS_QUEUE
-from shared.storage.records import File
+from shared.storage.records import File, Record
+
+
+def check_later(bridge: Bridge, file: File, record: Record, delay: timedelta) -> None:
+    """Write a record down with the time of the next check, and check the file then. Raises `Conflict`."""
+    record = replace(record, due=clock.text(clock.now() + delay))
+    check_file(bridge, files.update(bridge.account, file, record), delay)
 
 
 def check_file(bridge: Bridge, file: File, delay: timedelta) -> None:
