@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from azure.core import MatchConditions
 from azure.core.exceptions import (
@@ -28,6 +28,7 @@ from shared.observability.events import redact
 from shared.storage import leases
 from shared.storage.account import DELIVERED, STATE, DataAccount
 from shared.storage.errors import Conflict
+from shared.storage.records import header_text
 
 TEXT_LIMIT: Final = 900
 """Characters of a value, percent-encoded: storage takes 8 KiB of metadata in all."""
@@ -177,14 +178,10 @@ _NUMBERS: Final = ("requests", "checks", "size")
 
 def _encode(execution: Execution) -> dict[str, str]:
     """Metadata in ASCII; empty values are left out."""
-    values = {
-        name: quote(redact(str(value)), safe=" :/") for name, value in asdict(execution).items()
-    }
     return {
-        # Half of an escape at the end would be read as a percent sign.
-        name: value if len(value) <= TEXT_LIMIT else value[:TEXT_LIMIT].rpartition("%")[0] + "..."
-        for name, value in values.items()
-        if value not in ("", "0")
+        name: header_text(redact(str(value)), TEXT_LIMIT)
+        for name, value in asdict(execution).items()
+        if value not in ("", 0)
     }
 
 

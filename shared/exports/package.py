@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from io import BytesIO
 from typing import Any, Final, Literal
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
 from azure.storage.blob import BlobClient, BlobProperties
@@ -27,6 +27,7 @@ from shared.packages import InvalidPackage, PackageCheck
 from shared.storage import names, transfer
 from shared.storage.account import EXPORTS
 from shared.storage.errors import explained
+from shared.storage.records import header_text
 from shared.storage.transfer import Digest, OtherContent, Stored
 
 DOWNLOADS: Final = 3
@@ -265,7 +266,7 @@ def _download(serving: Serving, served: Delivery | None, second: str) -> Package
             serving.refused.add(content.sha256)
             if not twice or (format_.zipped and download.length is None):
                 raise Unproven(why)
-            return {UNREADABLE: _header(why)} if format_.zipped else {}
+            return {UNREADABLE: header_text(why)} if format_.zipped else {}
 
         # Of a large blob that is there and has a lease, or may not be changed, no block can be staged.
         if served or (len(head) == transfer.BLOCK and blob.exists()):
@@ -281,7 +282,7 @@ def _download(serving: Serving, served: Delivery | None, second: str) -> Package
             verify=verify,
             metadata={
                 "job": job.name,
-                "correlationid": _header(offer.id),
+                "correlationid": header_text(offer.id),
                 "location": offer.location,
                 "stored": clock.text(clock.now()),
             },
@@ -452,8 +453,3 @@ def _go_on() -> None:
     """Raises `Unavailable` when the run's time is up."""
     if not deadline.left():
         raise Unavailable("download", "the run's time was up before the package's end")
-
-
-def _header(text: str) -> str:
-    """Text as metadata can carry it, not longer than it may be."""
-    return quote(text, safe=" /{}()+,=@~:")[:1000]

@@ -153,20 +153,21 @@ _OURS: Final = frozenset(item.name for item in fields(Record))
 _PRINTABLE: Final = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 
+def header_text(text: str, limit: int = _VALUE_LIMIT) -> str:
+    """Text as a header can carry it: percent-encoded, and cut at `limit` characters, but in no escape."""
+    encoded = quote(text.strip(), safe=_PRINTABLE, errors="replace")
+    if len(encoded) <= limit:
+        return encoded
+    return re.sub(r"%.?$", "", encoded[: limit - 3]) + "..."
+
+
 def _encode(name: str, value: object) -> str:
-    """Text that a header can carry: percent-encoded, and a long path in base64 so that 8 KiB suffice."""
+    """A value as a header can carry it. A long path is in base64, so that 8 KiB suffice."""
+    if name != "source":
+        return header_text(str(value))
     # A path keeps its outer spaces, which a header would lose.
-    path = name == "source"
-    text = quote(
-        str(value) if path else str(value).strip(),
-        safe=_PRINTABLE.replace(" " * path, ""),
-        errors="replace",
-    )
-    if len(text) <= _VALUE_LIMIT:
-        return text
-    if path:
-        return _BASE64 + b64encode(str(value).encode()).decode()
-    return re.sub(r"%.?$", "", text[: _VALUE_LIMIT - 3]) + "..."
+    text = quote(str(value), safe=_PRINTABLE.replace(" ", ""), errors="replace")
+    return text if len(text) <= _VALUE_LIMIT else _BASE64 + b64encode(str(value).encode()).decode()
 
 
 def _decode(value: str) -> str:
