@@ -90,6 +90,11 @@ class Bridge:
         """How long after its time something counts as missed: five minutes at the default time-out."""
         return self.settings.function_timeout / 6
 
+    @property
+    def hidden_for(self) -> timedelta:
+        """For so long D365 may not know an execution that it has: an hour at the default time-out."""
+        return 2 * self.settings.function_timeout
+
 
 @lru_cache(maxsize=1)
 def bridge() -> Bridge:

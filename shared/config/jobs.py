@@ -297,6 +297,11 @@ class Jobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exports: tuple[ExportJob, ...] = ()
     imports: tuple[ImportJob, ...] = ()
 
+    def project_export(self, name: str) -> ExportJob | None:
+        """The export job of that name that exports a data project, or None."""
+        named = (job for job in self.exports if job.name == name and job.api == "package")
+        return next(named, None)
+
     def import_job(self, name: str) -> ImportJob | None:
         """The import job of that name, or None."""
         return next((job for job in self.imports if job.name == name), None)

@@ -78,8 +78,8 @@ class _Work:
     @property
     def limit(self) -> timedelta:
         """How long D365 may not know an execution that it has just begun, and how long one may run before it is
-        reported: an hour at the default time-out of the function."""
-        return 2 * self.bridge.settings.function_timeout
+        reported."""
+        return self.bridge.hidden_for
 
     @property
     def longest(self) -> timedelta:

@@ -177,7 +177,7 @@ def _check_unknown(bridge: Bridge, job: ImportJob | None, file: File, record: Re
     """D365 does not know the execution: it says so for a while of one that it has, too (I6)."""
     record = replace(record, reason="D365 does not know the execution")
     _report_check(file, record)
-    if record.unknown <= execution.unknown_for(bridge).total_seconds():
+    if record.unknown <= bridge.hidden_for.total_seconds():
         schedule.check_later(bridge, file, record, schedule.check_delay(record.checks))
         return
     execution.give_up(bridge, job, file, record)

@@ -225,15 +225,10 @@ def confirmed(file: File, record: Record) -> Record:
     )
 
 
-def unknown_for(bridge: Bridge) -> timedelta:
-    """For so long D365 may not know an execution that it has: an hour at the default time-out."""
-    return 2 * bridge.settings.function_timeout
-
-
 def give_up(bridge: Bridge, job: ImportJob | None, file: File, record: Record) -> None:
     """D365 has not known an execution for long. One that it never said to have is sent again under the same id;
     one that it had accepted or known has vanished there, and the job decides. Raises `Conflict`."""
-    text = f"D365 has not known the execution {record.externalid} for {unknown_for(bridge)}"
+    text = f"D365 has not known the execution {record.externalid} for {bridge.hidden_for}"
     if record.status:
         text = f"{text}; its last status was {record.status}"
         outcome.fail(bridge.account, file, record, "no-final-status", text)

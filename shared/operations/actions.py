@@ -297,8 +297,7 @@ def run_now(bridge: Bridge, action: Action) -> None:
 
     Raises `NotDone`.
     """
-    jobs = bridge.settings.jobs.exports
-    job = next((each for each in jobs if each.name == action.name and each.api == "package"), None)
+    job = bridge.settings.jobs.project_export(action.name)
     if job is None:
         raise NotDone(f"{action.name} is no job that exports a data project")
     if not job.enabled:

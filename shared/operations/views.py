@@ -342,8 +342,7 @@ class Runs:
 
 def runs(bridge: Bridge, name: str) -> Runs | None:
     """The exports of a job; None where there is no job of that name that exports a data project."""
-    jobs = bridge.settings.jobs.exports
-    job = next((each for each in jobs if each.name == name and each.api == "package"), None)
+    job = bridge.settings.jobs.project_export(name)
     if job is None:
         return None
     current, etag = execution.read(bridge.account, name) or (Execution(), "")

@@ -497,7 +497,7 @@ def test_no_way_leads_from_an_import_that_d365_has_to_a_second_one(
 
 def test_the_time_without_an_execution_follows_from_the_time_out(bridge: Bridge) -> None:
     """An hour at the default time-out; a call that is under way is never taken for lost."""
-    assert execution.unknown_for(bridge) == HOUR
+    assert bridge.hidden_for == HOUR
     assert not contents(bridge.account, FAILED)
 
 
