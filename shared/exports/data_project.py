@@ -8,7 +8,6 @@ A data project runs one execution at a time. Of the due times that pass while on
 is down, the latest is exported: that export holds what the earlier ones would have held.
 """
 
-import json
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,7 +28,7 @@ from shared.d365 import D365
 from shared.d365.errors import D365Error, NotAccepted, Rejected, Unavailable
 from shared.d365.package_api import new_execution_id
 from shared.d365.statuses import is_partial, meaning
-from shared.exports import execution, formats, package
+from shared.exports import execution, formats, handover, package
 from shared.exports.deliveries import Delivery
 from shared.exports.execution import Execution, Held, Outcome, State
 from shared.exports.package import Offer, Package, Serving
@@ -37,7 +36,7 @@ from shared.observability.events import emit
 from shared.observability.tracing import new_parent, span
 from shared.packages import InvalidPackage
 from shared.storage import block_copy, leases, names, signed, transfer
-from shared.storage.account import EXPORT_JOBS_QUEUE, EXPORTS, STATE
+from shared.storage.account import EXPORTS, STATE
 from shared.storage.block_copy import NotCopied
 from shared.storage.errors import Conflict, explained
 from shared.threads import Pool
@@ -95,9 +94,8 @@ class _Work:
 
 def wake_due(bridge: Bridge, jobs: Sequence[ExportJob]) -> None:
     """Let `export_job` go on with each job of which something is due."""
-    if jobs:
-        with Pool(min(len(jobs), bridge.settings.export_parallelism), "wake") as pool:
-            list(pool.map(partial(_wake, bridge), jobs))
+    with Pool(min(len(jobs), bridge.settings.export_parallelism), "wake") as pool:
+        list(pool.map(partial(_wake, bridge), jobs))
 
 
 def _wake(bridge: Bridge, job: ExportJob) -> None:
@@ -107,9 +105,9 @@ def _wake(bridge: Bridge, job: ExportJob) -> None:
         execution.begin_to_count(bridge.account, job.name, now)
     elif known[0].under_way:
         if clock.parse(known[0].look) + bridge.patience <= now:  # its message was lost
-            enqueue(bridge, job, 0)
+            handover.enqueue(bridge, job, 0)
     elif due_time(job, known[0], now):
-        enqueue(bridge, job, 0)
+        handover.enqueue(bridge, job, 0)
     else:
         emit("export.idle", job=job.name)
 
@@ -117,12 +115,6 @@ def _wake(bridge: Bridge, job: ExportJob) -> None:
 def due_time(job: ExportJob, last: Execution, now: datetime) -> datetime | None:
     """The due time to export for now: the latest one after the last export's, if one has passed."""
     return ncrontab.last_run(str(job.schedule), clock.parse(last.due), now)
-
-
-def enqueue(bridge: Bridge, job: ExportJob, seconds: int) -> None:
-    """Let an invocation of `export_job` go on with a job, in so many seconds."""
-    message = json.dumps({"job": job.name})
-    bridge.account.queue(EXPORT_JOBS_QUEUE).send_message(message, visibility_timeout=seconds)
 
 
 # -- one job --------------------------------------------------------------------------------------
@@ -147,7 +139,7 @@ def export(bridge: Bridge, job: ExportJob) -> tuple[int, int]:
         emit("message.ignored", file=job.name, reason="another worker goes on with this export")
         return 0, 0
     if wait is not None:
-        enqueue(bridge, job, int(wait.total_seconds()))
+        handover.enqueue(bridge, job, int(wait.total_seconds()))
     if errors:
         emit("export.failed", logging.ERROR, job=job.name, error="; ".join(errors))
     else:

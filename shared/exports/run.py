@@ -15,7 +15,7 @@ from shared.config.jobs import ExportJob
 from shared.config.settings import EXPORT_SCHEDULE, schedule
 from shared.d365 import DequeuedMessage
 from shared.d365.errors import D365Error, Rejected
-from shared.exports import data_project, package
+from shared.exports import handover, package
 from shared.observability.events import about, emit
 from shared.storage.errors import explained
 from shared.threads import Pool
@@ -43,7 +43,10 @@ def export_packages(bridge: Bridge) -> Totals:
     """Serve every enabled job until its queue is empty or the run's time is up (E6). A job that fails does not
     keep the others from running (E3); what the run has no time for is handed to `export_job`."""
     jobs = [job for job in bridge.settings.jobs.exports if job.enabled]
-    data_project.wake_due(bridge, [job for job in jobs if job.api == "package"])
+    if projects := [job for job in jobs if job.api == "package"]:
+        from shared.exports import data_project  # a cold start need not wait for it
+
+        data_project.wake_due(bridge, projects)
     return _Run(bridge, [job for job in jobs if job.api != "package"]).serve()
 
 
@@ -54,10 +57,12 @@ def export_job(bridge: Bridge, message: dict[str, str]) -> Totals:
     for job in jobs:
         with bridge.place("exports", bridge.settings.environment_of(job).name) as has_place:
             if has_place and job.api == "package":
+                from shared.exports import data_project
+
                 return Totals(*data_project.export(bridge, job))
             if has_place:
                 return _Run(bridge, [job]).serve()
-        data_project.enqueue(bridge, job, LATER)
+        handover.enqueue(bridge, job, LATER)
     return Totals()
 
 
@@ -269,7 +274,7 @@ class _Run:
             else:
                 queue.asking += 1
         if late:
-            data_project.enqueue(self._bridge, queue.job, 0)
+            handover.enqueue(self._bridge, queue.job, 0)
         return not late
 
     def _note_offer(

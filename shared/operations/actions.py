@@ -21,7 +21,7 @@ from shared import clock, deadline
 from shared.bridge import Bridge
 from shared.d365 import MessageId
 from shared.d365.errors import D365Error, Rejected
-from shared.exports import data_project, execution
+from shared.exports import data_project, execution, handover
 from shared.exports.unzip import unzip
 from shared.imports import schedule
 from shared.observability.events import emit, redact
@@ -313,7 +313,7 @@ def run_now(bridge: Bridge, action: Action) -> None:
             id_ = held.execution.executionid
     except leases.Taken as error:
         raise NotDone(f"{action.name} is just being worked at: look again in a minute") from error
-    data_project.enqueue(bridge, job, 0)
+    handover.enqueue(bridge, job, 0)
     emit("execution.requested", job=job.name, executionId=id_, by=by, why=why)
 
 

@@ -17,7 +17,7 @@ from local.simulator.executions import Execution as D365Execution
 from shared import clock
 from shared.bridge import Bridge
 from shared.config import jobs
-from shared.exports import data_project, deliveries, execution
+from shared.exports import data_project, deliveries, execution, handover
 from shared.exports.execution import Execution
 from shared.exports.run import export_job, export_packages
 from shared.operations import actions, health, views
@@ -65,9 +65,7 @@ def project(
     """A bridge whose job exports a data project each night; its messages are visible at once."""
     d365.projects[PROJECT] = "plain"
     block_copy._refused.clear()
-    enqueue = data_project.enqueue
-    monkeypatch.setattr(data_project, "enqueue", lambda bridge, job, _: enqueue(bridge, job, 0))
-    return with_job(bridge)
+    return with_visible(with_job(bridge), monkeypatch)
 
 
 def with_job(bridge: Bridge, **changes: object) -> Bridge:
@@ -366,8 +364,8 @@ def crash(*_: object, **__: object) -> None:
 
 
 def with_visible(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> Bridge:
-    enqueue = data_project.enqueue
-    monkeypatch.setattr(data_project, "enqueue", lambda bridge, job, _: enqueue(bridge, job, 0))
+    enqueue = handover.enqueue
+    monkeypatch.setattr(handover, "enqueue", lambda bridge, job, _: enqueue(bridge, job, 0))
     return bridge
 
 
