@@ -100,6 +100,20 @@ def drop(account: DataAccount, name: str, data: bytes = b"1;2;3") -> str:
     return name
 
 
+def drop_file(account: DataAccount, name: str, data: bytes = b"1;2", **metadata: str) -> File:
+    """Drop a file with metadata of its own into `imports`."""
+    blob = account.blobs.get_blob_client(IMPORTS, name)
+    blob.upload_blob(data, overwrite=True, metadata=metadata)
+    file = files.find(account, IMPORTS, name)
+    assert file is not None
+    return file
+
+
+def listed_names(account: DataAccount, container: str) -> list[str]:
+    """The names of the files in a container."""
+    return [file.name for file in files.listed(account, container)]
+
+
 def contents(account: DataAccount, container: str) -> dict[str, bytes]:
     """Every blob of a container with its bytes; not what goes away meanwhile."""
     client = account.blobs.get_container_client(container)

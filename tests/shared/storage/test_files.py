@@ -8,26 +8,15 @@ import pytest
 from shared.storage import files, moves, names
 from shared.storage.account import FAILED, IMPORTS, DataAccount
 from shared.storage.errors import Conflict
-from shared.storage.records import File, Record, State
+from shared.storage.records import Record, State
+from tests.helpers import drop_file, listed_names
 
 RECORD = Record(job="j", state=State.CLAIMED, claimed="2026-11-23T20:00:00+00:00")
 
 
-def drop(account: DataAccount, name: str, data: bytes = b"1;2", **metadata: str) -> File:
-    blob = account.blobs.get_blob_client(IMPORTS, name)
-    blob.upload_blob(data, overwrite=True, metadata=metadata)
-    found = files.find(account, IMPORTS, name)
-    assert found is not None
-    return found
-
-
-def listed_names(account: DataAccount, container: str) -> list[str]:
-    return [found.name for found in files.listed(account, container)]
-
-
 def test_of_two_updates_of_one_version_one_is_lost(account: DataAccount) -> None:
     """Whoever reads an old version can't write over a newer one."""
-    claimed = moves.claim(account, drop(account, "j/a.csv"), RECORD)
+    claimed = moves.claim(account, drop_file(account, "j/a.csv"), RECORD)
     assert claimed is not None
     files.update(account, claimed, replace(claimed.record, state=State.SENDING, sender="one"))
     with pytest.raises(Conflict):
@@ -36,7 +25,7 @@ def test_of_two_updates_of_one_version_one_is_lost(account: DataAccount) -> None
 
 def test_an_update_whose_answer_was_lost_is_known_again(account: DataAccount) -> None:
     """The SDK's second try meets the first one's result."""
-    claimed = moves.claim(account, drop(account, "j/a.csv"), RECORD)
+    claimed = moves.claim(account, drop_file(account, "j/a.csv"), RECORD)
     assert claimed is not None
     intent = replace(claimed.record, state=State.SENDING, sender="one")
     first = files.update(account, claimed, intent)
@@ -54,7 +43,7 @@ def test_only_what_lies_beside_a_failed_file_is_no_file() -> None:
 
 def test_snapshots_go_with_their_file(account: DataAccount) -> None:
     """A blob with snapshots can't be deleted alone: it would lie in imports for ever, and never be sent."""
-    dropped = drop(account, "j/a.csv", b"1;2")
+    dropped = drop_file(account, "j/a.csv", b"1;2")
     account.blobs.get_blob_client(IMPORTS, "j/a.csv").create_snapshot()
     assert moves.claim(account, dropped, RECORD)
     assert listed_names(account, IMPORTS) == []

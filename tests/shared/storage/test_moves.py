@@ -12,20 +12,9 @@ from shared.storage import files, moves, transfer
 from shared.storage.account import IMPORTS, PROCESSING, SUCCEEDED, DataAccount
 from shared.storage.errors import Conflict, Leased
 from shared.storage.records import File, Record, State
+from tests.helpers import drop_file, listed_names
 
 RECORD = Record(job="j", state=State.CLAIMED, claimed="2026-11-23T20:00:00+00:00")
-
-
-def drop(account: DataAccount, name: str, data: bytes = b"1;2", **metadata: str) -> File:
-    blob = account.blobs.get_blob_client(IMPORTS, name)
-    blob.upload_blob(data, overwrite=True, metadata=metadata)
-    found = files.find(account, IMPORTS, name)
-    assert found is not None
-    return found
-
-
-def listed_names(account: DataAccount, container: str) -> list[str]:
-    return [found.name for found in files.listed(account, container)]
 
 
 def content(account: DataAccount, container: str, name: str) -> bytes:
@@ -34,7 +23,7 @@ def content(account: DataAccount, container: str, name: str) -> bytes:
 
 def test_a_claim_moves_the_version_with_its_metadata(account: DataAccount) -> None:
     """Bytes, content and the dropper's metadata stay; ours is added."""
-    dropped = drop(account, "j/a b%#+é.csv", owner="ann")
+    dropped = drop_file(account, "j/a b%#+é.csv", owner="ann")
     claimed = moves.claim(account, dropped, RECORD)
     assert claimed is not None
     assert listed_names(account, IMPORTS) == []
@@ -48,7 +37,7 @@ def test_a_claim_moves_the_version_with_its_metadata(account: DataAccount) -> No
 
 def test_of_many_claims_of_one_version_one_file_comes(account: DataAccount) -> None:
     """I1: and everybody learns of the same file, so that whoever goes on must win its ETag."""
-    dropped = drop(account, "j/a.csv")
+    dropped = drop_file(account, "j/a.csv")
     with ThreadPoolExecutor(8) as pool:
         claims = list(pool.map(lambda _: moves.claim(account, dropped, RECORD), range(8)))
     assert len(listed_names(account, PROCESSING)) == 1
@@ -57,7 +46,7 @@ def test_of_many_claims_of_one_version_one_file_comes(account: DataAccount) -> N
 
 def test_a_leased_file_is_not_claimed_as_released(account: DataAccount) -> None:
     """Its writer isn't done with it: it is not sent, and whoever reads the error knows what to do."""
-    dropped = drop(account, "j/a.csv")
+    dropped = drop_file(account, "j/a.csv")
     lease = account.blobs.get_blob_client(IMPORTS, "j/a.csv").acquire_lease()
     for _ in range(2):
         with pytest.raises(Leased, match="has a lease"):
@@ -73,11 +62,11 @@ def test_a_copy_through_this_process_that_another_has_made_is_not_ours(
     account: DataAccount,
 ) -> None:
     """Its worker may have gone on with it: the present record counts, not the one that was to be written."""
-    dropped = drop(account, "j/" + "中" * 240 + ".csv")
+    dropped = drop_file(account, "j/" + "中" * 240 + ".csv")
     first = moves.claim(account, dropped, RECORD)
     assert first is not None
     sent = files.update(account, first, replace(first.record, state=State.SENT))
-    again = drop(account, dropped.name)
+    again = drop_file(account, dropped.name)
     assert moves._copy(account, again, first.container, first.name, RECORD) is None
     assert files.find(account, first.container, first.name) == replace(
         sent,
@@ -90,7 +79,7 @@ def test_a_second_claim_never_overwrites_the_first(
 ) -> None:
     """Whoever comes late finds how far the file has come, and not a fresh claim."""
     monkeypatch.setattr(moves, "release_source", lambda *_: True)  # as if no delete came through
-    dropped = drop(account, "journals/may.csv")
+    dropped = drop_file(account, "journals/may.csv")
     first = moves.claim(account, dropped, Record(job="journals", state=State.CLAIMED))
     assert first
     files.update(account, first, replace(first.record, state=State.SENT, messageid="1"))
@@ -101,8 +90,8 @@ def test_a_second_claim_never_overwrites_the_first(
 
 def test_a_version_that_was_overwritten_is_not_claimed(account: DataAccount) -> None:
     """The newer one stays where it was dropped, for its own event."""
-    old = drop(account, "j/a.csv", b"old")
-    drop(account, "j/a.csv", b"new")
+    old = drop_file(account, "j/a.csv", b"old")
+    drop_file(account, "j/a.csv", b"new")
     assert moves.copy_claim(account, old, RECORD) is None
     assert listed_names(account, PROCESSING) == []
     assert moves.claim(account, old, RECORD) is None
@@ -113,7 +102,7 @@ def test_a_version_that_was_overwritten_is_not_claimed(account: DataAccount) -> 
 def test_a_file_dropped_again_under_its_name_is_another_file(account: DataAccount) -> None:
     """Both are kept, under two names."""
     for data in (b"one", b"two"):
-        assert moves.claim(account, drop(account, "j/a.csv", data), RECORD)
+        assert moves.claim(account, drop_file(account, "j/a.csv", data), RECORD)
     assert len(listed_names(account, PROCESSING)) == 2
 
 
@@ -121,11 +110,11 @@ def test_a_claim_overtaken_by_a_new_version_leaves_the_new_one(
     account: DataAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Overwritten between our copy and our delete: the copy is the old version, and the new one stays."""
-    dropped = drop(account, "j/a.csv", b"old")
+    dropped = drop_file(account, "j/a.csv", b"old")
     release = moves.release_source
 
     def overwritten_first(account: DataAccount, claimed: File) -> bool:
-        drop(account, "j/a.csv", b"new")
+        drop_file(account, "j/a.csv", b"new")
         return release(account, claimed)
 
     monkeypatch.setattr(moves, "release_source", overwritten_first)
@@ -139,7 +128,7 @@ def test_a_claim_overtaken_by_a_new_version_leaves_the_new_one(
 def test_the_longest_names_are_claimed_and_moved(account: DataAccount, letter: str) -> None:
     """1,024 characters; in other alphabets their URL is too long for a server-side copy."""
     name = f"j/{letter * (1018 // (len(letter.encode('utf-16-le')) // 2))}.csv"
-    dropped = drop(account, name)
+    dropped = drop_file(account, name)
     claimed = moves.claim(account, dropped, RECORD)
     assert claimed is not None
     found = files.find(account, PROCESSING, claimed.name)
@@ -153,7 +142,7 @@ def test_the_longest_names_are_claimed_and_moved(account: DataAccount, letter: s
 def test_a_large_file_that_is_copied_by_us_goes_in_blocks(account: DataAccount) -> None:
     """It is read in larger parts than it is written in."""
     data = random.Random(1).randbytes(transfer.PART + transfer.BLOCK + 7)
-    claimed = moves.claim(account, drop(account, f"j/{'日' * 300}.csv", data), RECORD)
+    claimed = moves.claim(account, drop_file(account, f"j/{'日' * 300}.csv", data), RECORD)
     assert claimed is not None
     assert content(account, PROCESSING, claimed.name) == data
     blob = account.blobs.get_blob_client(PROCESSING, claimed.name)
@@ -163,7 +152,7 @@ def test_a_large_file_that_is_copied_by_us_goes_in_blocks(account: DataAccount) 
 
 def test_a_move_that_was_half_done_is_finished(account: DataAccount) -> None:
     """A crash after the copy: the next try finds it and only deletes."""
-    claimed = moves.claim(account, drop(account, "j/a.csv"), RECORD)
+    claimed = moves.claim(account, drop_file(account, "j/a.csv"), RECORD)
     assert claimed is not None
     copied = account.blobs.get_blob_client(SUCCEEDED, claimed.name)
     copied.upload_blob(b"1;2")
@@ -174,7 +163,7 @@ def test_a_move_that_was_half_done_is_finished(account: DataAccount) -> None:
 
 def test_a_move_never_deletes_what_was_not_copied(account: DataAccount) -> None:
     """I4: with other content under the target's name, both stay."""
-    claimed = moves.claim(account, drop(account, "j/a.csv"), RECORD)
+    claimed = moves.claim(account, drop_file(account, "j/a.csv"), RECORD)
     assert claimed is not None
     account.blobs.get_blob_client(SUCCEEDED, claimed.name).upload_blob(b"something else")
     with pytest.raises(RuntimeError, match="other content"):
@@ -187,7 +176,7 @@ def test_a_copy_that_did_not_succeed_is_no_copy(
     account: DataAccount, monkeypatch: pytest.MonkeyPatch, status: str
 ) -> None:
     """I4: the source stays, and the name is free again for the next try."""
-    dropped = drop(account, "j/a.csv")
+    dropped = drop_file(account, "j/a.csv")
     start = BlobClient.start_copy_from_url
 
     def broken(self: BlobClient, *args: object, **kwargs: object) -> dict[str, object]:
@@ -206,7 +195,7 @@ def test_metadata_written_while_a_file_is_taken_makes_no_second_file(
     account: DataAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An uploader writes the file, then metadata. The same bytes must not be sent once for each of the two."""
-    dropped = drop(account, "j/a.csv", b"1;2")
+    dropped = drop_file(account, "j/a.csv", b"1;2")
     copy = moves.copy_claim
 
     def then_touched(*args: Any) -> File | None:
@@ -231,7 +220,7 @@ def test_a_move_trusts_no_copy_that_is_not_whole(
     account: DataAccount, monkeypatch: pytest.MonkeyPatch, status: str, left: int
 ) -> None:
     """Another worker's is still on its way, or never will be whole: the file stays, and the name gets free."""
-    file = drop(account, "j/a.csv", b"1;2")
+    file = drop_file(account, "j/a.csv", b"1;2")
     account.blobs.get_blob_client(SUCCEEDED, "j/a.csv").upload_blob(b"1;2")
     find = files.find
 
