@@ -19,10 +19,11 @@ from tests.e2e.helpers import NEVER, Start
 from tests.helpers import JOBS
 
 
-@pytest.fixture
-def command() -> tuple[str, ...]:
-    """The host's command. Its workers get their settings by a reload, as on Flex Consumption."""
-    return (sys.executable, "-m", "local.host")
+@pytest.fixture(params=["placeholder", "direct"])
+def command(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The host's command. Workers get their settings by a reload, as on Flex Consumption, or as they start."""
+    host = (sys.executable, "-m", "local.host")
+    return (*host, "--direct") if request.param == "direct" else host
 
 
 @pytest.fixture

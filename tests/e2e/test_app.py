@@ -1,7 +1,6 @@
 """The main job through the real worker library: each trigger, and what a person must be told."""
 
 import json
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -29,13 +28,6 @@ from shared.storage.account import (
 )
 from tests.e2e.helpers import Start
 from tests.helpers import EXPORT_ID, IMPORT_ID, contents, drop, wait_for
-
-
-@pytest.fixture(params=["placeholder", "direct"])
-def command(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    """Both ways in which a worker gets its settings: by a reload, as on Flex Consumption, or as it starts."""
-    host = (sys.executable, "-m", "local.host")
-    return (*host, "--direct") if request.param == "direct" else host
 
 
 def test_the_worker_finds_every_function(app: RunningHost) -> None:

@@ -5,6 +5,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +34,12 @@ DESK: Final = {"width": 1200, "height": 900}
 BAD: Final = b"1;2;REJECT"
 
 type Open = Callable[..., Page]
+
+
+@pytest.fixture
+def command() -> tuple[str, ...]:
+    """The browser sees no difference between the two ways of starting a worker: one of them."""
+    return (sys.executable, "-m", "local.host")
 
 
 @pytest.fixture(scope="session")
