@@ -230,7 +230,9 @@ class Run:
         }
         if self.world.settle_seconds:
             choices[self.write_in_steps] = 8
-        if not self.world.ordered:  # whose check compares the times of files
+        # Both let the workers' clocks be ahead: ordered, the check compares the times of files; settling, a file
+        # would be taken at once, from under its writer.
+        if not self.world.ordered and not self.world.settle_seconds:
             choices |= {self.outage: 1, self.pause: 1}
         for _ in range(ORDERED_FILES if self.world.ordered else 0):
             self.drop()  # so that there is an order to keep from the first moment on
@@ -305,7 +307,8 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
             template=by_package,
             api="package" if by_package else "recurring",
             loses=loses,
-            settle_seconds=3 if seed % 3 == 1 else 0,
+            # far more than a writer's pause, on a slow machine too
+            settle_seconds=8 if seed % 3 == 1 else 0,
         )
         one = Run(seed, seconds, azurite, d365, world, stack, large, other_jobs=seed % 4 == 2)
         started = time.monotonic()

@@ -131,6 +131,13 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield Stage(azurite, tmp_path_factory.mktemp("stage"))
 
 
+@pytest.fixture
+def own_stage(tmp_path: Path) -> Iterator[Stage]:
+    """One for a test whose messages no host of another test may take."""
+    with running_azurite(more_accounts=("hostaccount",)) as azurite:
+        yield Stage(azurite, tmp_path)
+
+
 @pytest.fixture(scope="module")
 def host(stage: Stage) -> Iterator[RunningHost]:
     """A host that most tests share; the tests post its events."""
@@ -465,22 +472,23 @@ def test_each_group_of_functions_has_its_own_process(queue_host: RunningHost, st
     assert set(queue_host.status()["workers"].values()) == pids
 
 
-def test_a_function_that_outlasts_its_time_ends_its_process_with_all_in_it(stage: Stage) -> None:
+def test_a_function_that_outlasts_its_time_ends_its_process_with_all_in_it(
+    own_stage: Stage,
+) -> None:
     """Whatever else runs there is lost too; the next call finds a new process."""
-    settings = {**stage.settings, "AzureFunctionsJobHost__functionTimeout": "00:00:15"}
+    settings = {**own_stage.settings, "AzureFunctionsJobHost__functionTimeout": "00:00:15"}
     first, second, after = new("hang"), new("hang"), new("after")
     with running_host(settings, APP) as running:
-        stage.send(first)
-        (one,) = wait_for(lambda: stage.noted("message", first), running.output)
+        own_stage.send(first)
+        (one,) = wait_for(lambda: own_stage.noted("message", first), running.output)
         time.sleep(2)
-        stage.send(second)
-        wait_for(lambda: stage.noted("message", second), running.output)
+        own_stage.send(second)
+        wait_for(lambda: own_stage.noted("message", second), running.output)
         wait_for(lambda: "functionTimeout" in running.output(), running.output)
-        stage.send(after)
-        (other,) = wait_for(lambda: stage.noted("message ended", after), running.output)
+        own_stage.send(after)
+        (other,) = wait_for(lambda: own_stage.noted("message ended", after), running.output)
         wait_for(lambda: "the worker process ended" in running.output(), running.output)
     assert one["pid"] != other["pid"]
-    stage.queue().clear_messages()
 
 
 @pytest.mark.parametrize("direct", [True, False], ids=["direct", "placeholder"])
@@ -558,17 +566,18 @@ def test_http_wants_a_key_where_the_function_says_so(queue_host: RunningHost) ->
     assert status(f"{hook}&code={queue_host.key}", method="POST", json=[]) == 401
 
 
-def test_what_was_due_while_no_host_ran_is_made_up_for_once(stage: Stage) -> None:
+def test_what_was_due_while_no_host_ran_is_made_up_for_once(own_stage: Stage) -> None:
     """A timer's status outlives the host: the first run after it is past due, and the next is not."""
-    settings = {**stage.settings, "TIMER": "*/2 * * * * *"}
-    stage.notes.unlink(missing_ok=True)
-    stage.hosts.delete_blob("timers/stand-in/Host.Functions.on_time/status")
+    settings = {**own_stage.settings, "TIMER": "*/2 * * * * *"}
     with running_host(settings, APP) as running:
-        wait_for(lambda: stage.noted("timer"), running.output)
-        assert not stage.noted("timer")[0]["past_due"]
+        wait_for(lambda: own_stage.noted("timer"), running.output)
+        assert not own_stage.noted("timer")[0]["past_due"]
         running.kill()
-    before = len(stage.noted("timer"))
+    before = len(own_stage.noted("timer"))
     time.sleep(5)
     with running_host(settings, APP) as running:
-        wait_for(lambda: len(stage.noted("timer")) >= before + 2, running.output)
-    assert [each["past_due"] for each in stage.noted("timer")[before : before + 2]] == [True, False]
+        wait_for(lambda: len(own_stage.noted("timer")) >= before + 2, running.output)
+    assert [each["past_due"] for each in own_stage.noted("timer")[before : before + 2]] == [
+        True,
+        False,
+    ]
