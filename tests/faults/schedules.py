@@ -230,8 +230,8 @@ class Run:
         }
         if self.world.settle_seconds:
             choices[self.write_in_steps] = 8
-        # Both let the workers' clocks be ahead: ordered, the check compares the times of files; settling, a file
-        # would be taken at once, from under its writer.
+        # Both let the workers' clocks be ahead. Ordered, the check compares the times of files; settling, a
+        # file would be taken at once, from under its writer.
         if not self.world.ordered and not self.world.settle_seconds:
             choices |= {self.outage: 1, self.pause: 1}
         for _ in range(ORDERED_FILES if self.world.ordered else 0):
