@@ -30,12 +30,13 @@ REPORT = ".error.json"
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package that D365 offered: what must stand in `exports`."""
+    """A package that D365 offered or made: what must stand in `exports`."""
 
     job: str
     correlation_id: str
     sha256: str
-    acknowledged: int
+    acknowledged: int | None
+    """How often; None for one that a data project made, which nobody acknowledges."""
     members: Mapping[str, str] = field(default_factory=dict)
     """Where the job unzips: the entity files' names with their SHA-256."""
 
@@ -88,6 +89,8 @@ class Findings:
     problems: Sequence[str]
     exported: int
     acknowledged: int
+    projects: int
+    """Packages of data projects that were exported."""
     succeeded: int
     failed: int
     compared: int
@@ -170,8 +173,9 @@ def audit(
     return Findings(
         blobs=blobs,
         problems=books.problems,
-        exported=sum(package.blob in stored for package in packages),
-        acknowledged=sum(package.acknowledged > 0 for package in packages),
+        exported=sum(p.blob in stored for p in packages if p.acknowledged is not None),
+        acknowledged=sum(bool(package.acknowledged) for package in packages),
+        projects=sum(p.blob in stored for p in packages if p.acknowledged is None),
         succeeded=ended[SUCCEEDED],
         failed=ended[FAILED],
         compared=books.compared,
@@ -192,7 +196,7 @@ def _check_exports(books: _Books, packages: Iterable[Package], blobs: Sequence[B
             blob = unexplained.pop(name, None)
             if books.count(f"{what}: exports/{name}", 0 if blob is None else 1) and blob:
                 books.compare(f"exports/{name}", blob.sha256, hash_)
-        if package.acknowledged != 1:
+        if package.acknowledged not in (None, 1):
             books.problems.append(f"{what}: acknowledged {package.acknowledged} times")
     for name in unexplained:
         books.twice += 1

@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
@@ -31,6 +32,9 @@ from local.progress import Progress, size
 from local.provisioning import provision
 from local.registry import noted
 from local.simulator import Simulator, identity_settings, running_simulator
+from shared import clock
+from shared.config.settings import Storage as StorageSettings
+from shared.exports import execution
 from shared.storage.account import (
     FAILED,
     IMPORTS,
@@ -38,6 +42,7 @@ from shared.storage.account import (
     PROCESSING,
     STATUS_QUEUE,
     SUCCEEDED,
+    connect,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,6 +62,7 @@ class Storage:
     """The demo's storage as a person looks at it."""
 
     def __init__(self, connection_string: str) -> None:
+        self._account = connect(StorageSettings(connection_string, None, None, None))
         self._blobs = BlobServiceClient.from_connection_string(connection_string)
         self._queues = QueueServiceClient.from_connection_string(connection_string)
 
@@ -75,6 +81,16 @@ class Storage:
             return count.approximate_message_count or 0
         return 0
 
+    def let_be_due(self) -> None:
+        """Let a due time of the data project have passed while the app was down: that of the last day."""
+        since = clock.now() - timedelta(days=1)
+        execution.begin_to_count(self._account, scenario.PROJECT_EXPORT, since)
+
+    def has_exported_project(self) -> bool:
+        """Whether it has, and nothing is under way any more."""
+        known = execution.read(self._account, scenario.PROJECT_EXPORT)
+        return bool(known and known[0].executionid and not known[0].under_way)
+
     def close(self) -> None:
         self._blobs.close()
         self._queues.close()
@@ -82,6 +98,8 @@ class Storage:
 
 def _settled(storage: Storage, files: int, unacknowledged: int) -> bool:
     ended = storage.count(SUCCEEDED) + storage.count(FAILED)
+    if not storage.has_exported_project():
+        return False
     waiting = storage.count(IMPORTS) + storage.count(PROCESSING) + storage.messages(STATUS_QUEUE)
     return ended >= files and waiting == 0 and unacknowledged == 0
 
@@ -115,7 +133,10 @@ def print_result(findings: Findings, expected_failures: int, expected_files: int
     print()
     for problem in problems:
         print(f"WRONG: {problem}")
-    print(f"packages: {findings.exported} exported, {findings.acknowledged} acknowledged")
+    print(
+        f"packages: {findings.exported} exported, {findings.acknowledged} acknowledged; "
+        f"of data projects: {findings.projects} exported"
+    )
     print(
         f"files: {findings.succeeded} succeeded, {findings.failed} failed "
         f"(as expected: {expected_failures})"
@@ -205,6 +226,8 @@ def _begin(simulator: Simulator, storage: Storage, offers: list[scenario.Offer])
         "Processed",
     )  # D365 itself takes minutes; nobody should wait here
     simulator.package_api.statuses = ("Executing", "Succeeded")
+    simulator.projects[scenario.PROJECT] = "plain"
+    storage.let_be_due()
     for activity_id in scenario.EXPORT_IDS:
         simulator.add_export_job(activity_id)
     for activity_id in scenario.IMPORT_IDS:
@@ -239,6 +262,11 @@ def _audit(simulator: Simulator, connection_string: str, offers: list[scenario.O
             offer.members(),
         )
         for offer, package in zip(offers, simulator.packages, strict=True)
+    ]
+    packages += [
+        Package(scenario.PROJECT_EXPORT, each.execution_id, each.sha256, None)
+        for each in simulator.executions
+        if each.project == scenario.PROJECT
     ]
     received = [Received(r.sha256, r.entity, r.company) for r in simulator.received]
     drops = [file.expected for file in scenario.files()]
@@ -295,7 +323,8 @@ def run(*, keep: bool) -> bool:
         offers = scenario.write_packages(directory)
         _begin(simulator, storage, offers)
         progress.say(
-            f"D365 offers {len(offers)} packages; {len(scenario.files())} files are dropped"
+            f"D365 offers {len(offers)} packages, a data project is due, and "
+            f"{len(scenario.files())} files are dropped"
         )
         settings = _write_settings(directory, azurite.connection_string, simulator)
         host = Host(settings, directory / "host.log", progress)

@@ -28,6 +28,8 @@ _EXPORTS = {
     "general-ledger": "3f1c2a8e-6f0b-4a57-9d3e-0a5b7c1d2e03",
 }
 _UNZIPPED = "vendors-out"
+PROJECT, PROJECT_EXPORT = "Price list out", "price-list"
+"""A data project, and the job that exports it by the package API."""
 _IMPORTS = {
     "vendors": "8b7d4c52-1e9a-4f63-8c2b-5d6e7f809a01",
     "payments": "8b7d4c52-1e9a-4f63-8c2b-5d6e7f809a02",
@@ -39,6 +41,14 @@ JOBS: dict[str, list[dict[str, Any]]] = {
     "exports": [
         {"name": name, "activityId": id_, **({"unzip": True} if name == _UNZIPPED else {})}
         for name, id_ in _EXPORTS.items()
+    ]
+    + [
+        {
+            "name": PROJECT_EXPORT,
+            "api": "package",
+            "dataProject": PROJECT,
+            "schedule": "0 0 2 * * *",
+        }
     ],
     "imports": [
         {

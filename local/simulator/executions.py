@@ -1,5 +1,6 @@
 """Executions of data projects, and what can be set of the API that starts them."""
 
+import hashlib
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -37,6 +38,14 @@ class Execution:
     """The package: of an import the one that was taken, of an export the one that it makes."""
 
     @property
+    def sha256(self) -> str:
+        """Of the package."""
+        if isinstance(self.content, Path):
+            with self.content.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
     def is_running(self) -> bool:
         return self.status in _RUNNING and not (
             len(self.statuses) == 1 and self.statuses[0] not in _RUNNING
@@ -64,7 +73,7 @@ class PackageSettings:
     broken_errors: bool = False
     """Whether quotes and line breaks in a list of errors are not escaped, so that it is no JSON."""
     vanishing: int = 0
-    """So many imports are accepted and leave no trace."""
+    """So many executions of each data project are accepted and leave no trace."""
     blocked_projects: set[str] = field(default_factory=set)
     """Those with a dead execution, which keeps the next one from running until a person deletes it."""
     exports: dict[str, bytes | Path] = field(default_factory=dict)

@@ -17,6 +17,7 @@ def _hash(content: bytes) -> str:
 
 
 PACKAGE = Package("out", "c1", _hash(b"zip"), 1, {"a.csv": _hash(b"a")})
+PROJECT = Package("list", "list-1", _hash(b"project"), None)
 GOOD = Drop("in/good.csv", _hash(b"good"), "Vendors V2", "USMF", "succeeded")
 BAD = Drop("in/bad.csv", _hash(b"bad"), None, None, "failed", complaint="not balance")
 RECEIVED = [Received(_hash(b"good"), "Vendors V2", "USMF"), Received(_hash(b"bad"), None, None)]
@@ -40,6 +41,7 @@ def blobs(emulator: str) -> Iterator[BlobServiceClient]:
 
         put("exports", "out/c1.zip", b"zip")
         put("exports", "out/c1/a.csv", b"a")
+        put("exports", "list/list-1.zip", b"project")
         put("imports-succeeded", "in/good.1.csv", b"good", state="succeeded", source=GOOD.path)
         put("imports-failed", "in/bad.1.csv", b"bad", state="failed", source=BAD.path)
         report = json.dumps({"errors": ["it does not balance"]}).encode()
@@ -52,7 +54,7 @@ def blobs(emulator: str) -> Iterator[BlobServiceClient]:
 
 
 def _audit(emulator: str) -> Findings:
-    return audit(emulator, [PACKAGE], [GOOD, BAD], RECEIVED)
+    return audit(emulator, [PACKAGE, PROJECT], [GOOD, BAD], RECEIVED)
 
 
 def test_all_as_it_should_be(emulator: str, blobs: BlobServiceClient) -> None:
@@ -60,9 +62,9 @@ def test_all_as_it_should_be(emulator: str, blobs: BlobServiceClient) -> None:
     findings = _audit(emulator)
 
     assert findings.problems == []
-    assert (findings.exported, findings.acknowledged) == (1, 1)
+    assert (findings.exported, findings.acknowledged, findings.projects) == (1, 1, 1)
     assert (findings.succeeded, findings.failed) == (1, 1)
-    assert (findings.compared, findings.equal) == (6, 6)
+    assert (findings.compared, findings.equal) == (7, 7)
     assert (findings.lost, findings.twice) == (0, 0)
 
 
@@ -72,6 +74,10 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "package lost": (
         lambda b: b.get_blob_client("exports", "out/c1.zip").delete_blob(),
         "exports/out/c1.zip: missing",
+    ),
+    "package of a data project lost": (
+        lambda b: b.get_blob_client("exports", "list/list-1.zip").delete_blob(),
+        "exports/list/list-1.zip: missing",
     ),
     "package stored twice": (
         lambda b: b.get_blob_client("exports", "out/c1-2.zip").upload_blob(b"zip"),
@@ -151,7 +157,7 @@ def test_what_d365_received_is_checked(
     emulator: str, blobs: BlobServiceClient, received: list[Received], complaint: str
 ) -> None:
     """D365 got each file once, as the entity and for the company that the job says."""
-    findings = audit(emulator, [PACKAGE], [GOOD, BAD], received)
+    findings = audit(emulator, [PACKAGE, PROJECT], [GOOD, BAD], received)
 
     assert complaint in "\n".join(findings.problems)
 
@@ -162,5 +168,5 @@ def test_a_package_acknowledged_twice_or_never_is_found(
     """Both are told with their number."""
     for times in (0, 2):
         package = Package("out", "c1", PACKAGE.sha256, times, PACKAGE.members)
-        problems = audit(emulator, [package], [GOOD, BAD], RECEIVED).problems
+        problems = audit(emulator, [package, PROJECT], [GOOD, BAD], RECEIVED).problems
         assert problems == [f"package c1 of out: acknowledged {times} times"]
