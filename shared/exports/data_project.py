@@ -44,6 +44,12 @@ from shared.threads import Pool
 FIRST_LOOK: Final = timedelta(seconds=5)
 """Until D365 is asked first how an execution fares; each further wait is twice as long, up to the patience."""
 
+LONGEST: Final = timedelta(days=3)
+"""An execution that has run for so long is given up."""
+
+KEPT: Final = timedelta(days=7)
+"""For so long D365 keeps a package."""
+
 REQUESTS: Final = 2
 """So often D365 is asked for one execution, under the same id: the second time when it surely knows nothing of
 the first."""
@@ -79,11 +85,6 @@ class _Work:
         """How long D365 may not know an execution that it has just begun, and how long one may run before it is
         reported."""
         return self.bridge.hidden_for
-
-    @property
-    def longest(self) -> timedelta:
-        """How long an execution may run at all: three days at the default time-out."""
-        return 144 * self.bridge.settings.function_timeout
 
     def write(self, **changes: Any) -> None:
         self.held.write(replace(self.execution, **changes))
@@ -284,7 +285,7 @@ def _check(work: _Work) -> timedelta | None:
             return None
         case "unknown":
             emit("execution.unknown", logging.WARNING, **details)
-    if lasted > work.longest:
+    if lasted > LONGEST:
         why = f"D365 gave no final status in {lasted.days} days. {_BLOCKED}"
         _end(work, Outcome.FAILED, error=why)
         return None
@@ -316,7 +317,7 @@ def _fetch(work: _Work, checks: int, lasted: timedelta) -> timedelta | None:
             delivered, moved = _deliver(work, url)
     except package.FAILURES as error:
         why = explained(error)
-        if lasted > 2.4 * work.longest:
+        if lasted > KEPT:
             why = f"its package could not be fetched in the seven days for which D365 keeps it: {why}. {LOST}"
             _end(work, Outcome.FAILED, error=why)
             return None

@@ -485,6 +485,25 @@ def test_a_package_that_can_not_be_fetched_is_tried_again(
     assert stored(project) == expected(d365)
 
 
+@pytest.mark.parametrize("minutes", [10, 30])
+def test_a_package_is_fetched_as_long_as_d365_keeps_it(
+    project: Bridge, d365: Simulator, time: Clock, events: Events, minutes: int
+) -> None:
+    """Seven days, whatever time-out the functions have."""
+    settings = replace(project.settings, function_timeout=timedelta(minutes=minutes))
+    bridge = replace(project, settings=settings)
+    d365.package_api.url_lifetime = timedelta(seconds=-1)
+    due(bridge, time)
+    work(bridge, rounds=6)
+    time.now += timedelta(days=6)
+    work(with_job(bridge, schedule="0 0 0 1 1 *"), rounds=1)
+    assert events("execution.failed") == []
+    d365.package_api.url_lifetime = timedelta(minutes=30)
+    time.now += timedelta(minutes=11)
+    work(with_job(bridge, schedule="0 0 0 1 1 *"))
+    assert stored(project) == expected(d365)
+
+
 def test_a_package_that_was_lost_is_reported(
     project: Bridge, d365: Simulator, time: Clock, events: Events
 ) -> None:
