@@ -79,8 +79,7 @@ async def import_package(d365: Simulator, arguments: Json, request: D365Request)
             taken=time.time(),
             execution_id=execution_id,
         )
-        if settings.vanishing:
-            settings.vanishing -= 1
+        if _vanishes(d365, project):
             return finished(request, _value(d365, execution_id))
         d365.received.append(received)
         d365.executions.append(_execution(d365, received, data, execute=bool(execute)))
@@ -131,6 +130,14 @@ def _check_id(d365: Simulator, execution_id: str) -> str:
     if used and d365.package_api.used_id == "refused":
         raise _Refusal(f"An execution with the id {execution_id} exists already.")
     return execution_id
+
+
+def _vanishes(d365: Simulator, project: str) -> bool:
+    """Whether an execution that was accepted leaves no trace."""
+    if d365.vanished[project] >= d365.package_api.vanishing:
+        return False
+    d365.vanished[project] += 1
+    return True
 
 
 def _read(url: str) -> bytes:
@@ -195,8 +202,7 @@ async def export_package(d365: Simulator, arguments: Json, request: D365Request)
         raise _Refusal(f"The definition group {project} does not exist.")
     execution_id = _check_id(d365, execution_id)
     _check_blocked(d365, project)
-    if settings.vanishing:
-        settings.vanishing -= 1
+    if _vanishes(d365, project):
         return finished(request, _value(d365, execution_id))
     content = settings.exports.get(project) or package(execution_id, [Part(VENDORS, 5)])
     await asyncio.to_thread(d365.store, f"{execution_id}.zip", content)

@@ -1,5 +1,6 @@
 """The state of the environment, and what a test or the demo does with it."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +32,8 @@ class Simulator:
         self.projects: dict[str, str] = {}
         """The data projects, each "plain" or "composite". One that is not there is made by its first import."""
         self.executions: list[Execution] = []
+        self.vanished: Counter[str] = Counter()
+        """How many executions of each data project left no trace."""
         self.importing: list[str] = []
         """The projects of the imports that are being taken just now."""
         self.most_importing = 0

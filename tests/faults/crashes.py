@@ -59,7 +59,9 @@ class Flow:
     project: bool = False
     """Whether a data project is exported."""
     by_storage: int = 0
-    """Bytes from which on storage itself fetches a package, until the crash; 0: never."""
+    """Bytes from which on storage itself moves a package, until the crash; 0: never."""
+    loses: bool = False
+    """Whether D365 loses the first execution of a data project after it has accepted it."""
     only_after: str = ""
     """Points before the first request that holds this are those of another flow."""
     also: Callable[[World], list[str]] = lambda _: []
@@ -102,6 +104,10 @@ def _file(world: World) -> None:
     world.drop("USMF/may.csv", f"1;2;{world.number}".encode())
 
 
+def _package(world: World) -> None:
+    world.drop("USMF/vendors.zip", package(f"Vendors {world.number}", [Part(VENDORS, 30)]))
+
+
 def _bad_file(world: World) -> None:
     world.drop("USMF/may.csv", f"1;REJECT;{world.number}".encode())
 
@@ -137,10 +143,19 @@ FLOWS = (
         project=True,
         by_storage=1000,
     ),
+    Flow(
+        "export, data project that D365 loses",
+        _due,
+        lambda host: _start(host, "export_packages"),
+        project=True,
+        loses=True,
+    ),
     Flow("import, hold", _file),
     Flow("import, resend", _file, when_uncertain="resend"),
     Flow("import, template", _file, template=True),
     Flow("import, package API", _file, template=True, api="package"),
+    Flow("import, package API by storage", _package, api="package", by_storage=1000),
+    Flow("import, package API that loses", _package, api="package", loses=True),
     Flow("ordered, package API", _files, template=True, api="package", ordered=True),
     Flow("status", _bad_file, only_after="GetMessageStatus"),
     Flow("reconcile", _file, _reconcile, events=False),
@@ -180,6 +195,7 @@ class Matrix:
         with running_simulator() as d365:
             d365.use_storage(self._azurite.connection_string)
             d365.package_api.statuses = ("Executing", "Succeeded")
+            d365.package_api.vanishing = int(flow.loses)
             d365.reoffer_seconds = 0.0
             d365.statuses = flow.statuses
             yield d365
@@ -199,6 +215,7 @@ class Matrix:
             ordered,
             flow.template,
             flow.api,
+            loses=flow.loses,
             project=flow.project,
         )
         world.function_timeout = flow.function_timeout

@@ -15,8 +15,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import requests
 from azure.core.exceptions import AzureError
@@ -26,9 +28,9 @@ from local.azurite import Azurite, running_azurite
 from local.hosting import RunningHost, running_host
 from local.samples import VENDORS, Part, package, write_large_package
 from local.simulator import GATEWAY_ERRORS, Simulator, running_simulator
-from shared.storage.account import STATUS_QUEUE
+from shared.storage.account import EXPORT_JOBS_QUEUE, STATUS_QUEUE
 from tests.faults.crashes import wait_until_settled
-from tests.faults.world import JOBS, OFTEN, OTHER_JOBS, World
+from tests.faults.world import JOBS, OFTEN, OTHER_JOBS, SUPPLIERS, World
 
 WIRE = (sys.executable, "-m", "local.host", "--worker", "tests.faults.wire")
 STORAGE_FAULTS = 0.02
@@ -36,6 +38,9 @@ STORAGE_FAULTS = 0.02
 
 LONGER_THAN_LIMITS = 4 * 24 * 3600
 """Seconds: more than a file is tried to be sent, or asked after."""
+
+BY_STORAGE = 1000
+"""Bytes of a package of the package API that some workers have storage itself move, in blocks of so many."""
 
 ORDERED_FILES = 3
 """Files of an ordered job that lie there before any worker starts."""
@@ -74,6 +79,13 @@ FAULTS: tuple[tuple[str, dict[str, object]], ...] = (
     ("import_package", {"do": "reset-after"}),
     ("import_package", {"do": "answer-after", "status": 504}),
     ("import_package", {"do": "answer-after", "status": 200, "body": "<html>"}),
+    ("export_package", {"do": "reset"}),
+    ("export_package", {"do": "reset-after"}),
+    ("export_package", {"do": "answer-after", "status": 504}),
+    ("export_package", {"do": "answer-after", "status": 200, "body": "<html>"}),
+    ("exported_url", {"do": "answer", "status": 502}),
+    ("exported_url", {"do": "answer", "status": 200, "body": '{"value": ""}'}),
+    ("execution_details", {"do": "answer", "status": 403}),
     ("write_url", {"do": "answer", "status": 200, "body": '{"value": ""}'}),
     ("execution_status", {"do": "answer", "status": 502}),
 )
@@ -105,6 +117,10 @@ class Run:
     def drop(self) -> None:
         """A person drops a file."""
         number, place = len(self.world.dropped), self.random.randrange(100)
+        if self.world.api == "package" and not self.world.template:
+            data = package(f"{self.seed} {number}", [Part(VENDORS, self.random.randrange(1, 300))])
+            self.world.drop(f"USMF/file {place} {number}.zip", data)
+            return
         data = f"{self.seed};{number};".encode() * self.random.choice((1, 50, 100_000))
         self.world.drop(f"USMF/file {place} {number}.csv", data)  # in no order, by name or number
 
@@ -116,8 +132,11 @@ class Run:
         self.world.write_in_steps(f"USMF/steps {number}.csv", parts, pause)
 
     def outage(self) -> None:
-        """Nothing runs for longer than any limit."""
+        """Nothing runs for longer than any limit; twice that is longer than D365 keeps an exported package."""
+        if self.world.project and self.ahead:
+            return
         self.ahead += LONGER_THAN_LIMITS
+        self.world.pass_time(timedelta(seconds=self.ahead))
         self.restart()
 
     def pause(self) -> None:
@@ -169,16 +188,42 @@ class Run:
             with suppress(requests.RequestException):
                 host.invoke("import_file", f"imports/{name}", wait=False)
 
+    def press(self) -> None:
+        """A person exports the data project now, and clicks twice; the second click must do nothing."""
+        if host := self.random.choice(self.hosts):
+            with suppress(requests.RequestException, KeyError):
+                self._click(host, self._runs(host)["etag"])
+
+    def _runs(self, host: RunningHost) -> dict[str, Any]:
+        address, key = f"{host.url}/api/operate/api/export", {"x-functions-key": host.key}
+        runs = requests.get(address, params={"job": SUPPLIERS}, headers=key, timeout=10)
+        return dict(runs.json())
+
+    def _click(self, host: RunningHost, etag: str) -> None:
+        address, key = f"{host.url}/api/operate/api/act", {"x-functions-key": host.key}
+        order = {"do": "run", "name": SUPPLIERS, "etag": etag, "confirm": True}
+        for _ in range(2):
+            self.world.pressed_in_vain += 1  # until there is an answer
+            answer = requests.post(
+                address, json={**order, "by": "Ada", "why": "a test"}, headers=key, timeout=30
+            )
+            self.world.pressed += answer.ok
+            self.world.pressed_in_vain -= answer.status_code < 500
+
     def repeat_message(self) -> None:
-        """A message of the status queue comes twice, the second time later."""
+        """A message of a queue comes twice, the second time later."""
         with QueueServiceClient.from_connection_string(self.world.connection_string) as service:
-            queue = service.get_queue_client(STATUS_QUEUE)
+            queue = service.get_queue_client(self._queue())
             for message in queue.peek_messages(4):
                 queue.send_message(message.content, visibility_timeout=self.random.randrange(8))
 
     def lose_messages(self) -> None:
-        """The status queue loses all that it holds."""
-        self.world.account.queue(STATUS_QUEUE).clear_messages()
+        """A queue loses all that it holds."""
+        self.world.account.queue(self._queue()).clear_messages()
+
+    def _queue(self) -> str:
+        """That of status checks, or the one of exports of the data project where there is such a job."""
+        return self.random.choice([STATUS_QUEUE, *[EXPORT_JOBS_QUEUE] * self.world.project])
 
     def lose_events(self) -> None:
         """Events are lost, or come again."""
@@ -202,7 +247,9 @@ class Run:
 
     def start(self, index: int, rate: float = STORAGE_FAULTS) -> None:
         """Start a worker."""
+        by_storage = self.random.choice((0, BY_STORAGE))
         plan = {"seed": self.random.randrange(1 << 30), "rate": rate, "ahead": self.ahead}
+        plan["byStorage"] = by_storage
         jobs = OTHER_JOBS if index and self.other_jobs else JOBS
         self.hosts[index] = self.stack.enter_context(
             running_host(
@@ -234,6 +281,9 @@ class Run:
         # file would be taken at once, from under its writer.
         if not self.world.ordered and not self.world.settle_seconds:
             choices |= {self.outage: 1, self.pause: 1}
+        if self.world.project:
+            self.world.let_be_due()
+            choices[self.press] = 6
         for _ in range(ORDERED_FILES if self.world.ordered else 0):
             self.drop()  # so that there is an order to keep from the first moment on
         for index in range(len(self.hosts)):
@@ -288,9 +338,13 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
         d365.statuses = ("Processed",) if ordered else ("Processing", "Processed")
         d365.reoffer_seconds = 1.0
         by_package = seed % 6 == 5
+        template = by_package and seed // 12 % 2 == 0
         loses = seed % 12 == 11
+        project = seed % 8 in (1, 3)
         d365.use_storage(azurite.connection_string)
-        d365.package_api.statuses = ("NotRun", "Succeeded")
+        # After days in which nothing ran, D365 itself would long be done.
+        running = () if project and not ordered else ("NotRun",)
+        d365.package_api.statuses = (*running, "Succeeded")
         d365.package_api.import_seconds = 0.2
         d365.package_api.hidden_seconds = 2.0
         d365.package_api.vanishing = 2 if loses else 0
@@ -304,9 +358,11 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
             folder / "world",
             uncertain,
             ordered,
-            template=by_package,
+            template=template,
             api="package" if by_package else "recurring",
             loses=loses,
+            project=project,
+            troubled=True,
             # far more than a writer's pause, on a slow machine too
             settle_seconds=8 if seed % 3 == 1 else 0,
         )
@@ -320,7 +376,9 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
         order = ", ordered" if world.ordered else ""
         order += ", with a reader" if reader else ""
         order += ", by the package API" if by_package else ""
-        order += ", which loses imports" if loses else ""
+        order += " with a template" if template else ""
+        order += ", which loses executions" if loses else ""
+        order += ", with a data project" if project else ""
         order += ", settling" if world.settle_seconds else ""
         order += ", two jobs files" if one.other_jobs else ""
         text = (

@@ -8,7 +8,7 @@
   around the Nth request of that description (those made side by side come in any order: a plain number would
   name another each time);
 - `{"seed": N, "rate": R}`: of R of all requests to storage, break the connection before or after it;
-- `{"byStorage": N}`: let storage itself fetch exported packages of N bytes and more, in blocks of so many;
+- `{"byStorage": N}`: let storage itself move packages of N bytes and more of the package API, in such blocks;
 - `{"ahead": S}`: let the app's clock be S seconds ahead, as after an outage of so long.
 
 All clients of the app go through urllib3, and no one else in this process uses it.
@@ -32,6 +32,7 @@ from urllib3.exceptions import ProtocolError
 from local.worker import main
 from shared import clock
 from shared.exports import data_project
+from shared.imports import execution
 from shared.storage import block_copy
 
 _GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32}")
@@ -68,6 +69,7 @@ class Wire:
         HTTPConnectionPool.urlopen = urlopen  # type: ignore[method-assign, assignment]
         if by_storage := self._plan.get("byStorage"):
             data_project.BY_STORAGE = by_storage  # type: ignore[misc]
+            execution.BY_STORAGE = by_storage  # type: ignore[misc]
             block_copy.BLOCK = by_storage  # type: ignore[misc]
         if ahead := timedelta(seconds=self._plan.get("ahead", 0)):
             clock.now = lambda: datetime.now(UTC) + ahead

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from math import inf
 from pathlib import Path
 from typing import Any, Literal
@@ -40,7 +40,8 @@ from shared.storage.account import (
 from shared.storage.records import File
 from tests.faults import order
 
-SUPPLIERS = {"name": "suppliers", "api": "package", "schedule": "0 0 0 1 1 *"}
+SUPPLIERS = "suppliers"
+"""The job that exports the data project."""
 
 FUNCTION_TIMEOUT = "00:00:10"
 """Short, so that what was left is soon overdue; the host ends what lasts longer."""
@@ -68,13 +69,16 @@ class World:
     api: Literal["recurring", "package"] = "recurring"
     """Of the import job; by the package API every file goes in a template's package."""
     loses: bool = False
-    """Whether D365 loses imports that it has accepted."""
+    """Whether D365 loses executions that it has accepted."""
     project: bool = False
     """Whether a data project is exported by the package API."""
+    troubled: bool = False
+    """Whether D365 may fail so often that an export of it is given up."""
     settle_seconds: int = 0
     """Of the import job: so long a file must not have changed."""
     function_timeout: str = FUNCTION_TIMEOUT
     account: DataAccount = field(init=False)
+    began: datetime = field(init=False)
     dropped: dict[str, bytes] = field(default_factory=dict)
     there: dict[str, float] = field(default_factory=dict)
     """Since when each dropped file is surely there, as `time.time()` says it."""
@@ -85,10 +89,17 @@ class World:
     """The same of what it deletes just now: it is taken as soon as it is seen to be away."""
     crashes: int = 0
     """Workers that died: each may have cost a package its note, so that it is delivered twice (E7)."""
+    due: list[datetime] = field(default_factory=list)
+    """The due times of the data project that have passed."""
+    pressed: int = 0
+    """So often a person was told that an export of it was asked for."""
+    pressed_in_vain: int = 0
+    """So often a person got no answer to that, and can't know."""
     broken_writers: list[str] = field(default_factory=list)
     """Files that were taken from under the program that was writing them."""
 
     def __post_init__(self) -> None:
+        self.began = clock.now()
         provision(self.connection_string)
         self.account = connect(Storage(self.connection_string, None, None, None))
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +127,7 @@ class World:
             "exports": [
                 {"name": "ledger", "activityId": self.activity_id(1)},
                 {"name": "vendors", "activityId": self.activity_id(2), "unzip": True},
-                *([{**SUPPLIERS, "dataProject": self.data_project}] if self.project else []),
+                *([self._suppliers()] if self.project else []),
             ],
             "imports": [
                 {
@@ -130,13 +141,25 @@ class World:
             ],
         }
 
+    def _suppliers(self) -> dict[str, str]:
+        """The job of the data project. It is due once a year, in two days from now."""
+        when = self._next_due()
+        schedule = f"0 0 0 {when.day} {when.month} *"
+        project = self.data_project
+        return {"name": SUPPLIERS, "api": "package", "dataProject": project, "schedule": schedule}
+
+    def _next_due(self) -> datetime:
+        day = datetime.combine(self.began.date(), datetime.min.time(), UTC) + timedelta(days=2)
+        return day + timedelta(days=(day.month, day.day) == (2, 29))  # which no other year has
+
     def _target(self) -> dict[str, str]:
         """Whereto the import job sends its files, and as what."""
         entity = samples.VENDORS.name if self.template else "General journal"
         template = {"template": TEMPLATE} if self.template else {}
         if self.api == "package":
-            project = f"Project {self.number}"
-            return {"api": "package", "dataProject": project, "entity": entity, **template}
+            project = self.import_project
+            entities = {"entity": entity} if self.template else {}
+            return {"api": "package", "dataProject": project, **entities, **template}
         return {"activityId": self.activity_id(0), "entity": entity, **template}
 
     def settings(self, *, timers: str = NEVER, jobs: str = JOBS) -> dict[str, str]:
@@ -188,14 +211,27 @@ class World:
         self.packages.append(self.d365.add_package(self.activity_id(kind), content))
 
     @property
+    def import_project(self) -> str:
+        """The data project of the import job, where that goes by the package API."""
+        return f"Project {self.number}"
+
+    @property
     def data_project(self) -> str:
         """The one that is exported."""
         return f"Suppliers {self.number}"
 
     def let_be_due(self) -> None:
-        """Let one due time of the data project have passed: New Year."""
+        """Let one due time of the data project have passed: last year's."""
         self.d365.projects[self.data_project] = "plain"
-        execution.begin_to_count(self.account, "suppliers", clock.now() - timedelta(days=366))
+        execution.begin_to_count(self.account, SUPPLIERS, self.began - timedelta(days=370))
+        when = self._next_due()
+        self.due.append(when.replace(year=when.year - 1))
+
+    def pass_time(self, ahead: timedelta) -> None:
+        """Note that the workers' clocks are so far ahead: the data project may be due again."""
+        when = self._next_due()
+        if self.project and self.began + ahead > when and when not in self.due:
+            self.due.append(when)
 
     def take(self) -> None:
         """A reader takes what has been exported: a package at once, an unzipped one when its folder is whole.
@@ -209,7 +245,7 @@ class World:
         whole = {name.rpartition("/")[0] for name in names if name.endswith("/Manifest.xml")}
         for name in names:
             folder = name.removesuffix(".zip") if name.count("/") == 1 else name.rpartition("/")[0]
-            if folder in whole or name.startswith("ledger/"):
+            if folder in whole or name.startswith(("ledger/", f"{SUPPLIERS}/")):
                 data = container.download_blob(name).readall()
                 self.taking[name] = hashlib.sha256(data).hexdigest()
                 container.delete_blob(name)
@@ -258,39 +294,77 @@ class World:
             for file in versions
         ]
         packages = [(package.offered, package.acknowledged) for package in self.packages]
-        exported = execution.read(self.account, "suppliers") if self.project else None
+        exported = execution.read(self.account, SUPPLIERS) if self.project else None
         return places, packages, exported, sum(map(self.received, self.dropped.values()))
 
     def _exported(self) -> bool:
-        found = execution.read(self.account, "suppliers")
-        return bool(found and found[0].executionid and not found[0].under_way)
+        found = execution.read(self.account, SUPPLIERS)
+        if not found or not found[0].executionid or found[0].under_way:
+            return False
+        return clock.parse(found[0].due) >= max(self.due)
 
     def _lost_or_doubled_exports(self) -> list[str]:
-        """Each execution that D365 has made must be stored once, under its id, and the due time have one."""
-        container = self.account.blobs.get_container_client(EXPORTS)
-        stored = {
-            name: container.download_blob(name).readall()
-            for name in container.list_blob_names(name_starts_with="suppliers/")
-        }
+        """Each execution that D365 has made must be stored once, under its id; and each due time must have
+        one, or be covered by a later one, or have been reported."""
+        hashes = self._stored_exports()
         made = {
-            f"suppliers/{each.execution_id}.zip": each.content
+            each.execution_id: each.sha256
             for each in self.d365.executions
             if each.project == self.data_project
         }
-        wrong = [
-            f"{name} is stored, and D365 made no such package" for name in stored.keys() - made
-        ]
-        wrong += [f"{name} was made by D365 and not stored" for name in made.keys() - stored]
+        wrong = [f"{id_} is stored, and D365 made no such package" for id_ in hashes - made.keys()]
+        wrong += [f"{id_} was made by D365, and not stored" for id_ in made.keys() - hashes]
         wrong += [
-            f"{name} has other bytes" for name in stored.keys() & made if stored[name] != made[name]
+            f"{id_} has other bytes"
+            for id_, stored in hashes.items()
+            if set(stored) != {made.get(id_)}
         ]
-        if len(made) != 1:
-            wrong.append(f"{len(made)} executions for one due time")
+        twice = sum(len(stored) > 1 for stored in hashes.values())
+        if twice > self.crashes:
+            wrong.append(f"{twice} exports were stored twice, after {self.crashes} crashes")
         staged = self.account.blobs.get_container_client(STATE).list_blob_names()
         wrong += [f"{name} was left" for name in staged if name.startswith("staging/")]
-        ended = execution.last(self.account, "suppliers", 10)
-        if [each.outcome for each in ended] != ["stored"]:
-            wrong.append(f"the export ended as {[(each.outcome, each.error) for each in ended]}")
+        return wrong + self._wrong_ends(set(made))
+
+    def _stored_exports(self) -> dict[str, list[str]]:
+        """The SHA-256 of each stored package of the data project, by its execution's id; a reader may have
+        taken it, and it may have been stored again."""
+        container = self.account.blobs.get_container_client(EXPORTS)
+        there = {
+            name: hashlib.sha256(container.download_blob(name).readall()).hexdigest()
+            for name in container.list_blob_names(name_starts_with=f"{SUPPLIERS}/")
+        }
+        away = [(name, sha256) for name, sha256 in self.taking.items() if name not in there]
+        hashes: dict[str, list[str]] = {}
+        for name, sha256 in [*self.taken, *away, *there.items()]:
+            if name.startswith(f"{SUPPLIERS}/"):
+                id_ = name.removeprefix(f"{SUPPLIERS}/").removesuffix(".zip")
+                hashes.setdefault(id_, []).append(sha256)
+        return hashes
+
+    def _wrong_ends(self, made: set[str]) -> list[str]:
+        """Where the ends that were told of exports are not those that they had."""
+        ended = execution.last(self.account, SUPPLIERS, 1000)
+        wrong = [
+            f"{each.executionid} ended as {each.outcome}: {each.error}"
+            for each in ended
+            if each.outcome != ("stored" if each.executionid in made else "failed")
+            or (each.outcome == "failed" and not (self.loses or self.troubled))
+        ]
+        wrong += [
+            f"{id_} was made, and its end not told" for id_ in made - {e.executionid for e in ended}
+        ]
+        times = Counter(each.due for each in ended if not each.by)
+        wrong += [
+            f"{count} exports for the due time {due}" for due, count in times.items() if count > 1
+        ]
+        known = {clock.text(due) for due in self.due}
+        wrong += [f"an export for {due}, which is no due time" for due in times.keys() - known]
+        if max((clock.parse(each.due) for each in ended), default=self.began) < max(self.due):
+            wrong.append(f"the due time {max(self.due)} has no export")
+        pressed = sum(bool(each.by) for each in ended)
+        if not 0 <= pressed - self.pressed <= self.pressed_in_vain:
+            wrong.append(f"{pressed} exports that people asked for, who did {self.pressed} times")
         return wrong
 
     def violations(self) -> list[str]:
@@ -303,7 +377,8 @@ class World:
             wrong += [
                 f"D365 took {r.length} bytes as {r.external_id}, which no file has"
                 for r in self.d365.received
-                if r.activity_id == self.activity_id(0) and r.sha256 not in whole
+                if r.activity_id in (self.activity_id(0), self.import_project)
+                and r.sha256 not in whole
             ]
         return [*wrong, *order.violations(self._turns())] if self.ordered else wrong
 
@@ -327,11 +402,13 @@ class World:
         there = {
             found.name: hashlib.sha256(container.download_blob(found.name).readall()).hexdigest()
             for found in container.list_blobs()
-            if not found.name.startswith("suppliers/")
+            if not found.name.startswith(f"{SUPPLIERS}/")
         }
         away = [(name, sha256) for name, sha256 in self.taking.items() if name not in there]
         hashes: dict[str, list[str]] = {}
         for name, sha256 in [*self.taken, *away, *there.items()]:
+            if name.startswith(f"{SUPPLIERS}/"):
+                continue
             hashes.setdefault(name, []).append(sha256)
         twice = 0
         for package in self.packages:
@@ -410,8 +487,9 @@ class World:
             versions[0].record.state for versions in self.places().values() if versions
         )
         words = [f"{count} {state}" for state, count in sorted(states.items())]
-        if self.project and (found := execution.read(self.account, "suppliers")):
-            words.append(f"export {found[0].outcome or found[0].state}")
+        if self.project:
+            ends = Counter(each.outcome for each in execution.last(self.account, SUPPLIERS, 1000))
+            words += [f"{count} exports {outcome}" for outcome, count in sorted(ends.items())]
         if self.packages:
             words.append(f"{sum(bool(p.acknowledged) for p in self.packages)} acknowledged")
         if self.dropped:
