@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from urllib.parse import unquote
 
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
-from azure.storage.blob import BlobClient, BlobProperties
+from azure.storage.blob import BlobClient, BlobProperties, ContentSettings
 
 from shared import clock, deadline, packages
 from shared.bridge import Bridge
@@ -286,7 +286,7 @@ def _download(serving: Serving, served: Delivery | None, second: str) -> Package
                 "location": offer.location,
                 "stored": clock.text(clock.now()),
             },
-            content_type=format_.media_type,
+            content_settings=ContentSettings(content_type=format_.media_type),
         )
     return _noted(serving, blob, stored, head if stored.digest.length == len(head) else b"")
 

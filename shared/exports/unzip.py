@@ -9,7 +9,7 @@ from mimetypes import guess_file_type
 from typing import Final
 from urllib.parse import quote
 
-from azure.storage.blob import BlobClient, BlobProperties
+from azure.storage.blob import BlobClient, BlobProperties, ContentSettings
 
 from shared import deadline
 from shared.exports.formats import MANIFEST
@@ -78,7 +78,9 @@ def _write_all(
             account.blobs.get_blob_client(EXPORTS, folder + entry.name),
             verify=lambda _: {},  # reading to the end has checked length and CRC
             metadata={"package": quote(package, safe=" /"), "crc32": f"{entry.crc:08x}"},
-            content_type=guess_file_type(entry.name)[0] or "application/octet-stream",
+            content_settings=ContentSettings(
+                content_type=guess_file_type(entry.name)[0] or "application/octet-stream"
+            ),
         )
 
     pending: deque[tuple[Future[None], int]] = deque()

@@ -232,7 +232,7 @@ def _copy_through(
         account.blobs.get_blob_client(container, name),
         verify=verify,
         metadata=metadata,
-        content_type=str(source.get_blob_properties().content_settings.content_type),
+        content_settings=source.get_blob_properties().content_settings,
     )
     if stored.created and (tags := _tags(source, file)):
         try:

@@ -125,7 +125,7 @@ def store(
     verify: Callable[[Digest], Mapping[str, str]],
     watch: Callable[[bytes | memoryview], None] = lambda _: None,
     metadata: Mapping[str, str],
-    content_type: str,
+    content_settings: ContentSettings,
 ) -> Stored:
     """Write all that `read` gives into a new blob, visible at once and whole, or not at all.
 
@@ -145,7 +145,7 @@ def store(
         _commit,
         blob,
         metadata=everything,
-        content_settings=ContentSettings(content_type=content_type),
+        content_settings=content_settings,
     )
     try:
         etag = write(ids or head)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from azure.storage.blob import BlobBlock, BlobClient
+from azure.storage.blob import BlobBlock, BlobClient, ContentSettings
 
 from shared.storage import files, moves, transfer
 from shared.storage.account import IMPORTS, PROCESSING, SUCCEEDED, DataAccount
@@ -148,6 +148,21 @@ def test_a_large_file_that_is_copied_by_us_goes_in_blocks(account: DataAccount) 
     blob = account.blobs.get_blob_client(PROCESSING, claimed.name)
     sizes = {block.size for block in blob.get_block_list()[0]}
     assert sizes == {transfer.BLOCK, 7}
+
+
+@pytest.mark.parametrize("name", ["j/a.csv", f"j/{'日' * 300}.csv"], ids=["storage", "we"])
+def test_a_copy_has_the_headers_of_the_file(account: DataAccount, name: str) -> None:
+    """Whoever copies it: without its encoding nobody could read what is compressed."""
+    drop_file(account, name)
+    headers = ContentSettings("text/csv", "gzip", "de", "attachment", "no-cache")
+    account.blobs.get_blob_client(IMPORTS, name).set_http_headers(headers)
+    dropped = files.find(account, IMPORTS, name)
+    assert dropped is not None
+    claimed = moves.claim(account, dropped, RECORD)
+    assert claimed is not None
+    copied = account.blobs.get_blob_client(PROCESSING, claimed.name).get_blob_properties()
+    copied.content_settings.content_md5 = None  # storage's own, where it gets all bytes at once
+    assert copied.content_settings == headers
 
 
 def test_a_move_that_was_half_done_is_finished(account: DataAccount) -> None:

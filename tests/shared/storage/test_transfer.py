@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from azure.core.exceptions import ResourceModifiedError
-from azure.storage.blob import BlobClient
+from azure.storage.blob import BlobClient, ContentSettings
 
 from shared import deadline
 from shared.storage import transfer
@@ -32,7 +32,7 @@ def put(blob: BlobClient, data: bytes) -> Stored:
         blob,
         verify=lambda _: {},
         metadata={"job": "j"},
-        content_type="application/zip",
+        content_settings=ContentSettings(content_type="application/zip"),
     )
 
 
@@ -89,7 +89,7 @@ def test_short_reads_make_whole_blocks(blob: BlobClient) -> None:
         blob,
         verify=lambda _: {},
         metadata={},
-        content_type="application/zip",
+        content_settings=ContentSettings(content_type="application/zip"),
     )
     assert stored.digest.length == len(data)
     assert len(blob.get_block_list()[0]) == 3
@@ -114,7 +114,13 @@ def test_a_transfer_holds_a_few_blocks_whatever_its_size(
         staged.append(name)
 
     monkeypatch.setattr(blob, "stage_block", slow)
-    transfer.store(read, blob, verify=lambda _: {}, metadata={}, content_type="a/b")
+    transfer.store(
+        read,
+        blob,
+        verify=lambda _: {},
+        metadata={},
+        content_settings=ContentSettings(content_type="a/b"),
+    )
     assert len(staged) == 40
     assert max(held) <= transfer.PARALLEL + 2
 
@@ -129,7 +135,7 @@ def test_every_byte_is_watched_once_and_in_order(blob: BlobClient) -> None:
         verify=lambda _: {},
         watch=seen.extend,
         metadata={},
-        content_type="application/zip",
+        content_settings=ContentSettings(content_type="application/zip"),
     )
     assert bytes(seen) == data
 
@@ -143,7 +149,11 @@ def test_nothing_is_visible_when_the_check_fails(blob: BlobClient, size: int) ->
 
     with pytest.raises(ValueError, match="will not do"):
         transfer.store(
-            io.BytesIO(some(size)).read, blob, verify=verify, metadata={}, content_type="a/b"
+            io.BytesIO(some(size)).read,
+            blob,
+            verify=verify,
+            metadata={},
+            content_settings=ContentSettings(content_type="a/b"),
         )
     assert not blob.exists()
     assert put(blob, some(size)).created
@@ -157,7 +167,13 @@ def test_nothing_is_visible_when_the_source_breaks_off(blob: BlobClient) -> None
         return source.read(size) or (_ for _ in ()).throw(ConnectionResetError())
 
     with pytest.raises(ConnectionResetError):
-        transfer.store(read, blob, verify=lambda _: {}, metadata={}, content_type="a/b")
+        transfer.store(
+            read,
+            blob,
+            verify=lambda _: {},
+            metadata={},
+            content_settings=ContentSettings(content_type="a/b"),
+        )
     assert not blob.exists()
 
 
