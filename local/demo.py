@@ -1,8 +1,9 @@
 """`dev.py demo [--keep]`: the main job end to end on this machine, on loopback only.
 
-D365 (the simulator) offers packages, people drop files, and the app runs in the trigger host on
-Azurite, unaware that none of it is the cloud. At the end everything that was moved is compared, byte
-for byte, with what D365 sent and received; the exit code is 0 only if all is as it should be.
+Two D365 (the simulator) offer packages, people drop files, and the app runs in the trigger host on
+Azurite, unaware that none of it is the cloud. One D365 does not let the app in before all of the other's is
+done. At the end everything that was moved is compared, byte for byte, with what D365 sent and received; the
+exit code is 0 only if all is as it should be.
 """
 
 import argparse
@@ -16,7 +17,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -31,6 +33,7 @@ from local.azurite import AzuriteFailed, running_azurite
 from local.progress import Progress, size
 from local.provisioning import provision
 from local.registry import noted
+from local.simulator import Package as OfferedPackage
 from local.simulator import Simulator, identity_settings, running_simulator
 from shared import clock
 from shared.config.settings import Storage as StorageSettings
@@ -44,12 +47,14 @@ from shared.storage.account import (
     SUCCEEDED,
     connect,
 )
+from shared.storage.names import job_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 D365_STORAGE = "d365storage"
 """The account in which D365 keeps the packages of the package API."""
 
 SETTLE_SECONDS = 180
+NOT_DONE = "not done in time"
 AFTERWARDS_SECONDS = 3
 """When all has settled: time for what should not come, such as a second copy."""
 
@@ -69,10 +74,14 @@ class Storage:
     def drop(self, name: str, content: bytes) -> None:
         self._blobs.get_blob_client(IMPORTS, name).upload_blob(content)
 
-    def count(self, container: str) -> int:
-        """The files in a container, reports not counted."""
+    def count(self, container: str, environment: str = "") -> int:
+        """The files in a container, reports not counted; with an environment, those of its jobs."""
         names = self._blobs.get_container_client(container).list_blob_names()
-        return sum(not name.endswith(REPORT) for name in names)
+        return sum(
+            not name.endswith(REPORT)
+            and environment in ("", scenario.environment_of(job_folder(name)))
+            for name in names
+        )
 
     def messages(self, queue: str) -> int:
         """The messages in a queue, those included that are not visible yet."""
@@ -96,15 +105,48 @@ class Storage:
         self._queues.close()
 
 
-def _settled(storage: Storage, files: int, unacknowledged: int) -> bool:
-    ended = storage.count(SUCCEEDED) + storage.count(FAILED)
-    if not storage.has_exported_project():
-        return False
-    waiting = storage.count(IMPORTS) + storage.count(PROCESSING) + storage.messages(STATUS_QUEUE)
-    return ended >= files and waiting == 0 and unacknowledged == 0
+@dataclass(frozen=True)
+class Environment:
+    """A D365, and what is to come of what it offers and of the files for it."""
+
+    name: str
+    simulator: Simulator
+    files: Sequence[scenario.DroppedFile]
+
+    @classmethod
+    def of(cls, name: str, simulator: Simulator) -> "Environment":
+        """With the scenario's files for its jobs."""
+        files = [
+            file
+            for file in scenario.files()
+            if scenario.environment_of(job_folder(file.expected.path)) == name
+        ]
+        return cls(name, simulator, files)
+
+    def settled(self, storage: Storage) -> bool:
+        """Whether all of it is done."""
+        ended = storage.count(SUCCEEDED, self.name) + storage.count(FAILED, self.name)
+        waiting = storage.count(IMPORTS, self.name) + storage.count(PROCESSING, self.name)
+        acknowledged = all(package.acknowledged for package in self.simulator.packages)
+        exported = scenario.PROJECT not in self.simulator.projects or storage.has_exported_project()
+        return ended >= len(self.files) and waiting == 0 and acknowledged and exported
+
+    def problems(self) -> Iterator[str]:
+        """Where it was not asked as often as if it were alone: once for each file and each package."""
+        requests = Counter(request.operation for request in self.simulator.requests)
+        sent = [file.expected for file in self.files if file.expected.sent]
+        packages = self.simulator.packages
+        for what, count, expected in (
+            ("sent files", requests["enqueue"] + requests["import_package"], len(sent)),
+            ("downloads", requests["download"], len(packages)),
+            ("acknowledgements", requests["acknowledge"], len(packages)),
+            ("exports of data projects", requests["export_package"], 1),
+        ):
+            if count != expected:
+                yield f"{self.name}: {count} {what}, where alone it has {expected}"
 
 
-def print_tables(findings: Findings, storage: Storage, requests: dict[str, int]) -> None:
+def print_tables(findings: Findings, storage: Storage, environments: Sequence[Environment]) -> None:
     """What went where."""
     print()
     for container in AUDITED:
@@ -115,13 +157,22 @@ def print_tables(findings: Findings, storage: Storage, requests: dict[str, int])
             print(f"  {blob.sha256[:12]}  {size(blob.size):>10}  {blob.state:<10}{blob.name}")
     queues = (STATUS_QUEUE, *POISON_QUEUES)
     print("queues: " + ", ".join(f"{name} {storage.messages(name)}" for name in queues))
-    counts = ", ".join(f"{operation} {count}" for operation, count in sorted(requests.items()))
-    print(f"requests to D365: {counts}")
+    for each in environments:
+        requests = Counter(request.operation for request in each.simulator.requests)
+        counts = ", ".join(f"{operation} {count}" for operation, count in sorted(requests.items()))
+        print(f"requests to {each.name}: {counts}")
 
 
-def print_result(findings: Findings, expected_failures: int, expected_files: int) -> bool:
-    """The last lines, and before them what is wrong; True if all is as it should be."""
+def print_result(
+    findings: Findings, environments: Sequence[Environment], done: Mapping[str, str]
+) -> bool:
+    """The last lines, and before them what is wrong; True if all is as it should be. `done` says when each
+    environment's part was."""
     problems = list(findings.problems)
+    problems += environments[0].problems()  # the other one was asked in vain, too
+    problems += [f"{name}: {when}" for name, when in done.items() if when.startswith(NOT_DONE)]
+    expected_files = len(scenario.files())
+    expected_failures = sum(file.expected.outcome == "failed" for file in scenario.files())
     if (findings.succeeded, findings.failed) != (
         expected_files - expected_failures,
         expected_failures,
@@ -133,6 +184,20 @@ def print_result(findings: Findings, expected_failures: int, expected_files: int
     print()
     for problem in problems:
         print(f"WRONG: {problem}")
+    for each in environments:
+        succeeded, failed = (
+            sum(
+                blob.container == container
+                and not blob.name.endswith(REPORT)
+                and scenario.environment_of(job_folder(blob.name)) == each.name
+                for blob in findings.blobs
+            )
+            for container in (SUCCEEDED, FAILED)
+        )
+        print(
+            f"{each.name:<10}  packages {len(each.simulator.packages)}, files {succeeded + failed} "
+            f"(failed {failed})  {done[each.name]}"
+        )
     print(
         f"packages: {findings.exported} exported, {findings.acknowledged} acknowledged; "
         f"of data projects: {findings.projects} exported"
@@ -197,19 +262,21 @@ class Host:
         self._listener.join(5)
 
 
-def _write_settings(directory: Path, connection_string: str, simulator: Simulator) -> Path:
+def _write_settings(
+    directory: Path, connection_string: str, environments: Sequence[Environment]
+) -> Path:
     """The app settings, in the file that `func start` reads too."""
     jobs = directory / "jobs.json"
-    jobs.write_text(json.dumps(scenario.JOBS, indent=2), encoding="utf-8")
+    urls = {each.name: each.simulator.base_url for each in environments}
+    jobs.write_text(json.dumps(scenario.jobs(urls), indent=2), encoding="utf-8")
     values = {
         "FUNCTIONS_WORKER_RUNTIME": "python",
         "AzureWebJobsStorage": connection_string,
         "DataStorage": connection_string,
-        "D365_URL": simulator.base_url,
         "JOBS_FILE": str(jobs),
         "EXPORT_SCHEDULE": "*/2 * * * * *",
         "RECONCILE_SCHEDULE": "*/10 * * * * *",
-        **identity_settings(simulator),
+        **identity_settings(environments[0].simulator),
     }
     settings = directory / "local.settings.json"
     content = {"IsEncrypted": False, "Values": values}
@@ -217,8 +284,8 @@ def _write_settings(directory: Path, connection_string: str, simulator: Simulato
     return settings
 
 
-def _begin(simulator: Simulator, storage: Storage, offers: list[scenario.Offer]) -> None:
-    """D365 offers its packages, and people drop their files."""
+def _prepare(simulator: Simulator) -> None:
+    """The jobs of one D365, and how it answers."""
     simulator.reject_text = scenario.REJECTED
     simulator.reject_errors = list(scenario.COMPLAINTS)
     simulator.statuses = (
@@ -226,33 +293,35 @@ def _begin(simulator: Simulator, storage: Storage, offers: list[scenario.Offer])
         "Processed",
     )  # D365 itself takes minutes; nobody should wait here
     simulator.package_api.statuses = ("Executing", "Succeeded")
-    simulator.projects[scenario.PROJECT] = "plain"
-    storage.let_be_due()
     for activity_id in scenario.EXPORT_IDS:
         simulator.add_export_job(activity_id)
     for activity_id in scenario.IMPORT_IDS:
         simulator.add_import_job(activity_id)
-    for offer in offers:
-        simulator.add_package(offer.activity_id, offer.path)
-    for file in scenario.files():
-        storage.drop(file.expected.path, file.content)
 
 
-def _wait(simulator: Simulator, storage: Storage, host: Host, progress: Progress) -> None:
-    """Returns when nothing is left to do, or when the time is up."""
+def _wait(what: str, settled: Callable[[], bool], host: Host, progress: Progress) -> str:
+    """When it was, once nothing of it is left to do; or that it was not in time."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while time.monotonic() < deadline:
         host.check()
-        unacknowledged = sum(package.acknowledged == 0 for package in simulator.packages)
-        if _settled(storage, len(scenario.files()), unacknowledged):
-            progress.say("all has settled; waiting for what should not come")
-            time.sleep(AFTERWARDS_SECONDS)
-            return
+        if settled():
+            return f"done at {progress.seconds:.1f} s"
         time.sleep(0.5)
-    progress.say(f"not settled after {SETTLE_SECONDS} s")
+    progress.say(f"{what} is not settled after {SETTLE_SECONDS} s")
+    return NOT_DONE
 
 
-def _audit(simulator: Simulator, connection_string: str, offers: list[scenario.Offer]) -> Findings:
+def _all_done(last: Environment, storage: Storage) -> bool:
+    """Whether nothing at all is left to do, once one environment is done."""
+    files = storage.count(IMPORTS) + storage.count(PROCESSING)
+    return last.settled(storage) and not files and not storage.messages(STATUS_QUEUE)
+
+
+def _audit(
+    environments: Sequence[Environment],
+    connection_string: str,
+    offers: Sequence[tuple[scenario.Offer, OfferedPackage]],
+) -> Findings:
     packages = [
         Package(
             offer.job,
@@ -261,14 +330,19 @@ def _audit(simulator: Simulator, connection_string: str, offers: list[scenario.O
             package.acknowledged,
             offer.members(),
         )
-        for offer, package in zip(offers, simulator.packages, strict=True)
+        for offer, package in offers
+    ]
+    received = [
+        Received(r.sha256, r.entity, r.company)
+        for each in environments
+        for r in each.simulator.received
     ]
     packages += [
         Package(scenario.PROJECT_EXPORT, each.execution_id, each.sha256, None)
-        for each in simulator.executions
+        for environment in environments
+        for each in environment.simulator.executions
         if each.project == scenario.PROJECT
     ]
-    received = [Received(r.sha256, r.entity, r.company) for r in simulator.received]
     drops = [file.expected for file in scenario.files()]
     return audit(connection_string, packages, drops, received)
 
@@ -318,26 +392,58 @@ def run(*, keep: bool) -> bool:
         provision(azurite.connection_string)
         storage = Storage(azurite.connection_string)
         stack.callback(storage.close)
-        simulator = stack.enter_context(running_simulator())
-        simulator.use_storage(azurite.connection_string_of(D365_STORAGE))
-        offers = scenario.write_packages(directory)
-        _begin(simulator, storage, offers)
+        environments = [
+            Environment.of(name, stack.enter_context(running_simulator()))
+            for name in (scenario.PRODUCTION, scenario.TEST)
+        ]
+        production, test = environments
+        for each in environments:
+            each.simulator.issuer = production.simulator
+            _prepare(each.simulator)
+        production.simulator.use_storage(azurite.connection_string_of(D365_STORAGE))
+        production.simulator.projects[scenario.PROJECT] = "plain"
+        storage.let_be_due()
+        test.simulator.registered = False
+        test.simulator.statuses = ("Processed",)
+        simulators = {each.name: each.simulator for each in environments}
+        offers = [
+            (
+                offer,
+                simulators[scenario.environment_of(offer.job)].add_package(
+                    offer.activity_id, offer.path
+                ),
+            )
+            for offer in scenario.write_packages(directory)
+        ]
+        for file in scenario.files():
+            storage.drop(file.expected.path, file.content)
         progress.say(
             f"D365 offers {len(offers)} packages, a data project is due, and "
             f"{len(scenario.files())} files are dropped"
         )
-        settings = _write_settings(directory, azurite.connection_string, simulator)
+        progress.say(f"the environment {test.name} does not let the app in for now")
+        settings = _write_settings(directory, azurite.connection_string, environments)
         host = Host(settings, directory / "host.log", progress)
         stack.callback(host.stop)
-        _wait(simulator, storage, host, progress)
+        done = {
+            production.name: _wait(
+                production.name, lambda: production.settled(storage), host, progress
+            )
+        }
+        done[production.name] += f", while {test.name} refused the app"
+        progress.say(f"{production.name} is done; {test.name} lets the app in")
+        test.simulator.registered = True
+        done[test.name] = _wait(test.name, lambda: _all_done(test, storage), host, progress)
+        progress.say("all has settled; waiting for what should not come")
+        time.sleep(AFTERWARDS_SECONDS)
         progress.say("reading everything again and comparing")
-        findings = _audit(simulator, azurite.connection_string, offers)
-        print_tables(findings, storage, Counter(r.operation for r in simulator.requests))
-        failures = sum(file.expected.outcome == "failed" for file in scenario.files())
-        good = print_result(findings, failures, len(scenario.files()))
+        findings = _audit(environments, azurite.connection_string, offers)
+        print_tables(findings, storage, environments)
+        good = print_result(findings, environments, done)
         if keep:
             jobs = [str(job["name"]) for job in scenario.JOBS["imports"]]
-            note = noted(azurite.connection_string, jobs, settings, simulator.base_url)
+            d365 = production.simulator.base_url
+            note = noted(azurite.connection_string, jobs, settings, d365)
             stack.enter_context(note)
             with contextlib.suppress(KeyboardInterrupt):
                 _keep(directory, azurite.connection_string, host)

@@ -5,7 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from local.protocol import UNSEEN
 from shared.storage.names import unstamped
@@ -50,9 +50,16 @@ _SENTENCES: Mapping[str, Callable[[Fields], str]] = {
     "file.failed": lambda f: f"file failed            {unstamped(f['file'])}: {f['reason']}",
     "file.held": lambda f: f"file held              {unstamped(f['file'])}: {f['error']}",
     "poison.found": lambda f: f"message given up       {f['queue']}: {f['message']}",
-    "d365.retry": lambda f: f"D365 asked again       {f['operation']}: {f['error']}",
-    "d365.denied": lambda f: f"D365 refused access    {f['operation']}: {f['error']}",
+    "d365.retry": lambda f: f"D365 asked again       {f['error']}",
+    "d365.denied": lambda f: f"D365 refused access    {f['error']}",
 }
+
+
+_LONGEST_TROUBLE: Final = 120
+"""Letters of it; the host's log has the rest."""
+
+_ONCE: Final = ("export.failed", "file.waiting", "d365.retry", "d365.denied")
+"""Trouble that goes on comes again with each try: it is told once."""
 
 
 class Progress:
@@ -60,6 +67,7 @@ class Progress:
 
     def __init__(self) -> None:
         self._began = time.monotonic()
+        self._trouble: set[str] = set()
 
     @property
     def seconds(self) -> float:
@@ -84,6 +92,12 @@ class Progress:
         if sentence is None:
             return
         try:
-            self.say(sentence(json.loads(event[2])))
+            text = sentence(json.loads(event[2]))
+            if event[1] in _ONCE:
+                if text in self._trouble:
+                    return
+                self._trouble.add(text)
+                text = text if len(text) <= _LONGEST_TROUBLE else f"{text[:_LONGEST_TROUBLE]} …"
+            self.say(text)
         except (ValueError, KeyError, TypeError):
             self.say(line.strip())

@@ -1,8 +1,8 @@
-"""What happens in the demo: the jobs, the packages that D365 offers, the files that people drop."""
+"""What happens in the demo: the jobs of two D365, the packages that they offer, the files that people drop."""
 
 import hashlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ _EXPORTS = {
 _UNZIPPED = "vendors-out"
 PROJECT, PROJECT_EXPORT = "Price list out", "price-list"
 """A data project, and the job that exports it by the package API."""
+PRODUCTION, TEST = "production", "test"
+"""Two environments. The one for tests does not let the application in until the other is done."""
+_TEST_EXPORT, _TEST_IMPORT = "test-vendors-out", "test-vendors"
+"""Its jobs. They have the ids of production's: its database is a copy."""
 _IMPORTS = {
     "vendors": "8b7d4c52-1e9a-4f63-8c2b-5d6e7f809a01",
     "payments": "8b7d4c52-1e9a-4f63-8c2b-5d6e7f809a02",
@@ -39,40 +43,73 @@ _IMPORTS = {
 
 JOBS: dict[str, list[dict[str, Any]]] = {
     "exports": [
-        {"name": name, "activityId": id_, **({"unzip": True} if name == _UNZIPPED else {})}
-        for name, id_ in _EXPORTS.items()
-    ]
-    + [
+        *(
+            {
+                "name": name,
+                "activityId": id_,
+                "environment": PRODUCTION,
+                **({"unzip": True} if name == _UNZIPPED else {}),
+            }
+            for name, id_ in _EXPORTS.items()
+        ),
         {
             "name": PROJECT_EXPORT,
             "api": "package",
             "dataProject": PROJECT,
             "schedule": "0 0 2 * * *",
-        }
+            "environment": PRODUCTION,
+        },
+        {"name": _TEST_EXPORT, "activityId": _EXPORTS[_UNZIPPED], "environment": TEST},
     ],
     "imports": [
         {
             "name": "vendors",
             "activityId": _IMPORTS["vendors"],
+            "environment": PRODUCTION,
             "entity": samples.VENDORS.name,
             "company": "USMF",
         },
         {
             "name": "payments",
             "activityId": _IMPORTS["payments"],
+            "environment": PRODUCTION,
             "entity": samples.CUSTOMER_PAYMENTS.name,
         },
         {
             "name": "general-journal",
             "activityId": _IMPORTS["general-journal"],
+            "environment": PRODUCTION,
             "entity": samples.GENERAL_JOURNAL.name,
         },
-        {"name": "products", "activityId": _IMPORTS["products"]},
-        {"name": "prices", "api": "package", "dataProject": "Prices in"},
+        {"name": "products", "activityId": _IMPORTS["products"], "environment": PRODUCTION},
+        {
+            "name": "prices",
+            "api": "package",
+            "dataProject": "Prices in",
+            "environment": PRODUCTION,
+        },
+        {
+            "name": _TEST_IMPORT,
+            "activityId": _IMPORTS["vendors"],
+            "environment": TEST,
+            "entity": samples.VENDORS.name,
+            "company": "USMF",
+        },
     ],
 }
 EXPORT_IDS: Sequence[str] = tuple(_EXPORTS.values())
 IMPORT_IDS: Sequence[str] = tuple(_IMPORTS.values())
+
+
+def jobs(urls: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
+    """The jobs file; `urls` are the environments' addresses, by their names."""
+    return {"environments": [{"name": name, "url": url} for name, url in urls.items()], **JOBS}
+
+
+def environment_of(job: str) -> str:
+    """The environment of a job; "" where there is no such job."""
+    named = (each["environment"] for kind in JOBS.values() for each in kind if each["name"] == job)
+    return next(named, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +147,13 @@ def write_packages(directory: Path) -> list[Offer]:
     def offer(job: str, description: str, parts: Sequence[Part]) -> None:
         path = directory / f"{len(offers)}.zip"
         path.write_bytes(samples.package(description, parts))
-        offers.append(Offer(job, _EXPORTS[job], path))
+        id_ = next(each["activityId"] for each in JOBS["exports"] if each["name"] == job)
+        offers.append(Offer(job, id_, path))
 
     offer("customer-payments", "Customer payments, morning", payments)
     offer("customer-payments", "Customer payments, noon", [Part(samples.CUSTOMER_PAYMENTS, 1_200)])
     offer(_UNZIPPED, "Vendors and products", vendors)
+    offer(_TEST_EXPORT, "Vendors of the test environment", [Part(samples.VENDORS, 25)])
     large = directory / "large.zip"
     samples.write_large_package(large, LARGE)
     return [*offers, Offer("general-ledger", _EXPORTS["general-ledger"], large)]
@@ -138,6 +177,7 @@ def files() -> list[DroppedFile]:
         ),
         _dropped("products/item master.zip", products, None, None),
         _dropped("prices/USMF/prices.zip", prices, None, "USMF"),
+        _dropped(f"{_TEST_IMPORT}/try.csv", vendors.csv(6), vendors.name, "USMF"),
         DroppedFile(
             unbalanced,
             Drop(
