@@ -1,7 +1,7 @@
 """Settings and clients, made once in a process and shared by all its invocations."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache, partial
@@ -31,6 +31,9 @@ MOST_HANGING: Final = 2
 
 PLACE_WAIT: Final = 2.0
 """Seconds to wait for a place among an environment's invocations: several questions take no longer."""
+
+_SLOW: Final = ""
+"""Whose places those are that the slow environments share."""
 
 type Work = Literal["files", "exports"]
 
@@ -81,9 +84,24 @@ class Bridge:
         others = len(self.clients) - 1
         if not others or not environment:
             return nullcontext(enter_result=True)
-        count = max(1, MOST_HANGING // others)
-        places = self._places.setdefault((work, environment), Places(count))
+        if others <= MOST_HANGING:
+            return self._place_of(work, environment, MOST_HANGING // others)
+        return self._place_of_many(work, environment)
+
+    def _place_of(self, work: Work, whose: str, count: int) -> AbstractContextManager[bool]:
+        places = self._places.setdefault((work, whose), Places(count))
         return places.place(min(PLACE_WAIT, deadline.left()))
+
+    @contextmanager
+    def _place_of_many(self, work: Work, environment: str) -> Iterator[bool]:
+        """The same where there are more environments than invocations that may hang: each has one, and those
+        that do not answer within seconds share what may hang."""
+        with self._place_of(work, environment, 1) as has_place:
+            if not has_place or self.clients[environment].answers_promptly():
+                yield has_place
+                return
+            with self._place_of(work, _SLOW, MOST_HANGING) as has_place_of_slow:
+                yield has_place_of_slow
 
     @property
     def patience(self) -> timedelta:
@@ -106,7 +124,11 @@ def bridge() -> Bridge:
 def new_clients(config: settings.Settings) -> Mapping[str, D365]:
     """A client for each environment, by its name."""
     return {
-        each.name: D365(each.url, partial(new_d365_credential, config.registration(each)))
+        each.name: D365(
+            each.url,
+            partial(new_d365_credential, config.registration(each)),
+            config.url_setting(each),
+        )
         for each in config.environments
     }
 

@@ -80,6 +80,11 @@ class Settings:
         named = (each for each in self.environments if each.name == job.environment)
         return next(named, self.environments[0])
 
+    def url_setting(self, environment: Environment) -> str:
+        """Where a person finds an environment's address, for the text of an error."""
+        in_file = bool(self.jobs.environments)
+        return f"the url of {environment.name} in the jobs file" if in_file else "D365_URL"
+
     def registration(self, environment: Environment) -> Registration | None:
         """Who we are to an environment, where that is not the managed identity itself."""
         if not environment.tenant_id or not environment.client_id:

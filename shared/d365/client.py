@@ -8,7 +8,7 @@ from the source of Microsoft's Recurring Integrations Scheduler. `docs/d365-api.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from math import inf
@@ -16,8 +16,10 @@ from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 from uuid import uuid4
 
+import urllib3
+
 from shared import clock, deadline
-from shared.d365.errors import Rejected, Unavailable, Uncertain
+from shared.d365.errors import D365Error, Rejected, Unavailable, Uncertain
 from shared.d365.package_api import ACTIONS, PackageApi
 from shared.d365.responses import (
     GUID,
@@ -41,7 +43,7 @@ from shared.d365.statuses import (
     job_status_of,
     status_of,
 )
-from shared.d365.transport import QUESTION_TIMEOUT, Body, Credential, Transport
+from shared.d365.transport import PROMPT, QUESTION_TIMEOUT, TROUBLE, Body, Credential, Transport
 
 TOO_LARGE: Final = 413
 
@@ -79,11 +81,14 @@ class Download:
 class D365:
     """One D365 environment. Safe for use by several threads; connections and token are shared."""
 
-    def __init__(self, url: str, new_credential: Callable[[], Credential]) -> None:
-        """`url` is `https://host` without a slash at its end; `new_credential` makes a fresh credential."""
-        self._url = url
+    def __init__(
+        self, url: str, new_credential: Callable[[], Credential], setting: str = "D365_URL"
+    ) -> None:
+        """`url` is `https://host` without a slash at its end; `new_credential` makes a fresh credential;
+        `setting` tells a person where the address is set."""
+        self._url, self._setting = url, setting
         self._host = (urlsplit(url).hostname or "").lower()
-        self._transport = Transport(url, new_credential)
+        self._transport = Transport(url, new_credential, setting)
         self.packages = PackageApi(self._transport)
         self.refused_length: float = inf
         """Bytes of the smallest file that was too large for enqueue, as far as this process knows."""
@@ -136,8 +141,8 @@ class D365:
             if response.status not in (200, 206):
                 answer = Response(response.status, drain("download", response))
                 if not ours:
-                    raise error_elsewhere(url, answer, response.headers)
-                error = error_of("download", answer, response.headers)
+                    raise error_elsewhere(url, answer, response.headers, self._setting)
+                error = error_of("download", answer, response.headers, self._setting)
                 self._transport.note_throttle(error)
                 raise error
             length, start = announced_range(response)
@@ -222,25 +227,40 @@ class D365:
         Where one send was lost, as in D365's maintenance, the next would be too: it waits until D365 itself
         answers, whatever it says. Raises `NotAccepted`.
         """
-        body = json.dumps({"messageId": str(uuid4())}).encode()
-        url = f"{self._url}{ACTIONS}GetMessageStatus"
         try:
-            with (
-                deadline.within(QUESTION_TIMEOUT),
-                self._transport.open("enqueue", "POST", url, body) as response,
-            ):
+            with deadline.within(QUESTION_TIMEOUT), self._harmless_question() as response:
                 answer = Response(response.status, drain("enqueue", response))
         except Uncertain as error:
             raise Unavailable(
                 "enqueue", f"not sent, D365 does not answer a question: {error}"
             ) from error
-        if answer.status in (408, 429, 502, 503, 504):
+        if answer.status in TROUBLE:
             text = f"not sent, D365 is in trouble: it answers {answer.status} to a question: "
             trouble = Unavailable("enqueue", text + error_text(answer.body), answer.status)
             trouble.retry_after = retry_after_seconds(response.headers.get("Retry-After"))
             self._transport.note_throttle(trouble)
             raise trouble
         self._send_was_lost = False
+
+    def answers_promptly(self) -> bool:
+        """Whether D365 answers within seconds, and is in no trouble. Where it has not answered just now, it is
+        asked what does no harm."""
+        known = self._transport.known_promptness()
+        if known is not None:
+            return known
+        with (
+            suppress(D365Error),
+            deadline.within(PROMPT),
+            self._harmless_question() as response,
+        ):
+            drain("enqueue", response)
+        return self._transport.note_promptness()
+
+    def _harmless_question(self) -> AbstractContextManager[urllib3.BaseHTTPResponse]:
+        """Asks for the status of no message."""
+        body = json.dumps({"messageId": str(uuid4())}).encode()
+        url = f"{self._url}{ACTIONS}GetMessageStatus"
+        return self._transport.open("enqueue", "POST", url, body)
 
     def message_status(self, message_id: MessageId) -> str:
         """The status of a message, by D365's name for it (`statuses.meaning`). Raises `D365Error`."""

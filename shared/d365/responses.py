@@ -103,15 +103,17 @@ def announced_range(response: urllib3.BaseHTTPResponse) -> tuple[int | None, int
     return int(part[2]) if part[2] != "*" else None, int(part[1])
 
 
-def error_of(operation: str, answer: Response, headers: Mapping[str, str]) -> D365Error:
-    """The error for an answer that is no success."""
+def error_of(
+    operation: str, answer: Response, headers: Mapping[str, str], setting: str
+) -> D365Error:
+    """The error for an answer that is no success; `setting` says where D365's address is set."""
     status, answer_text = answer.status, error_text(answer.body)
     page = is_page(answer.body[:_PAGE_LIMIT].decode("utf-8", "replace"))
     # To a question about a message D365 itself may answer 404 and nothing else.
     foreign = page or (operation in SENDS and not said_by_d365(answer.body))
     kind = verdict(operation, status, foreign=foreign)
     text = f"D365 answered {status}" + (f": {answer_text.rstrip('.')}" if answer_text else "")
-    todo = _todo(operation, status, foreign=foreign)
+    todo = _todo(operation, status, setting, foreign=foreign)
     error = kind(operation, f"{text}. {todo}" if todo else text, status)
     error.retry_after = retry_after_seconds(headers.get("Retry-After"))
     if isinstance(error, Denied):
@@ -119,11 +121,13 @@ def error_of(operation: str, answer: Response, headers: Mapping[str, str]) -> D3
     return error
 
 
-def error_elsewhere(url: str, answer: Response, headers: Mapping[str, str]) -> Unavailable:
+def error_elsewhere(
+    url: str, answer: Response, headers: Mapping[str, str], setting: str
+) -> Unavailable:
     """The same of a host that is not D365's, at which we are nobody: its signed URL may have run out."""
     text = (
         f"{urlsplit(url).hostname} answered {answer.status}: {error_text(answer.body) or 'nothing'}. The "
-        "location is not on D365_URL's host, so it was asked without a token"
+        f"location is not on the host of {setting}, so it was asked without a token"
     )
     error = Unavailable("download", text, answer.status)
     error.retry_after = retry_after_seconds(headers.get("Retry-After"))
@@ -159,8 +163,8 @@ _OFFERED: Final = ("download", "acknowledge")
 """Operations on a package that D365 has offered: the address was right, so what is not found is the package."""
 
 _TODO: Final = {
-    300: "That is a redirect, as a sign-in page or an on-premises system gives: check D365_URL",
-    401: "It does not accept the token: check that D365_URL is this environment's own address",
+    300: "That is a redirect, as a sign-in page or an on-premises system gives: check {setting}",
+    401: "It does not accept the token: check that {setting} is this environment's own address",
     403: "It does not know the application, or its user may not do this: register the client id under "
     "System administration > Setup > Microsoft Entra applications, and allow it in the recurring data job's "
     "authorisation policy",
@@ -169,7 +173,7 @@ _TODO: Final = {
 }
 
 
-def _todo(operation: str, status: int, *, foreign: bool) -> str:
+def _todo(operation: str, status: int, setting: str, *, foreign: bool) -> str:
     """What to do about an answer, "" where nothing is known."""
     match operation, status:
         case "download", 302 | 404 | 410:
@@ -178,10 +182,11 @@ def _todo(operation: str, status: int, *, foreign: bool) -> str:
             return "The pop receipt has expired: D365 offers the message again, with a fresh one"
         case _, 404 | 405 if foreign:
             return (
-                "It is not D365 that says so: check that D365_URL is this environment's own address, and what "
-                "stands before it"
+                f"It is not D365 that says so: check that {setting} is this environment's own address, and "
+                "what stands before it"
             )
-    return _TODO.get(300 if 300 <= status < 400 else status, "")
+    todo = _TODO.get(300 if 300 <= status < 400 else status, "")
+    return todo.replace("{setting}", setting)
 
 
 def retry_after_seconds(text: str | None) -> float | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
+from math import inf
 from threading import Lock
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
@@ -58,6 +59,19 @@ VAIN_RENEWAL: Final = 60.0
 """Seconds in which no further token is got after a new one was refused as well."""
 
 
+PROMPT: Final = 5.0
+"""Seconds within which a D365 answers that is not slow."""
+
+PROMPT_FOR: Final = 2.0
+"""So long an answer shows that it is not."""
+
+SLOW_FOR: Final = 30.0
+"""So long it counts as slow once a question has shown it, unless something else is answered."""
+
+TROUBLE: Final = (408, 429, 502, 503, 504)
+"""Answers of a D365, or of a gateway before it, that can do nothing just now."""
+
+
 class Credential(Protocol):
     """What we need of an `azure-identity` credential."""
 
@@ -76,15 +90,18 @@ class Body:
 class Transport:
     """Requests to one D365 environment. Safe for use by several threads; connections and token are shared."""
 
-    def __init__(self, url: str, new_credential: Callable[[], Credential]) -> None:
-        """`url` is `https://host` without a slash at its end; `new_credential` makes a fresh credential."""
-        self.url = url
+    def __init__(self, url: str, new_credential: Callable[[], Credential], setting: str) -> None:
+        """`url` is `https://host` without a slash at its end; `new_credential` makes a fresh credential;
+        `setting` tells a person where the address is set."""
+        self.url, self._setting = url, setting
         self._new_credential = new_credential
         self._credential = new_credential()
         self._token_lock = Lock()
         self._vain_until = 0.0
         self._session = connections.session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._answered = self._found_slow = -inf
+        """When D365 answered last, in no trouble, and when it was last found to be slow."""
         self._throttle_lock = Lock()
         self._resume_at = 0.0
 
@@ -111,7 +128,7 @@ class Transport:
                 ):
                     answer = Response(response.status, drain(operation, response))
                 if not 200 <= answer.status < 300:
-                    raise error_of(operation, answer, response.headers)
+                    raise error_of(operation, answer, response.headers, self._setting)
                 if operation not in SENDS:
                     require_success(operation, answer)
                 return answer
@@ -137,6 +154,23 @@ class Transport:
             raise early
         if seconds > 0:
             clock.sleep(min(_jittered(seconds), deadline.left()))
+
+    def known_promptness(self) -> bool | None:
+        """Whether D365 answers within seconds, as far as that is known without asking."""
+        now = clock.monotonic()
+        if self._resume_at > now + PROMPT:
+            return False
+        if self._answered > now - PROMPT_FOR:
+            return True
+        return False if self._found_slow > max(self._answered, now - SLOW_FOR) else None
+
+    def note_promptness(self) -> bool:
+        """Whether the question that was just asked was answered; it is kept where it was not."""
+        now = clock.monotonic()
+        prompt = self._answered > now - PROMPT_FOR
+        if not prompt:
+            self._found_slow = now
+        return prompt
 
     def note_throttle(self, error: D365Error) -> None:
         """Keep what D365 asks all to wait, if this error says so: of several waits, the longest."""
@@ -217,6 +251,8 @@ class Transport:
                 operation, _unreached(url, error)
             ) from error
         raw: urllib3.BaseHTTPResponse = response.raw
+        if raw.status not in TROUBLE:
+            self._answered = clock.monotonic()
         if started and not started.handed_over and raw.status >= 500:
             raw.close()
             why = f"D365 answered {raw.status} before it had all of the file"

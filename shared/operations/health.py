@@ -27,7 +27,7 @@ from shared.bridge import Bridge
 from shared.config import ncrontab
 from shared.config.environments import Environment
 from shared.config.jobs import ExportJob, ImportJob
-from shared.config.settings import EXPORT_SCHEDULE, schedule
+from shared.config.settings import EXPORT_SCHEDULE, Registration, schedule
 from shared.d365 import MessageId
 from shared.d365.errors import D365Error, Denied, Rejected
 from shared.exports import execution
@@ -35,7 +35,7 @@ from shared.exports.execution import Outcome
 from shared.identity import holder, new_d365_credential, why_no_token
 from shared.imports import templates
 from shared.imports.templates import InvalidTemplate
-from shared.observability.events import redact
+from shared.observability.events import about, redact
 from shared.operations import journal
 from shared.operations.journal import Entry, Recent
 from shared.storage import files, names
@@ -76,7 +76,10 @@ def check(bridge: Bridge, event_seconds: float = EVENT_SECONDS) -> Iterator[Line
     pool = Pool(len(environments), "check")
     # At once, and not for all of the time: an environment that does not answer leaves the others theirs.
     with deadline.within(deadline.left() / 2):
-        tried = [pool.submit(_environment, bridge, each, recent) for each in environments]
+        tried = [
+            pool.submit(about(environment=each.name)(_environment), bridge, each, recent)
+            for each in environments
+        ]
     for lines in tried:
         yield from lines.result()
     pool.shutdown(wait=False)
@@ -134,40 +137,43 @@ def _of_environment(bridge: Bridge, what: str, environment: Environment) -> str:
 def _token(bridge: Bridge, environment: Environment) -> tuple[str, Line]:
     """Who D365 sees, too, or an empty text."""
     what, url = _of_environment(bridge, "token", environment), environment.url
+    registration = bridge.settings.registration(environment)
     try:
-        registration = bridge.settings.registration(environment)
         token = new_d365_credential(registration).get_token(f"{url}/.default")
     except AzureError as error:
         why = redact(why_no_token(error))
-        text = f"No token for {url} could be had: {why} {_entra_says(why)}"
+        setting = bridge.settings.url_setting(environment)
+        text = f"No token for {url} could be had: {why} {_entra_says(why, setting, registration)}"
         return "", Line(what, "wrong", text)
     who = holder(token.token)
     return who, Line(what, "ok", f"There is one for {url}" + (f", for {who}." if who else "."))
 
 
-def _entra_says(error: str) -> str:
+def _entra_says(error: str, setting: str, registration: Registration | None) -> str:
     """What to do about an error of Entra's (Microsoft Learn, "Microsoft Entra authentication and authorization
     error codes")."""
+    client = registration.client_id if registration else "D365_CLIENT_ID"
+    tenant = registration.tenant_id if registration else "D365_TENANT_ID"
     code = re.search("AADSTS[0-9]+", error)
     match code and code[0]:
         case "AADSTS70021" | "AADSTS700211" | "AADSTS700213":
             return (
-                "The app registration D365_CLIENT_ID does not trust the app's identity: give it the federated "
+                f"The app registration {client} does not trust the app's identity: give it the federated "
                 "credential that the deployment printed (docs/deploy.md). A new one takes minutes to count."
             )
         case "AADSTS700236":
             return (
-                "The app registration D365_CLIENT_ID is of another tenant than the app's identity: make it in "
+                f"The app registration {client} is of another tenant than the app's identity: make it in "
                 "the identity's own, multi-tenant (docs/deploy.md)."
             )
         case "AADSTS700016" | "AADSTS7000229":
             return (
-                "The tenant D365_TENANT_ID does not know the app registration D365_CLIENT_ID: an administrator "
+                f"The tenant {tenant} does not know the app registration {client}: an administrator "
                 "of that tenant runs az ad sp create --id CLIENT_ID."
             )
         case "AADSTS500011":
             return (
-                "The tenant knows no such D365: is D365_URL right? Where D365 is in another tenant, the app "
+                f"The tenant knows no such D365: is {setting} right? Where D365 is in another tenant, the app "
                 "wants an app registration (docs/deploy.md)."
             )
     return (
@@ -178,6 +184,7 @@ def _entra_says(error: str) -> str:
 def _d365(bridge: Bridge, environment: Environment, who: str) -> Line:
     """Asks for the status of a message that there is not: the answer says who we are to D365."""
     what = _of_environment(bridge, "D365", environment)
+    setting = bridge.settings.url_setting(environment)
     try:
         bridge.clients[environment.name].message_status(MessageId(str(uuid4())))
     except Denied as error:
@@ -189,10 +196,12 @@ def _d365(bridge: Bridge, environment: Environment, who: str) -> Line:
         )
     except Rejected as error:
         if error.status is None:  # it is no JSON
-            return Line(what, "wrong", f"{error}. Is D365_URL right? D365 answers in JSON.")
+            return Line(what, "wrong", f"{error}. Is {setting} right? D365 answers in JSON.")
     except D365Error as error:
         if error.status is None:
-            return Line(what, "wrong", f"{error}. Is D365_URL right, and may the app go out to it?")
+            return Line(
+                what, "wrong", f"{error}. Is {setting} right, and may the app go out to it?"
+            )
         text = f"It answers, but with trouble: {error}. Try again in some minutes."
         return Line(what, "can't tell", text)
     return Line(what, "ok", "It answers, and knows the application.")

@@ -1,8 +1,10 @@
 """Several environments in one deployment: what one of them does is nothing to the others."""
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -19,6 +21,7 @@ from shared import clock
 from shared.bridge import MOST_HANGING, Bridge, new_clients
 from shared.config import jobs, settings
 from shared.config.environments import Environment
+from shared.d365 import client
 from shared.d365.errors import Unavailable
 from shared.exports import run
 from shared.exports.run import Totals, export_packages
@@ -67,7 +70,13 @@ def two(
     other.issuer = d365
     other.add_export_job(EXPORT_ID)
     other.add_import_job(IMPORT_ID)
-    environments = (Environment("good", d365.base_url), Environment("bad", other.base_url))
+    urls = {"good": d365.base_url, "bad": other.base_url}
+    return Two(bridge_of(urls, account), d365, other)
+
+
+def bridge_of(urls: dict[str, str], account: DataAccount) -> Bridge:
+    """A bridge to the environments of these addresses, each with an export and an import job."""
+    environments = tuple(Environment(name, url) for name, url in urls.items())
     raw = {
         "environments": [{"name": each.name, "url": each.url} for each in environments],
         "exports": [
@@ -91,7 +100,7 @@ def two(
         settings.EXPORT_PARALLELISM,
         timedelta(minutes=30),
     )
-    return Two(Bridge(found, new_clients(found), account), d365, other)
+    return Bridge(found, new_clients(found), account)
 
 
 def test_each_job_is_served_by_its_own_environment(two: Two, events: Events) -> None:
@@ -244,6 +253,34 @@ def test_files_of_one_environment_go_on_while_the_other_hangs(
     assert len(two.bad.received) == len(names)
 
 
+def test_many_environments_that_do_not_answer_leave_the_one_that_does_its_part(
+    d365: Simulator,
+    account: DataAccount,
+    two: Two,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Five of six, with more files than there are invocations: they share what may hang."""
+    monkeypatch.setattr(client, "PROMPT", 0.2)
+    with ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(5)]
+        ports = [each.getsockname()[1] for each in silent]
+        urls = {"good": d365.base_url}
+        urls |= {f"bad{number}": f"http://127.0.0.1:{port}" for number, port in enumerate(ports)}
+        bridge = bridge_of(urls, account)
+        names = [f"journals-{bad}/{each}.csv" for each in range(3) for bad in list(urls)[1:]]
+        for name in names:
+            drop(account, name)
+        with ThreadPoolExecutor(2 * MOST_HANGING + 1) as pool:  # an instance's invocations
+            for name in names:
+                pool.submit(intake.import_file, bridge, name)
+            good = pool.submit(intake.import_file, bridge, drop(account, "journals-good/a.csv"))
+            try:
+                good.result(timeout=PATIENCE)
+                assert len(d365.received) == 1
+            finally:
+                stack.close()  # whoever waits for an answer gets a reset
+
+
 def check(bridge: Bridge, file: File) -> None:
     advance.check_status(bridge, {"file": file.name, "etag": file.etag})
 
@@ -270,6 +307,25 @@ def test_the_check_tells_of_each_environment(two: Two) -> None:
     assert lines["D365 of good"] == "ok"
     assert lines["D365 of bad"] == "wrong"
     assert lines["import job journals-good"] != "wrong"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"do": "reset"},
+        {"do": "answer", "status": 302},
+        {"do": "answer", "status": 401},
+        {"do": "answer", "status": 404, "body": "<html>"},
+        {"do": "answer", "status": 200, "body": "<html>"},
+    ],
+    ids=["no answer", "302", "401", "404 with a page", "200 with a page"],
+)
+def test_an_error_names_where_the_address_is_set(two: Two, fault: dict[str, Any]) -> None:
+    """The jobs file has it, and which of its environments is meant is told."""
+    two.bad.add_fault("message_status", times=10_000, **fault)
+    (text,) = (line.text for line in health.check(two.bridge, 0.0) if line.what == "D365 of bad")
+    assert "the url of bad in the jobs file" in text
+    assert "D365_URL" not in text
 
 
 def test_the_page_tells_the_environments_of_the_jobs(two: Two) -> None:

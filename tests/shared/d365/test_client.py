@@ -748,7 +748,7 @@ def test_a_refusal_elsewhere_is_not_d365s(
     url, server = elsewhere
     server.status = 403
     with (
-        pytest.raises(Unavailable, match=r"localhost answered 403.*not on D365_URL's host"),
+        pytest.raises(Unavailable, match=r"localhost answered 403.*not on the host of D365_URL"),
         bridge.d365.download(DequeuedMessage("1", f"{url}/package?sig=secret", b"{}")),
     ):
         pass
