@@ -1,7 +1,8 @@
 """`dev.py faults [--every N] [--seed N] [--seconds N]`: what holds when things break, as tables.
 
-Prints the table of what each failure of a send proves, each row tried; the crash matrix; one random schedule;
-and each mutation of the code with the test that caught it. Exits non-zero on any violation.
+Prints the table of what each failure of a send proves, each row tried; what an environment in trouble is to
+another; the crash matrix; one random schedule; and each mutation of the code with the test that caught it.
+Exits non-zero on any violation.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from local.azurite import running_azurite
-from tests.faults import crashes, schedules, sending
+from tests.faults import crashes, environments, schedules, sending
 from tests.mutations import table
 
 
@@ -25,6 +26,19 @@ def print_sends() -> list[str]:
         mark = "ok" if not row.violation else "WRONG: " + row.violation
         print(f"  {row.case.what:<46} {row.found:<12} D365 took it {row.received}x   {mark}")
         wrong += [f"{row.case.what}: {row.violation}"] if row.violation else []
+    return wrong
+
+
+def print_environments() -> list[str]:
+    """What each trouble of one environment is to another."""
+    print(
+        "\nOne environment in trouble: requests and outcomes of the other, compared with those alone\n"
+    )
+    wrong = []
+    for row in environments.tried():
+        mark = "WRONG: " + row.violation if row.violation else "as if it were alone"
+        print(f"  {row.trouble.what:<46} {mark}", flush=True)
+        wrong += [f"{row.trouble.what}: {row.violation}"] if row.violation else []
     return wrong
 
 
@@ -79,6 +93,7 @@ def main() -> int:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     wrong = [
         *print_sends(),
+        *print_environments(),
         *print_crashes(options.every),
         *print_schedule(options.seed, options.seconds),
         *print_mutations(),

@@ -9,9 +9,9 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,12 +21,14 @@ from local.hosting import RunningHost, running_host
 from local.samples import VENDORS, Part, package, write_large_package
 from local.simulator import Simulator, running_simulator
 from tests.faults import people
-from tests.faults.world import FUNCTION_TIMEOUT, OFTEN, World
+from tests.faults.world import FUNCTION_TIMEOUT, NEVER, OFTEN, World
 
 WIRE = (sys.executable, "-m", "local.host", "--worker", "tests.faults.wire")
 SETTLE_SECONDS = 120
 """Without a change of `World.state`, after which nothing more is awaited: a slow machine may take longer."""
 LONGEST_SECONDS = 900
+LATER = 300
+"""Seconds, more than a file waits for its next try after some in vain."""
 AT_ONCE = 6
 ALWAYS = ("/enqueue/", "/ack/", "ImportFromPackage", "ExportToPackage")
 """Points that hold one of these are tried even where few are."""
@@ -67,6 +69,8 @@ class Flow:
     also: Callable[[World], list[str]] = lambda _: []
     """What must hold at the end besides `World.violations`."""
     function_timeout: str = FUNCTION_TIMEOUT
+    twin: bool = False
+    """Whether there is another environment, which is down until the crash."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,13 @@ class Result:
 def _packages(world: World) -> None:
     world.offer(2, package("Vendors", [Part(VENDORS, 30)]))
     world.offer(1, world.folder.with_name("large.zip"))
+
+
+def _both(world: World) -> None:
+    """A package and a file in either environment."""
+    for each in world.worlds:
+        each.offer(2, package("Vendors", [Part(VENDORS, 30)]))
+        each.drop("USMF/may.csv", f"1;2;{world.number}{each.suffix}".encode())
 
 
 def _due(world: World) -> None:
@@ -160,6 +171,7 @@ FLOWS = (
     Flow("status", _bad_file, only_after="GetMessageStatus"),
     Flow("reconcile", _file, _reconcile, events=False),
     Flow("ordered", _files, ordered=True),
+    Flow("two environments", _both, lambda host: _start(host, "export_packages"), twin=True),
     Flow("resend", people.trouble, tend=people.tend, also=people.untended),
 )
 
@@ -174,13 +186,13 @@ class Matrix:
 
     def requests(self, flow: Flow) -> list[str]:
         """Those of a clean run of a flow."""
-        with self._d365(flow) as d365:
-            return self._record(flow, d365)
+        with self._environments(flow) as environments:
+            return self._record(flow, environments)
 
     def run(self, flow: Flow, *, every: int = 1) -> Iterator[Result]:
         """The results of a flow; with `every`, those of each so many points alone."""
-        with self._d365(flow) as d365:
-            requests = self._record(flow, d365)
+        with self._environments(flow) as environments:
+            requests = self._record(flow, environments)
             points = crash_points(requests, flow.only_after)
             chosen = [
                 point
@@ -188,19 +200,23 @@ class Matrix:
                 if index % every == 0 or any(part in point.request for part in ALWAYS)
             ]
             with ThreadPoolExecutor(AT_ONCE) as pool:
-                yield from pool.map(lambda point: self._crash(flow, d365, point), chosen)
+                yield from pool.map(lambda point: self._crash(flow, environments, point), chosen)
 
     @contextmanager
-    def _d365(self, flow: Flow) -> Iterator[Simulator]:
-        with running_simulator() as d365:
-            d365.use_storage(self._azurite.connection_string)
-            d365.package_api.statuses = ("Executing", "Succeeded")
-            d365.package_api.vanishing = int(flow.loses)
-            d365.reoffer_seconds = 0.0
-            d365.statuses = flow.statuses
-            yield d365
+    def _environments(self, flow: Flow) -> Iterator[list[Simulator]]:
+        with ExitStack() as stack:
+            environments = [
+                stack.enter_context(running_simulator()) for _ in range(2 if flow.twin else 1)
+            ]
+            for d365 in environments:
+                d365.use_storage(self._azurite.connection_string)
+                d365.package_api.statuses = ("Executing", "Succeeded")
+                d365.package_api.vanishing = int(flow.loses)
+                d365.reoffer_seconds = 0.0
+                d365.statuses = flow.statuses
+            yield environments
 
-    def _world(self, flow: Flow, d365: Simulator) -> World:
+    def _world(self, flow: Flow, environments: Sequence[Simulator]) -> World:
         account = next(self._accounts)
         number = int(account.removeprefix("case"))
         place = self._folder / account
@@ -209,7 +225,7 @@ class Matrix:
         world = World(
             number,
             connection,
-            d365,
+            environments[0],
             place,
             uncertain,
             ordered,
@@ -219,41 +235,62 @@ class Matrix:
             project=flow.project,
         )
         world.function_timeout = flow.function_timeout
+        world.twin_is_down = flow.twin
+        for other in environments[1:]:
+            world.add_twin(other)
         flow.begin(world)
         return world
 
-    def _record(self, flow: Flow, d365: Simulator) -> list[str]:
-        world = self._world(flow, d365)
+    def _record(self, flow: Flow, environments: Sequence[Simulator]) -> list[str]:
+        world = self._world(flow, environments)
         log = world.folder / "requests"
-        with self._host(world, flow, {"record": str(log)}) as host:
+        plan = {"record": str(log), "byStorage": flow.by_storage}
+        with self._host(world, flow, plan) as host:
             flow.drive(host)
             _until_settled(world, flow, host)
+        if flow.twin:
+            self._settle(world, flow)
         if wrong := [*world.violations(), *flow.also(world)]:
             raise RuntimeError(f"the clean run of {flow.name} is not clean: {wrong}")
         return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
-    def _crash(self, flow: Flow, d365: Simulator, point: Point) -> Result:
-        world = self._world(flow, d365)
+    def _crash(self, flow: Flow, environments: Sequence[Simulator], point: Point) -> Result:
+        world = self._world(flow, environments)
         record = str(world.folder / "requests")
-        plan = {"record": record, "kill": point.request, "nth": point.nth, "when": point.when}
+        plan = {
+            "record": record,
+            "kill": point.request,
+            "nth": point.nth,
+            "when": point.when,
+            "byStorage": flow.by_storage,
+        }
         with self._host(world, flow, plan) as host:
             with suppress(OSError):  # it may die before it answers
                 flow.drive(host)
             _until_settled(world, flow, host)
             died = not host.alive()
-        command = (sys.executable, "-m", "local.host", *(() if flow.events else ("--no-events",)))
-        with running_host(world.settings(timers=OFTEN), command=command) as host:
-            _until_settled(world, flow, host)
-            time.sleep(1.5)  # for what should not come, such as a second copy
+        self._settle(world, flow)
         outcome = world.outcome() + ("" if died else " (that request was not made)")
         violations = [*world.violations(), *flow.also(world)]
         return Result(flow.name, point.number, point.request, point.when, outcome, violations)
 
+    def _settle(self, world: World, flow: Flow) -> None:
+        """Let the app do what is left, with the twin there again, later than what waits for it is due."""
+        world.twin_is_down = False
+        world.write_jobs()
+        plan = {"ahead": LATER if flow.twin else 0}
+        with self._host(world, flow, plan, timers=OFTEN) as host:
+            _until_settled(world, flow, host)
+            time.sleep(1.5)  # for what should not come, such as a second copy
+
     @contextmanager
-    def _host(self, world: World, flow: Flow, plan: Mapping[str, object]) -> Iterator[RunningHost]:
+    def _host(
+        self, world: World, flow: Flow, plan: Mapping[str, object], timers: str = NEVER
+    ) -> Iterator[RunningHost]:
         command = (*WIRE, *(() if flow.events else ("--no-events",)))
-        environment = {"BRIDGE_WIRE": json.dumps({**plan, "byStorage": flow.by_storage})}
-        with running_host(world.settings(), environment=environment, command=command) as host:
+        environment = {"BRIDGE_WIRE": json.dumps(plan)}
+        settings = world.settings(timers=timers)
+        with running_host(settings, environment=environment, command=command) as host:
             yield host
 
 

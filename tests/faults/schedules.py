@@ -30,7 +30,7 @@ from local.samples import VENDORS, Part, package, write_large_package
 from local.simulator import GATEWAY_ERRORS, Simulator, running_simulator
 from shared.storage.account import EXPORT_JOBS_QUEUE, STATUS_QUEUE
 from tests.faults.crashes import wait_until_settled
-from tests.faults.world import JOBS, OFTEN, OTHER_JOBS, SUPPLIERS, World
+from tests.faults.world import JOBS, OFTEN, OTHER_JOBS, World
 
 WIRE = (sys.executable, "-m", "local.host", "--worker", "tests.faults.wire")
 STORAGE_FAULTS = 0.02
@@ -98,7 +98,6 @@ class Run:
     seed: int
     seconds: float
     azurite: Azurite
-    d365: Simulator
     world: World
     stack: ExitStack
     large: Path
@@ -114,29 +113,37 @@ class Run:
 
     # -- actions ------------------------------------------------------------------------------------
 
+    def _one(self) -> World:
+        """Whose turn it is to be dropped into, to export or to be in trouble."""
+        return self.random.choice(self.world.worlds) if self.world.twin else self.world
+
+    def _dropped(self) -> list[str]:
+        return [name for world in self.world.worlds for name in world.dropped]
+
     def drop(self) -> None:
         """A person drops a file."""
-        number, place = len(self.world.dropped), self.random.randrange(100)
+        number, place = len(self._dropped()), self.random.randrange(100)
         if self.world.api == "package" and not self.world.template:
             data = package(f"{self.seed} {number}", [Part(VENDORS, self.random.randrange(1, 300))])
-            self.world.drop(f"USMF/file {place} {number}.zip", data)
+            self._one().drop(f"USMF/file {place} {number}.zip", data)
             return
         data = f"{self.seed};{number};".encode() * self.random.choice((1, 50, 100_000))
-        self.world.drop(f"USMF/file {place} {number}.csv", data)  # in no order, by name or number
+        self._one().drop(f"USMF/file {place} {number}.csv", data)  # in no order, by name or number
 
     def write_in_steps(self) -> None:
         """A program writes a file in two steps, and commits it after each."""
-        number = len(self.world.dropped)
+        number = len(self._dropped())
         parts = [f"{self.seed};{number};{step};".encode() * 50 for step in range(2)]
         pause = self.random.uniform(0.0, 1.0)
-        self.world.write_in_steps(f"USMF/steps {number}.csv", parts, pause)
+        self._one().write_in_steps(f"USMF/steps {number}.csv", parts, pause)
 
     def outage(self) -> None:
         """Nothing runs for longer than any limit; twice that is longer than D365 keeps an exported package."""
         if self.world.project and self.ahead:
             return
         self.ahead += LONGER_THAN_LIMITS
-        self.world.pass_time(timedelta(seconds=self.ahead))
+        for world in self.world.worlds:
+            world.pass_time(timedelta(seconds=self.ahead))
         self.restart()
 
     def pause(self) -> None:
@@ -162,11 +169,12 @@ class Run:
         kind = self.random.choice((1, 2))
         small = package("Vendors", [Part(VENDORS, self.random.randrange(1, 300))])
         large = self.random.random() < 0.2 and kind == 1
-        self.world.offer(kind, self._another_large() if large else small)
+        self._one().offer(kind, self._another_large() if large else small)
 
     def _another_large(self) -> Path:
         """A package of more than one block, of which there is no other."""
-        path = self.large.with_name(f"large-{len(self.world.packages)}.zip")
+        number = sum(len(world.packages) for world in self.world.worlds)
+        path = self.large.with_name(f"large-{number}.zip")
         shutil.copy(self.large, path)
         with zipfile.ZipFile(path, "a") as archive:
             archive.comment = path.name.encode()
@@ -175,40 +183,46 @@ class Run:
     def trouble_d365(self) -> None:
         """Something goes wrong in D365, or on the way to it."""
         operation, options = self.random.choice(FAULTS)
-        self.d365.add_fault(operation, times=self.random.randrange(1, 4), **options)  # type: ignore[arg-type]
+        self._one().d365.add_fault(operation, times=self.random.randrange(1, 4), **options)  # type: ignore[arg-type]
+
+    def silence(self) -> None:
+        """One of two environments takes requests and answers none."""
+        times = self.random.randrange(1, 8)
+        self._one().d365.add_fault("*", "hang", times=times, seconds=4.0)
 
     def revoke_tokens(self) -> None:
         """Every token is refused from now on."""
-        self.d365.revoke_tokens()
+        self.world.d365.revoke_tokens()
 
     def repeat_event(self) -> None:
         """An event comes again, to either worker."""
-        if self.world.dropped and (host := self.random.choice(self.hosts)):
-            name = self.random.choice(list(self.world.dropped))
+        if (names := self._dropped()) and (host := self.random.choice(self.hosts)):
+            name = self.random.choice(names)
             with suppress(requests.RequestException):
                 host.invoke("import_file", f"imports/{name}", wait=False)
 
     def press(self) -> None:
         """A person exports the data project now, and clicks twice; the second click must do nothing."""
         if host := self.random.choice(self.hosts):
+            world = self._one()
             with suppress(requests.RequestException, KeyError):
-                self._click(host, self._runs(host)["etag"])
+                self._click(world, host, self._runs(world, host)["etag"])
 
-    def _runs(self, host: RunningHost) -> dict[str, Any]:
+    def _runs(self, world: World, host: RunningHost) -> dict[str, Any]:
         address, key = f"{host.url}/api/operate/api/export", {"x-functions-key": host.key}
-        runs = requests.get(address, params={"job": SUPPLIERS}, headers=key, timeout=10)
+        runs = requests.get(address, params={"job": world.suppliers}, headers=key, timeout=10)
         return dict(runs.json())
 
-    def _click(self, host: RunningHost, etag: str) -> None:
+    def _click(self, world: World, host: RunningHost, etag: str) -> None:
         address, key = f"{host.url}/api/operate/api/act", {"x-functions-key": host.key}
-        order = {"do": "run", "name": SUPPLIERS, "etag": etag, "confirm": True}
+        order = {"do": "run", "name": world.suppliers, "etag": etag, "confirm": True}
         for _ in range(2):
-            self.world.pressed_in_vain += 1  # until there is an answer
+            world.pressed_in_vain += 1  # until there is an answer
             answer = requests.post(
                 address, json={**order, "by": "Ada", "why": "a test"}, headers=key, timeout=30
             )
-            self.world.pressed += answer.ok
-            self.world.pressed_in_vain -= answer.status_code < 500
+            world.pressed += answer.ok
+            world.pressed_in_vain -= answer.status_code < 500
 
     def repeat_message(self) -> None:
         """A message of a queue comes twice, the second time later."""
@@ -277,12 +291,15 @@ class Run:
         }
         if self.world.settle_seconds:
             choices[self.write_in_steps] = 8
+        if self.world.twin:
+            choices[self.silence] = 4
         # Both let the workers' clocks be ahead. Ordered, the check compares the times of files; settling, a
         # file would be taken at once, from under its writer.
         if not self.world.ordered and not self.world.settle_seconds:
             choices |= {self.outage: 1, self.pause: 1}
         if self.world.project:
-            self.world.let_be_due()
+            for world in self.world.worlds:
+                world.let_be_due()
             choices[self.press] = 6
         for _ in range(ORDERED_FILES if self.world.ordered else 0):
             self.drop()  # so that there is an order to keep from the first moment on
@@ -298,7 +315,8 @@ class Run:
         self._settle()
 
     def _settle(self) -> None:
-        self.d365.faults.clear()
+        for world in self.world.worlds:
+            world.d365.faults.clear()
         for index, host in enumerate(self.hosts):
             self.world.crashes += 1
             if host:
@@ -309,6 +327,19 @@ class Run:
 
 
 @contextmanager
+def _environment(azurite: Azurite, *, ordered: bool, loses: bool) -> Iterator[Simulator]:
+    with running_simulator() as d365:
+        # Ordered files wait for one another: a longer way to the end would only be a longer wait.
+        d365.statuses = ("Processed",) if ordered else ("Processing", "Processed")
+        d365.reoffer_seconds = 1.0
+        d365.use_storage(azurite.connection_string)
+        d365.package_api.import_seconds = 0.2
+        d365.package_api.hidden_seconds = 2.0
+        d365.package_api.vanishing = 2 if loses else 0
+        yield d365
+
+
+@contextmanager
 def reading(world: World) -> Iterator[None]:
     """A reader takes what is exported as soon as it sees it."""
     done = threading.Event()
@@ -316,7 +347,8 @@ def reading(world: World) -> Iterator[None]:
     def read() -> None:
         while not done.wait(0.05):
             with suppress(AzureError):  # storage may be away for the reader too
-                world.take()
+                for each in world.worlds:
+                    each.take()
 
     thread = threading.Thread(target=read, name="reader")
     thread.start()
@@ -332,29 +364,26 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="bridge-schedule-")))
         azurite = stack.enter_context(running_azurite())
-        d365 = stack.enter_context(running_simulator())
         ordered = seed % 5 == 0
-        # Ordered files wait for one another: a longer way to the end would only be a longer wait.
-        d365.statuses = ("Processed",) if ordered else ("Processing", "Processed")
-        d365.reoffer_seconds = 1.0
         by_package = seed % 6 == 5
         template = by_package and seed // 12 % 2 == 0
         loses = seed % 12 == 11
         project = seed % 8 in (1, 3)
-        d365.use_storage(azurite.connection_string)
         # After days in which nothing ran, D365 itself would long be done.
         running = () if project and not ordered else ("NotRun",)
-        d365.package_api.statuses = (*running, "Succeeded")
-        d365.package_api.import_seconds = 0.2
-        d365.package_api.hidden_seconds = 2.0
-        d365.package_api.vanishing = 2 if loses else 0
+        environments = [
+            stack.enter_context(_environment(azurite, ordered=ordered, loses=loses))
+            for _ in range(2 if seed % 7 == 2 else 1)
+        ]
+        for d365 in environments:
+            d365.package_api.statuses = (*running, "Succeeded")
         large = folder / "large.zip"
         write_large_package(large, 9 << 20)
         uncertain = "hold" if seed % 2 else "resend"
         world = World(
             1,
             azurite.connection_string,
-            d365,
+            environments[0],
             folder / "world",
             uncertain,
             ordered,
@@ -366,7 +395,9 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
             # far more than a writer's pause, on a slow machine too
             settle_seconds=8 if seed % 3 == 1 else 0,
         )
-        one = Run(seed, seconds, azurite, d365, world, stack, large, other_jobs=seed % 4 == 2)
+        for other in environments[1:]:
+            world.add_twin(other)
+        one = Run(seed, seconds, azurite, world, stack, large, other_jobs=seed % 4 == 2)
         started = time.monotonic()
         reader = seed % 3 == 1
         with reading(world) if reader else nullcontext():
@@ -381,6 +412,7 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
         order += ", with a data project" if project else ""
         order += ", settling" if world.settle_seconds else ""
         order += ", two jobs files" if one.other_jobs else ""
+        order += ", two environments" if world.twin else ""
         text = (
             f"seed {seed} ({uncertain}{order}): {world.outcome()}; "
             f"{time.monotonic() - started:.0f} s; {did}"

@@ -6,8 +6,21 @@ from pathlib import Path
 import pytest
 
 from local.azurite import running_azurite
-from tests.faults import crashes, schedules
+from local.simulator import Simulator, running_simulator
+from shared.storage.account import DataAccount
+from tests.faults import crashes, environments, schedules
 from tests.faults.order import Turn, violations
+
+
+def test_an_environment_in_trouble_changes_nothing_for_the_other(
+    account: DataAccount, d365: Simulator, subtests: pytest.Subtests
+) -> None:
+    """Whatever its trouble: the other's requests and outcomes are those that it has alone, by either API."""
+    with running_simulator() as other:
+        other.storage = d365.storage
+        for row in environments.compared(account, d365, other):
+            with subtests.test(row.trouble.what):
+                assert row.violation == ""
 
 
 @pytest.fixture
@@ -44,8 +57,8 @@ def test_the_blocks_of_a_package_are_crash_points(matrix: crashes.Matrix) -> Non
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     ("seed", "seconds"),
-    [(7, 12), (15, 4), (17, 6)],
-    ids=["side by side", "ordered", "package API"],
+    [(7, 12), (15, 4), (17, 6), (9, 6)],
+    ids=["side by side", "ordered", "package API", "two environments"],
 )
 def test_a_random_schedule_ends_in_order(seed: int, seconds: float) -> None:
     """Some of them; `dev.py soak` goes through others."""

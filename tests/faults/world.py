@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from math import inf
 from pathlib import Path
@@ -54,9 +54,18 @@ JOBS, OTHER_JOBS = "jobs.json", "other-jobs.json"
 """The jobs file, and one that knows no import job, as an instance has it that was deployed before or after."""
 
 
+NOWHERE = "http://127.0.0.1:1"
+"""Where nothing listens: a connection is refused."""
+TWIN = "-twin"
+
+
 @dataclass
 class World:
-    """Where one case happens. `number` keeps it apart from the others on the same servers."""
+    """Where one case happens. `number` keeps it apart from the others on the same servers.
+
+    With a `twin` one app serves two environments. The twin is a world too, in the same storage account; its
+    jobs have the same ids, as those of a copied database.
+    """
 
     number: int
     connection_string: str
@@ -77,6 +86,12 @@ class World:
     settle_seconds: int = 0
     """Of the import job: so long a file must not have changed."""
     function_timeout: str = FUNCTION_TIMEOUT
+    suffix: str = ""
+    """Of the jobs' names: `TWIN` for a twin."""
+    twin: "World | None" = None
+    """The other environment."""
+    twin_is_down: bool = False
+    """Whether the app finds nothing at the twin's address."""
     account: DataAccount = field(init=False)
     began: datetime = field(init=False)
     dropped: dict[str, bytes] = field(default_factory=dict)
@@ -103,42 +118,87 @@ class World:
         provision(self.connection_string)
         self.account = connect(Storage(self.connection_string, None, None, None))
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.write_jobs()
-        others = {**self._jobs(), "imports": []}
-        self.folder.joinpath(OTHER_JOBS).write_text(json.dumps(others), encoding="utf-8")
-        if self.template:
+        if not self.suffix:
+            self.write_jobs()
+        if self.template and not self.suffix:
             place = self.account.blobs.get_blob_client(TEMPLATES, TEMPLATE)
             place.upload_blob(samples.package("Vendors", [samples.Part(samples.VENDORS, 1)]))
         self.d365.add_import_job(self.activity_id(0))
         for kind in (1, 2):
             self.d365.add_export_job(self.activity_id(kind))
 
+    def add_twin(self, d365: Simulator) -> None:
+        """Let the app serve another environment too, with the same jobs."""
+        d365.issuer = self.d365
+        self.twin = replace(
+            self,
+            d365=d365,
+            suffix=TWIN,
+            dropped={},
+            there={},
+            packages=[],
+            taken=[],
+            taking={},
+            due=[],
+            broken_writers=[],
+        )
+        self.write_jobs()
+
+    @property
+    def worlds(self) -> list["World"]:
+        """This one, and its twin."""
+        return [self, self.twin] if self.twin else [self]
+
+    def job(self, name: str) -> str:
+        """The name of a job of this environment."""
+        return f"{name}{self.suffix}"
+
+    @property
+    def suppliers(self) -> str:
+        """The job that exports the data project."""
+        return self.job(SUPPLIERS)
+
+    def is_ours(self, blob: str) -> bool:
+        """Whether a blob, by its job's folder, is this environment's."""
+        return blob.partition("/")[0].endswith(TWIN) == bool(self.suffix)
+
     def activity_id(self, kind: int) -> str:
         """Of the import job (0), the export job (1), the export job that unzips (2)."""
         return str(UUID(int=(self.number << 64) + (kind << 8) + (4 << 76) + (8 << 60)))
 
     def write_jobs(self, *, enabled: bool = True) -> None:
-        """Write the jobs file; not `enabled`: the import job is paused."""
-        text = json.dumps(self._jobs(enabled=enabled))
-        self.folder.joinpath(JOBS).write_text(text, encoding="utf-8")
+        """Write the jobs files; not `enabled`: the import jobs are paused."""
+        jobs: dict[str, Any] = {
+            "exports": [job for world in self.worlds for job in world._exports()],
+            "imports": [world._import(enabled=enabled) for world in self.worlds],
+        }
+        if self.twin:
+            url = NOWHERE if self.twin_is_down else self.twin.d365.base_url
+            jobs["environments"] = [
+                {"name": "main", "url": self.d365.base_url},
+                {"name": "twin", "url": url},
+            ]
+            for job in (*jobs["exports"], *jobs["imports"]):
+                job["environment"] = "twin" if job["name"].endswith(TWIN) else "main"
+        self.folder.joinpath(JOBS).write_text(json.dumps(jobs), encoding="utf-8")
+        others = json.dumps({**jobs, "imports": []})
+        self.folder.joinpath(OTHER_JOBS).write_text(others, encoding="utf-8")
 
-    def _jobs(self, *, enabled: bool = True) -> dict[str, Any]:
+    def _exports(self) -> list[dict[str, Any]]:
+        return [
+            {"name": self.job("ledger"), "activityId": self.activity_id(1)},
+            {"name": self.job("vendors"), "activityId": self.activity_id(2), "unzip": True},
+            *([self._suppliers()] if self.project else []),
+        ]
+
+    def _import(self, *, enabled: bool) -> dict[str, Any]:
         return {
-            "exports": [
-                {"name": "ledger", "activityId": self.activity_id(1)},
-                {"name": "vendors", "activityId": self.activity_id(2), "unzip": True},
-                *([self._suppliers()] if self.project else []),
-            ],
-            "imports": [
-                {
-                    "name": "journals",
-                    **self._target(),
-                    "whenUncertain": self.when_uncertain,
-                    "ordered": self.ordered,
-                    "settleSeconds": self.settle_seconds,
-                    "enabled": enabled,
-                }
-            ],
+            "name": self.job("journals"),
+            **self._target(),
+            "whenUncertain": self.when_uncertain,
+            "ordered": self.ordered,
+            "settleSeconds": self.settle_seconds,
+            "enabled": enabled,
         }
 
     def _suppliers(self) -> dict[str, str]:
@@ -146,7 +206,8 @@ class World:
         when = self._next_due()
         schedule = f"0 0 0 {when.day} {when.month} *"
         project = self.data_project
-        return {"name": SUPPLIERS, "api": "package", "dataProject": project, "schedule": schedule}
+        name = self.suppliers
+        return {"name": name, "api": "package", "dataProject": project, "schedule": schedule}
 
     def _next_due(self) -> datetime:
         day = datetime.combine(self.began.date(), datetime.min.time(), UTC) + timedelta(days=2)
@@ -168,7 +229,7 @@ class World:
             "FUNCTIONS_WORKER_RUNTIME": "python",
             "AzureWebJobsStorage": self.connection_string,
             "DataStorage": self.connection_string,
-            "D365_URL": self.d365.base_url,
+            "D365_URL": "" if self.twin else self.d365.base_url,
             "JOBS_FILE": str(self.folder / jobs),
             "EXPORT_SCHEDULE": timers,
             "RECONCILE_SCHEDULE": timers,
@@ -183,13 +244,14 @@ class World:
 
     def drop(self, name: str, data: bytes) -> None:
         """Drop a file for the import job; no two files may have the same bytes."""
-        self.dropped[f"journals/{name}"] = data
-        self.account.blobs.get_blob_client(IMPORTS, f"journals/{name}").upload_blob(data)
-        self.there[f"journals/{name}"] = time.time()
+        path = f"{self.job('journals')}/{name}"
+        self.dropped[path] = data
+        self.account.blobs.get_blob_client(IMPORTS, path).upload_blob(data)
+        self.there[path] = time.time()
 
     def write_in_steps(self, name: str, parts: Sequence[bytes], pause: float) -> None:
         """Drop a file as programs do that commit it after each part, and need it to be there until the last."""
-        path = f"journals/{name}"
+        path = f"{self.job('journals')}/{name}"
         self.dropped[path] = b"".join(parts)
         blob = self.account.blobs.get_blob_client(IMPORTS, path)
         ids = list[BlobBlock]()
@@ -223,7 +285,7 @@ class World:
     def let_be_due(self) -> None:
         """Let one due time of the data project have passed: last year's."""
         self.d365.projects[self.data_project] = "plain"
-        execution.begin_to_count(self.account, SUPPLIERS, self.began - timedelta(days=370))
+        execution.begin_to_count(self.account, self.suppliers, self.began - timedelta(days=370))
         when = self._next_due()
         self.due.append(when.replace(year=when.year - 1))
 
@@ -239,13 +301,13 @@ class World:
         Raises `AzureError`.
         """
         container = self.account.blobs.get_container_client(EXPORTS)
-        names = sorted(container.list_blob_names())
+        names = sorted(filter(self.is_ours, container.list_blob_names()))
         for name in self.taking.keys() - set(names):
             self.taken.append((name, self.taking.pop(name)))
         whole = {name.rpartition("/")[0] for name in names if name.endswith("/Manifest.xml")}
         for name in names:
             folder = name.removesuffix(".zip") if name.count("/") == 1 else name.rpartition("/")[0]
-            if folder in whole or name.startswith(("ledger/", f"{SUPPLIERS}/")):
+            if folder in whole or name.startswith((f"{self.job('ledger')}/", f"{self.suppliers}/")):
                 data = container.download_blob(name).readall()
                 self.taking[name] = hashlib.sha256(data).hexdigest()
                 container.delete_blob(name)
@@ -271,14 +333,17 @@ class World:
         found: dict[str, list[File]] = {name: [] for name in self.dropped}
         for container in (IMPORTS, PROCESSING, SUCCEEDED, FAILED):
             for file in files.listed(self.account, container):
-                found.setdefault(file.record.source or file.name, []).append(file)
+                if self.is_ours(file.name):
+                    found.setdefault(file.record.source or file.name, []).append(file)
         for name, versions in found.items():
             open_ = [file for file in versions if file.record.resolution != "dismissed"]
             found[name] = open_ or versions
         return found
 
     def settled(self) -> bool:
-        """Whether nothing is left to do for the app."""
+        """Whether nothing is left to do for the app: with a twin that is down, of what is ours."""
+        if self.twin and not self.twin_is_down and not self.twin.settled():
+            return False
         if self.project and not self._exported():
             return False
         return all(p.acknowledged for p in self.packages) and all(
@@ -294,11 +359,12 @@ class World:
             for file in versions
         ]
         packages = [(package.offered, package.acknowledged) for package in self.packages]
-        exported = execution.read(self.account, SUPPLIERS) if self.project else None
-        return places, packages, exported, sum(map(self.received, self.dropped.values()))
+        exported = execution.read(self.account, self.suppliers) if self.project else None
+        times = sum(map(self.received, self.dropped.values()))
+        return places, packages, exported, times, self.twin and self.twin.state()
 
     def _exported(self) -> bool:
-        found = execution.read(self.account, SUPPLIERS)
+        found = execution.read(self.account, self.suppliers)
         if not found or not found[0].executionid or found[0].under_way:
             return False
         return clock.parse(found[0].due) >= max(self.due)
@@ -323,7 +389,9 @@ class World:
         if twice > self.crashes:
             wrong.append(f"{twice} exports were stored twice, after {self.crashes} crashes")
         staged = self.account.blobs.get_container_client(STATE).list_blob_names()
-        wrong += [f"{name} was left" for name in staged if name.startswith("staging/")]
+        wrong += [
+            f"{name} was left" for name in staged if name.startswith(f"staging/{self.suppliers}/")
+        ]
         return wrong + self._wrong_ends(set(made))
 
     def _stored_exports(self) -> dict[str, list[str]]:
@@ -332,19 +400,19 @@ class World:
         container = self.account.blobs.get_container_client(EXPORTS)
         there = {
             name: hashlib.sha256(container.download_blob(name).readall()).hexdigest()
-            for name in container.list_blob_names(name_starts_with=f"{SUPPLIERS}/")
+            for name in container.list_blob_names(name_starts_with=f"{self.suppliers}/")
         }
         away = [(name, sha256) for name, sha256 in self.taking.items() if name not in there]
         hashes: dict[str, list[str]] = {}
         for name, sha256 in [*self.taken, *away, *there.items()]:
-            if name.startswith(f"{SUPPLIERS}/"):
-                id_ = name.removeprefix(f"{SUPPLIERS}/").removesuffix(".zip")
+            if name.startswith(f"{self.suppliers}/"):
+                id_ = name.removeprefix(f"{self.suppliers}/").removesuffix(".zip")
                 hashes.setdefault(id_, []).append(sha256)
         return hashes
 
     def _wrong_ends(self, made: set[str]) -> list[str]:
         """Where the ends that were told of exports are not those that they had."""
-        ended = execution.last(self.account, SUPPLIERS, 1000)
+        ended = execution.last(self.account, self.suppliers, 1000)
         wrong = [
             f"{each.executionid} ended as {each.outcome}: {each.error}"
             for each in ended
@@ -368,7 +436,13 @@ class World:
         return wrong
 
     def violations(self) -> list[str]:
-        """What does not hold, in sentences; empty when all is well."""
+        """What does not hold, in sentences; empty when all is well, with the twin too."""
+        if self.twin:
+            self.twin.crashes = self.crashes
+            return [*self._violations(), *self.twin._violations()]
+        return self._violations()
+
+    def _violations(self) -> list[str]:
         wrong = [*self._lost_or_doubled_packages(), *self._lost_or_doubled_files()]
         wrong += self._lost_or_doubled_exports() if self.project else []
         wrong += [f"{name} was taken from under its writer" for name in self.broken_writers]
@@ -402,17 +476,18 @@ class World:
         there = {
             found.name: hashlib.sha256(container.download_blob(found.name).readall()).hexdigest()
             for found in container.list_blobs()
-            if not found.name.startswith(f"{SUPPLIERS}/")
+            if self.is_ours(found.name) and not found.name.startswith(f"{self.suppliers}/")
         }
         away = [(name, sha256) for name, sha256 in self.taking.items() if name not in there]
         hashes: dict[str, list[str]] = {}
         for name, sha256 in [*self.taken, *away, *there.items()]:
-            if name.startswith(f"{SUPPLIERS}/"):
+            if name.startswith(f"{self.suppliers}/"):
                 continue
             hashes.setdefault(name, []).append(sha256)
         twice = 0
         for package in self.packages:
-            job = "vendors" if package.activity_id == self.activity_id(2) else "ledger"
+            unzips = package.activity_id == self.activity_id(2)
+            job = self.job("vendors" if unzips else "ledger")
             name = f"{job}/{package.correlation_id}.zip"
             stored = hashes.pop(name, [])
             twice += len(stored) > 1
@@ -422,7 +497,7 @@ class World:
                 wrong.append(f"{name} was never acknowledged")
             if any(not each["asItCame"] for each in package.acknowledgements):
                 wrong.append(f"{name}: the acknowledgement is not the answer as it came")
-            if job == "vendors":
+            if unzips:
                 folder = name.removesuffix(".zip") + "/"
                 members = [each for each in hashes if each.startswith(folder)]
                 if len(members) != 3:
@@ -473,7 +548,7 @@ class World:
             if not true:
                 wrong.append(f"{name} is {state} in {container}; D365 took it {times} times")
         for container in ENDS:
-            for file in files.listed(self.account, container):
+            for file in filter(self._is_our_file, files.listed(self.account, container)):
                 body = self.account.blobs.get_blob_client(container, file.name).download_blob()
                 if body.readall() != self.dropped.get(file.record.source):
                     wrong.append(f"{container}/{file.name}: its bytes are not those dropped")
@@ -481,14 +556,22 @@ class World:
                     wrong.append(f"{container}/{file.name} has no report beside it")
         return wrong
 
+    def _is_our_file(self, file: File) -> bool:
+        return self.is_ours(file.name)
+
     def outcome(self) -> str:
         """How it ended, in a few words."""
+        return "; twin: ".join(world._outcome() for world in self.worlds)
+
+    def _outcome(self) -> str:
         states = Counter(
             versions[0].record.state for versions in self.places().values() if versions
         )
         words = [f"{count} {state}" for state, count in sorted(states.items())]
         if self.project:
-            ends = Counter(each.outcome for each in execution.last(self.account, SUPPLIERS, 1000))
+            ends = Counter(
+                each.outcome for each in execution.last(self.account, self.suppliers, 1000)
+            )
             words += [f"{count} exports {outcome}" for outcome, count in sorted(ends.items())]
         if self.packages:
             words.append(f"{sum(bool(p.acknowledged) for p in self.packages)} acknowledged")
