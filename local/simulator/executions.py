@@ -34,6 +34,8 @@ class Execution:
     fetched: int = 0
     """So often it was given."""
     polls: int = 0
+    blob: str = ""
+    """Of an export, where the package lies in D365's storage."""
     content: bytes | Path = b""
     """The package: of an import the one that was taken, of an export the one that it makes."""
 
@@ -78,6 +80,8 @@ class PackageSettings:
     """Those with a dead execution, which keeps the next one from running until a person deletes it."""
     exports: dict[str, bytes | Path] = field(default_factory=dict)
     """The package of each data project; where there is none, each execution has one of its own."""
+    export_blobs: dict[str, str] = field(default_factory=dict)
+    """Of data projects whose package lies in D365's storage before it is exported, the blob there."""
     export_errors: list[str] = field(default_factory=lambda: ["Vendor 1 has no name."])
     """Of an export that fails, or succeeds in part."""
     empty_urls: int = 1

@@ -13,7 +13,10 @@ import zipfile
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, Final
 from uuid import uuid4
 
 import requests
@@ -25,8 +28,11 @@ from local.simulator.context import D365Request
 from local.simulator.executions import Execution
 from local.simulator.faults import finished
 from local.simulator.odata import ACTIONS, arguments, refused
-from local.simulator.records import RECORDS, Json, Received
+from local.simulator.records import CHUNK, RECORDS, Json, Received
 from local.simulator.state import Simulator
+
+LARGE: Final = 64 << 20
+"""Bytes of a package from which on it is not kept in memory."""
 
 type Action = Callable[[Simulator, Json, D365Request], Awaitable[Response]]
 
@@ -58,8 +64,7 @@ async def import_package(d365: Simulator, arguments: Json, request: D365Request)
     began = time.time()
     _check_import(d365, project, company, overwrite)
     async with _alone(d365, project):
-        data = await asyncio.to_thread(_read, url)
-        _check_package(data)
+        taken = await asyncio.to_thread(_take, url, d365.reject_text)
         if settings.import_seconds:
             await asyncio.sleep(settings.import_seconds)
         execution_id = _check_id(d365, execution_id)
@@ -70,8 +75,8 @@ async def import_package(d365: Simulator, arguments: Json, request: D365Request)
             company=company,
             into=company,
             external_id=execution_id,
-            sha256=hashlib.sha256(data).hexdigest(),
-            length=len(data),
+            sha256=taken.sha256,
+            length=taken.length,
             headers=request.state["record"].headers,
             statuses=deque(),
             errors=[],
@@ -82,7 +87,7 @@ async def import_package(d365: Simulator, arguments: Json, request: D365Request)
         if _vanishes(d365, project):
             return finished(request, _value(d365, execution_id))
         d365.received.append(received)
-        d365.executions.append(_execution(d365, received, data, execute=bool(execute)))
+        d365.executions.append(_execution(d365, received, taken, execute=bool(execute)))
         d365.projects.setdefault(project, "plain")
     return finished(request, _value(d365, execution_id))
 
@@ -110,9 +115,42 @@ def _check_blocked(d365: Simulator, project: str) -> None:
         )
 
 
-def _check_package(data: bytes) -> None:
+@dataclass(frozen=True)
+class _Taken:
+    """A package that was imported."""
+
+    sha256: str
+    length: int
+    content: bytes
+    """Empty of a large one."""
+    rejected: bool
+    """Whether it holds the text by which D365 rejects."""
+
+
+def _take(url: str, reject_text: bytes) -> _Taken:
+    """As D365 reads it: by the address that it gave, which may have expired. A large package goes to disk, and
+    is not looked into."""
+    response = requests.get(url, timeout=60, stream=True)
+    if response.status_code != 200:
+        raise _Refusal(f"The package file could not be read: {response.status_code}.")
+    with SpooledTemporaryFile(LARGE) as file:
+        for chunk in response.iter_content(CHUNK):
+            file.write(chunk)
+        length = file.tell()
+        _check_package(file)
+        file.seek(0)
+        content = file.read() if length <= LARGE else b""
+        file.seek(0)
+        digest = hashlib.sha256()
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    rejected = bool(content and reject_text and reject_text in _plain(content))
+    return _Taken(digest.hexdigest(), length, content, rejected)
+
+
+def _check_package(file: IO[bytes]) -> None:
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with zipfile.ZipFile(file) as archive:
             names = [name.lower() for name in archive.namelist()]
     except zipfile.BadZipFile as error:
         raise _Refusal("The package file could not be read.") from error
@@ -140,14 +178,6 @@ def _vanishes(d365: Simulator, project: str) -> bool:
     return True
 
 
-def _read(url: str) -> bytes:
-    """As D365 reads it: by the address that it gave, which may have expired."""
-    response = requests.get(url, timeout=60)
-    if response.status_code != 200:
-        raise _Refusal(f"The package file could not be read: {response.status_code}.")
-    return response.content
-
-
 @asynccontextmanager
 async def _alone(d365: Simulator, project: str) -> AsyncIterator[None]:
     """Imports of one project at the same time get in each other's way. How many there were at once is noted."""
@@ -165,11 +195,11 @@ async def _alone(d365: Simulator, project: str) -> AsyncIterator[None]:
         d365.importing.remove(project)
 
 
-def _execution(d365: Simulator, received: Received, data: bytes, *, execute: bool) -> Execution:
+def _execution(d365: Simulator, received: Received, taken: _Taken, *, execute: bool) -> Execution:
     statuses = list(d365.package_api.statuses)
     if not execute:
         statuses = ["NotRun"]
-    elif d365.reject_text and d365.reject_text in _plain(data):
+    elif taken.rejected:
         received.errors = list(d365.reject_errors)
         received.imported = d365.imported
         statuses[-1] = "PartiallySucceeded" if d365.imported else "Failed"
@@ -180,7 +210,7 @@ def _execution(d365: Simulator, received: Received, data: bytes, *, execute: boo
         visible_at=time.time() + d365.package_api.hidden_seconds,
         details_at=time.time() + d365.package_api.hidden_details_seconds,
         received=received,
-        content=data,
+        content=taken.content,
     )
 
 
@@ -204,8 +234,12 @@ async def export_package(d365: Simulator, arguments: Json, request: D365Request)
     _check_blocked(d365, project)
     if _vanishes(d365, project):
         return finished(request, _value(d365, execution_id))
-    content = settings.exports.get(project) or package(execution_id, [Part(VENDORS, 5)])
-    await asyncio.to_thread(d365.store, f"{execution_id}.zip", content)
+    blob = settings.export_blobs.get(project, "")
+    content: bytes | Path = b""
+    if not blob:
+        blob = f"{execution_id}.zip"
+        content = settings.exports.get(project) or package(execution_id, [Part(VENDORS, 5)])
+        await asyncio.to_thread(d365.store, blob, content)
     bad = settings.statuses[-1] != "Succeeded"
     execution = Execution(
         execution_id,
@@ -214,6 +248,7 @@ async def export_package(d365: Simulator, arguments: Json, request: D365Request)
         visible_at=time.time() + settings.hidden_seconds,
         details_at=time.time() + settings.hidden_details_seconds,
         content=content,
+        blob=blob,
         errors=list(settings.export_errors) if bad else [],
         empty_urls=settings.empty_urls,
     )
@@ -232,7 +267,7 @@ async def exported_url(d365: Simulator, arguments: Json, request: D365Request) -
         execution.empty_urls = max(0, execution.empty_urls - 1)
         return finished(request, _value(d365, ""))
     execution.fetched += 1
-    return finished(request, _value(d365, d365.package_url(f"{execution.execution_id}.zip", "r")))
+    return finished(request, _value(d365, d365.package_url(execution.blob, "r")))
 
 
 async def execution_status(d365: Simulator, arguments: Json, request: D365Request) -> Response:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from tempfile import SpooledTemporaryFile
-from typing import IO
+from typing import IO, Final
 
 from azure.core.exceptions import ResourceModifiedError
 
@@ -27,6 +27,9 @@ from shared.observability.tracing import span
 from shared.storage import transfer
 from shared.storage.errors import Conflict
 from shared.storage.records import File, State
+
+DIRECTORY: Final = 256 * 1024
+"""Bytes that are read at once of a package's directory and manifest: of a large one, hardly any of it."""
 
 
 def send(bridge: Bridge, job: ImportJob, file: File) -> None:
@@ -57,7 +60,7 @@ def _check_and_send(bridge: Bridge, job: ImportJob, file: File) -> None:
     try:
         if is_package(file.name):
             blob = bridge.account.blobs.get_blob_client(file.container, file.name)
-            data_package.check(transfer.reader(blob, file.size))
+            data_package.check(transfer.reader(blob, file.size, DIRECTORY))
         elif job.template:
             with SpooledTemporaryFile(max_size=transfer.BLOCK) as package:
                 # Before the intent is written: a wrong template or a full disk leaves no doubt about the file.

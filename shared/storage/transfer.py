@@ -325,11 +325,11 @@ def load(
             pool.shutdown(cancel_futures=True)
 
 
-def reader(blob: BlobClient, size: int) -> IO[bytes]:
-    """A blob of that size as a file to read and seek in: each block that is read is one request."""
+def reader(blob: BlobClient, size: int, piece: int = BLOCK) -> IO[bytes]:
+    """A blob of that size as a file to read and seek in: of a large one each piece is a request."""
     if size <= BLOCK:
         return BytesIO(blob.download_blob(decompress=False).readall())
-    return BufferedReader(_Blob(blob), BLOCK)
+    return BufferedReader(_Blob(blob), piece)
 
 
 class _Blob(RawIOBase):

@@ -24,7 +24,7 @@ from azure.storage.blob import BlobServiceClient
 from local.azurite import Azurite, running_azurite
 from local.provisioning import provision
 from local.samples import write_large_package
-from tests.bench import pages, tally
+from tests.bench import package_api, pages, tally
 from tests.bench.runs import BLOCK
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -183,6 +183,19 @@ class Bench:
         head = ("", "ours, MiB/s", "Azurite's ceiling, MiB/s")
         self._show(pages.Table(f"On Azurite, {mib} MiB", head, rows))
 
+    def package_api(self) -> None:
+        """A package by the package API, moved by storage itself and through the app."""
+        mib = 100 if self._quick else 1024
+        runs = package_api.all_runs(self._package(mib))
+        self._show(package_api.table(runs, mib))
+        by_storage = [run for run in runs if run.way == "storage"]
+        imports = [run for run in runs if run.what == "import"]
+        self.figures |= {
+            "package_by_storage_peak_rss_mib": max(run.peak_mib for run in by_storage),
+            "package_by_storage_mib_through_the_app": max(run.mib for run in by_storage),
+            "package_import_d365_requests": max(run.requests for run in imports),
+        }
+
     # -- many small ones ----------------------------------------------------------------------------
 
     def small(self) -> None:
@@ -257,7 +270,9 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md")
     parser.add_argument(
-        "--only", metavar="NAME", help="large, deflated, azurite, small, jobs, counts or cold"
+        "--only",
+        metavar="NAME",
+        help="large, deflated, azurite, package_api, small, jobs, counts or cold",
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bridge-bench-") as folder:
@@ -266,6 +281,7 @@ def main() -> int:
             "large": bench.large,
             "deflated": bench.deflated,
             "azurite": bench.azurite,
+            "package_api": bench.package_api,
             "small": bench.small,
             "jobs": bench.jobs,
             "counts": bench.counts,

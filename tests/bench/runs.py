@@ -28,6 +28,24 @@ PIECE = 1 << 20
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 EXPORT_ID = "11111111-1111-4111-8111-111111111111"
 IMPORT_ID = "22222222-2222-4222-8222-222222222222"
+PACKAGE_JOB = "ledger"
+"""The job, of exports and of imports, that goes by the package API."""
+PACKAGE_PROJECT = "General ledger"
+LOOKS = 6
+"""So often the app looks at what is under way; D365 is done before."""
+PACKAGE_JOBS = {
+    "exports": [
+        {
+            "name": PACKAGE_JOB,
+            "api": "package",
+            "dataProject": PACKAGE_PROJECT,
+            "schedule": "0 0 0 1 1 *",
+        }
+    ],
+    "imports": [
+        {"name": PACKAGE_JOB, "api": "package", "dataProject": PACKAGE_PROJECT, "company": "USMF"}
+    ],
+}
 
 
 def storage(url: str) -> str:
@@ -81,6 +99,95 @@ def jobs_ours(url: str, count: str) -> dict[str, Any]:
 
     bridge = ours(url, exports=int(count))
     return timed(lambda: exports.export_packages(bridge).packages)
+
+
+def package_bridge(url: str, way: str) -> Any:
+    """The product between D365 and Azurite, by the package API; `way` is how packages are to be moved."""
+    from shared.bridge import Bridge, new_clients
+    from shared.config import jobs, settings
+    from shared.exports import data_project
+    from shared.imports import execution
+    from shared.storage.account import connect
+
+    os.environ.update(DataStorage=storage(url), D365_URL=url, JOBS_FILE="jobs.json")
+    if way == "app":
+        data_project.BY_STORAGE = execution.BY_STORAGE = sys.maxsize  # type: ignore[misc]
+    found = settings.load()
+    object.__setattr__(found, "jobs", jobs.parse(json.dumps(PACKAGE_JOBS).encode()))
+    return Bridge(found, new_clients(found), connect(found.storage))
+
+
+def package_export(url: str, way: str) -> dict[str, Any]:
+    """An export of a data project that is due, to its end."""
+    from shared.exports import execution
+    from shared.exports.run import export_job
+
+    bridge = package_bridge(url, way)
+
+    def run() -> str:
+        for _ in range(LOOKS):
+            export_job(bridge, {"job": PACKAGE_JOB})
+            known = execution.read(bridge.account, PACKAGE_JOB)
+            if known and not known[0].under_way:
+                assert known[0].moved == way, known
+                return known[0].blob
+        raise AssertionError("the export did not end")
+
+    return counted(run)
+
+
+def package_import(url: str, way: str) -> dict[str, Any]:
+    """An import of a dropped package, to its end."""
+    from shared.imports import advance, intake
+    from shared.storage import files
+    from shared.storage.account import PROCESSING, SUCCEEDED
+
+    bridge = package_bridge(url, way)
+
+    def run() -> str:
+        intake.import_file(bridge, f"{PACKAGE_JOB}/large.zip")
+        for _ in range(LOOKS):
+            for file in files.listed(bridge.account, PROCESSING):
+                advance.check_status(bridge, {"file": file.name, "etag": file.etag})
+        (done,) = files.listed(bridge.account, SUCCEEDED)
+        assert done.record.moved == way, done
+        return done.name
+
+    return counted(run)
+
+
+def counted(run: Callable[[], str]) -> dict[str, Any]:
+    """The same as `timed`, with the bytes that passed this process's sockets and the requests to storage."""
+    from urllib3.connectionpool import HTTPConnectionPool
+
+    bytes_, requests = [0], [0]
+    lock = threading.Lock()
+
+    def count(name: str, length: Callable[[Any, Any], int]) -> None:
+        plain = getattr(socket.socket, name)
+
+        def counting(self: Any, data: Any, *rest: Any) -> Any:
+            result = plain(self, data, *rest)
+            with lock:
+                bytes_[0] += length(data, result)
+            return result
+
+        setattr(socket.socket, name, counting)
+
+    for name in ("send", "recv_into"):
+        count(name, lambda _, result: int(result))
+    count("sendall", lambda data, _: memoryview(data).nbytes)
+    count("recv", lambda _, result: len(result))
+    urlopen = HTTPConnectionPool.urlopen
+
+    def open_(pool: Any, method: str, url: str, *args: Any, **kw: Any) -> Any:
+        with lock:
+            requests[0] += not url.startswith(("/data/", "/msi/"))
+        return urlopen(pool, method, url, *args, **kw)
+
+    HTTPConnectionPool.urlopen = open_  # type: ignore[method-assign, assignment]
+    found = timed(run)
+    return {**found, "bytes": bytes_[0], "storage": requests[0]}
 
 
 def import_ours(url: str) -> dict[str, Any]:
