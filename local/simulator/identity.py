@@ -74,6 +74,8 @@ def _unsigned_jwt(audience: str, client_id: str, expires: float) -> str:
         "aud": audience.rstrip("/"),
         "appid": client_id,
         "iss": f"https://sts.windows.net/{UUID(int=1)}/",
+        "oid": str(UUID(int=2)),
+        "tid": str(UUID(int=1)),
         "iat": int(time.time()) - 60,
         "nbf": int(time.time()) - 60,
         "exp": int(expires),

@@ -302,6 +302,8 @@ def run_now(bridge: Bridge, action: Action) -> None:
         raise NotDone(f"{action.name} is no job that exports a data project")
     if not job.enabled:
         raise NotDone(f"{action.name} is paused: enable it in the jobs file first")
+    if not action.etag:  # there was nothing to look at
+        raise NotDone(f"the app has not seen {action.name} yet: its timer does in some minutes")
     by, why = redact(action.by), redact(action.why)
     try:
         with execution.held(bridge.account, job.name) as held:

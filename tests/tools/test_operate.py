@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -14,6 +15,8 @@ from local.azurite import Azurite
 from local.hosting import ROOT
 from local.simulator import Simulator, identity_settings
 from shared.bridge import Bridge
+from shared.config import jobs
+from shared.exports.run import export_job, export_packages
 from shared.imports import intake
 from shared.operations import views
 from shared.storage.account import FAILED, IMPORTS, DataAccount
@@ -21,6 +24,12 @@ from shared.storage.records import File
 from tests.helpers import JOBS, contents, drop, only, work_queue
 from tools import operate
 
+SUPPLIERS = {
+    "name": "suppliers",
+    "api": "package",
+    "dataProject": "Vendors out",
+    "schedule": "0 0 0 1 1 *",
+}
 ID = "46d58f0b-5bb8-4b72-9b6b-1c0e6a1b1e6a"
 
 type Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -188,6 +197,72 @@ def test_only_a_held_file_can_be_received(run: Run, rejected: File) -> None:
         "is not held"
         in run("receive", "may", "--message-id", ID, "--why", "x", said="yes\n").stderr
     )
+
+
+@pytest.fixture
+def project(
+    run: Run, bridge: Bridge, d365: Simulator, tmp_path: Path, noted: DataAccount
+) -> Bridge:
+    """A bridge with a job that exports a data project, which the commands know too."""
+    text = json.dumps({"exports": [SUPPLIERS]})
+    (tmp_path / "jobs.json").write_text(text)
+    d365.projects["Vendors out"] = "plain"
+    settings = replace(bridge.settings, jobs=jobs.parse(text.encode()))
+    return replace(bridge, settings=settings)
+
+
+def test_a_person_exports_a_data_project_now(run: Run, project: Bridge, d365: Simulator) -> None:
+    """After being shown the last export and asked; only once, until it has ended."""
+    words = ("run", "suppliers", "--why", "the auditors ask", "--by", "Ada")
+    export_packages(project)
+    answer = run(*words, said="no\n")
+    assert "suppliers exports Vendors out; the last export ended never" in answer.stdout
+    assert (answer.returncode, "Nothing was done" in answer.stderr) == (1, True)
+    answer = run(*words, said="yes\n")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert "Done: an export of suppliers was asked for" in answer.stdout
+    assert "an export of suppliers is under way" in run(*words, said="yes\n").stderr
+    assert run("runs", "suppliers").stdout.startswith("planned ")
+    for _ in range(9):
+        export_job(project, {"job": "suppliers"})
+    (made,) = d365.executions
+    line = run("runs", "suppliers").stdout
+    assert line.startswith("stored ")
+    assert f"suppliers/{made.execution_id}.zip" in line
+    (last,) = json.loads(run("runs", "suppliers", "--json").stdout)["last"]
+    assert (last["by"], last["why"]) == ("Ada", "the auditors ask")
+    assert f"the last export ended {last['ended']}" in run(*words).stdout
+
+
+def test_a_script_exports_a_data_project_that_it_has_seen(
+    run: Run, project: Bridge, d365: Simulator
+) -> None:
+    """With the ETag of what it saw; what failed is told with the reason."""
+    d365.package_api.statuses = ("Failed",)
+    export_packages(project)
+    words = ("run", "suppliers", "--why", "now", "--yes")
+    assert "needs --etag" in run(*words).stderr
+    assert "has gone on since" in run(*words, "--etag", '"0x1"').stderr
+    etag = json.loads(run("runs", "suppliers", "--json").stdout)["etag"]
+    assert run(*words, "--etag", etag).returncode == 0
+    assert "has gone on since" in run(*words, "--etag", etag).stderr
+    for _ in range(9):
+        export_job(project, {"job": "suppliers"})
+    lines = run("runs", "suppliers").stdout
+    assert lines.startswith("failed ")
+    assert "Vendor 1 has no name." in lines
+    assert len(d365.executions) == 1
+
+
+def test_an_export_that_there_is_not_is_told_so(run: Run, project: Bridge) -> None:
+    """A name that no job has, and a job that the app has not seen yet."""
+    for words in (("runs", "vendors"), ("run", "vendors", "--why", "x")):
+        assert "There is no job vendors that exports a data project" in run(*words).stderr
+    assert run("runs", "suppliers").stdout == ""
+    answer = run("run", "suppliers", "--why", "x", said="yes\n")
+    assert answer.returncode == 1
+    assert "Traceback" not in answer.stderr
+    assert "the app has not seen suppliers yet" in answer.stderr
 
 
 def test_the_check_s_exit_code_says_whether_something_is_wrong(run: Run, d365: Simulator) -> None:
