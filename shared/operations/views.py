@@ -415,7 +415,7 @@ def _job(bridge: Bridge, job: ImportJob | ExportJob, kind: str, entries: Sequenc
         job.enabled,
         job.group or "",
         job.description or "",
-        (job.activity_id or job.data_project or "").strip("{}"),
+        job.activity_id.strip("{}"),
         ended=len(ends),
         last_hour=sum(entry.at >= hour for entry in ends),
         last=runs[-1].at if runs else None,

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,9 @@ from local.samples import VENDORS, package
 from local.samples import Part as Entity
 from local.simulator import Simulator
 from shared.storage.account import FAILED, PROCESSING, SUCCEEDED, DataAccount
-from tests.helpers import EXPORT_ID, PATIENCE, contents, drop, wait_for
+from tests.e2e.helpers import Start
+from tests.faults.world import NOWHERE
+from tests.helpers import EXPORT_ID, IMPORT_ID, PATIENCE, contents, drop, wait_for
 
 ARGUMENTS: Final = (
     "--no-sandbox",
@@ -60,6 +63,13 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser, app: RunningHost) -> Iterator[Open]:
+    """Opens a view of the app."""
+    with opening(browser, app) as open_:
+        yield open_
+
+
+@contextmanager
+def opening(browser: Browser, app: RunningHost) -> Iterator[Open]:
     """Opens a view; keywords are of the browser's context. A complaint of the browser fails the test."""
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
@@ -269,6 +279,63 @@ def look_at_every_view(open_page: Open, look: str) -> None:
     page.goto(f"{root}/files?{key}")
     page.get_by_role("link", name="Ünïcode").click()
     look_at(page, f"{look}-failed")
+
+
+@pytest.fixture
+def two(start: Start, account: DataAccount, d365: Simulator) -> Iterator[RunningHost]:
+    """The app with two environments: one that has done all, and one that is down."""
+    urls = {"production": d365.base_url, "test": NOWHERE}
+    jobs = {
+        "environments": [{"name": name, "url": url} for name, url in urls.items()],
+        "exports": [
+            {"name": f"{name}-vendors", "activityId": EXPORT_ID, "environment": name}
+            for name in urls
+        ],
+        "imports": [
+            {
+                "name": f"{name}-journals",
+                "activityId": IMPORT_ID,
+                "entity": "General journal",
+                "environment": name,
+            }
+            for name in urls
+        ],
+    }
+    with start(jobs, D365_URL="") as host:
+        for name in urls:
+            drop(account, f"{name}-journals/USMF/may.csv")
+        d365.add_package(EXPORT_ID, package("Vendors", [Entity(VENDORS, 20)]))
+        host.invoke("export_packages")
+        wait_for(lambda: contents(account, SUCCEEDED), host.output)
+        wait_for(lambda: '"reason": "enqueue: no answer' in host.output(), host.output)
+        yield host
+
+
+def test_two_environments_of_which_one_is_down(
+    browser: Browser, two: RunningHost, account: DataAccount, subtests: pytest.Subtests
+) -> None:
+    """Each job shows its environment, in that one's colour. The check says of either what is true of it, and a
+    file of the one that is down says why it waits."""
+    with opening(browser, two) as open_page:
+        page = open_page()
+        colours = {}
+        for name in ("production", "test"):
+            labels = page.locator("table .environment", has_text=name)
+            expect(labels).to_have_count(2)
+            colours[name] = labels.first.evaluate("e => getComputedStyle(e).borderLeftColor")
+        assert colours["production"] != colours["test"]
+        page = open_page("files?state=processing")
+        page.get_by_role("link", name="test-journals").first.click()
+        expect(page.get_by_text("Connection refused").first).to_be_visible()
+        expect(page.locator("dd .environment", has_text="test")).to_be_visible()
+        for look in LOOKS:
+            with subtests.test(look):
+                for view in ("", "recent", "files", "check"):
+                    page = open_page(view, **LOOKS[look], **SCRIPTED)
+                    look_at(page, f"{look}-two-{view or 'jobs'}")
+                rows = {what: page.get_by_role("row", name=f"D365 of {what}") for what in colours}
+                expect(rows["production"]).to_contain_text("ok")
+                expect(rows["test"]).to_contain_text("the url of test in the jobs file")
 
 
 def test_dark_is_dark_and_light_is_light(open_page: Open) -> None:

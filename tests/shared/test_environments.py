@@ -295,7 +295,8 @@ def test_an_error_names_where_the_address_is_set(two: Two, fault: dict[str, Any]
 
 
 def test_the_page_tells_the_environments_of_the_jobs(two: Two) -> None:
-    """Each job under its own, in the jobs file's order, in a colour of its own; an only one is not told."""
+    """Each job under its own, in the jobs file's order, in a colour of its own, which the head of each page has
+    too; an only one is not told."""
     environments = two.bridge.settings.environments
     found = views.overview(two.bridge).jobs
     assert [job.environment for job in found] == ["good", "good", "bad", "bad"]
@@ -304,8 +305,8 @@ def test_the_page_tells_the_environments_of_the_jobs(two: Two) -> None:
         links = Links("/api/operate", "", served)
         return pages.render("jobs", links, {**web.VIEWS["jobs"](two.bridge, {})})
 
-    assert shown(*environments).count('<span class="environment e0">good</span>') == 2
-    assert shown(*environments).count('<span class="environment e1">bad</span>') == 2
+    assert shown(*environments).count('<span class="environment e0">good</span>') == 3
+    assert shown(*environments).count('<span class="environment e1">bad</span>') == 3
     assert "environment e0" not in shown(environments[0])
 
 

@@ -1,6 +1,7 @@
 """What the page knows: paging that misses nothing, bounded requests, the journal's truth and its limits."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -256,6 +257,23 @@ def test_jobs_of_one_group_stand_together_with_their_descriptions(bridge: Bridge
     grouped = replace(bridge, settings=replace(bridge.settings, jobs=jobs_file))
     assert [job.name for job in views.overview(grouped).jobs] == ["b1", "b2", "a1"]
     assert "Finance · &lt;b&gt;Cash&lt;/b&gt;" in page(grouped, "jobs")
+
+
+def test_the_job_of_a_data_project_leads_to_its_exports(bridge: Bridge) -> None:
+    """Where a person can export it now; a job with a queue has no such page."""
+    raw = [
+        {"name": "queue", "activityId": EXPORT_ID},
+        {
+            "name": "project",
+            "api": "package",
+            "dataProject": "Vendors",
+            "schedule": "0 0 2 * * *",
+        },
+    ]
+    jobs_file = jobs.parse(json.dumps({"exports": raw}).encode())
+    both = replace(bridge, settings=replace(bridge.settings, jobs=jobs_file))
+    shown = page(both, "jobs")
+    assert re.findall(r'export\?job=(\w+)[^"]*">exports</a>', shown) == ["project"]
 
 
 def test_what_came_last_stands_first(
