@@ -1,6 +1,7 @@
 """Exports of data projects: each due time once, fetched to its end, and every end is told."""
 
 import io
+import itertools
 import json
 import random
 import zipfile
@@ -10,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from azure.storage.blob import BlobClient
 
 from local import samples
 from local.simulator import Simulator
@@ -17,6 +19,7 @@ from local.simulator.executions import Execution as D365Execution
 from shared import clock
 from shared.bridge import Bridge
 from shared.config import jobs
+from shared.d365 import transport
 from shared.exports import data_project, deliveries, execution, handover
 from shared.exports.execution import Execution
 from shared.exports.run import export_job, export_packages
@@ -287,6 +290,41 @@ def test_an_export_that_d365_hides_for_a_minute_is_not_asked_for_again(
     work(project)
     assert d365.count("export_package") == 1
     assert stored(project) == expected(d365)
+
+
+def test_the_second_witness_of_an_export_is_asked_too(
+    project: Bridge, d365: Simulator, time: Clock
+) -> None:
+    """D365's entity of executions knows one whose status it does not find."""
+    d365.package_api.hidden_seconds = 3600
+    d365.add_fault("export_package", "reset-after")
+    due(project, time)
+    work(project)
+    assert (state(project).state, d365.count("export_package")) == ("running", 1)
+
+
+def test_an_export_that_came_through_after_all_is_not_refused(
+    project: Bridge, d365: Simulator, time: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D365 hid it for an hour, and turns the second request down, since it has that id."""
+    d365.package_api.hidden_seconds = d365.package_api.hidden_details_seconds = 3600
+    d365.add_fault("export_package", "reset-after")
+    due(project, time)
+    work(project)
+    call = transport.Transport.call
+
+    def show(self: transport.Transport, operation: str, *rest: Any) -> Any:
+        if operation == "ExportToPackage":
+            d365.executions[0].visible_at = 0.0
+        elif d365.count("export_package") == 1:
+            d365.executions[0].visible_at = 1e12
+        return call(self, operation, *rest)
+
+    monkeypatch.setattr(transport.Transport, "call", show)
+    time.now += timedelta(minutes=61)
+    work(project)
+    assert d365.count("export_package") == 2
+    assert (state(project).outcome, stored(project)) == ("stored", expected(d365))
 
 
 def test_an_export_that_vanishes_is_reported(
@@ -593,6 +631,48 @@ def test_where_storage_may_not_fetch_the_app_carries(
     assert stored(project) == expected(d365)
     assert state(project).moved == "app"
     assert "403" in events("execution.carried")[0]["reason"]
+
+
+def test_an_address_that_expires_while_storage_fetches_is_asked_for_anew(
+    project: Bridge, d365: Simulator, time: Clock, large: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Storage refuses the first one after two blocks."""
+    stage = BlobClient.stage_block_from_url
+    urls = list[str]()
+
+    def expire(self: BlobClient, id_: str, url: str, *args: Any, **options: Any) -> Any:
+        urls.append(url)
+        late = url == urls[0] and len(urls) > 2
+        return stage(self, id_, url.replace("sig=", "sig=A") if late else url, *args, **options)
+
+    monkeypatch.setattr(BlobClient, "stage_block_from_url", expire)
+    # Signed in the same second, two addresses would be the same.
+    package_url, numbers = d365.package_url, itertools.count()
+    monkeypatch.setattr(d365, "package_url", lambda *of: f"{package_url(*of)}&n={next(numbers)}")
+    due(project, time)
+    work(project)
+    assert (state(project).moved, stored(project)) == ("storage", expected(d365))
+    assert d365.executions[0].fetched == 2
+
+
+def test_another_package_than_d365_has_is_not_shown(
+    project: Bridge,
+    d365: Simulator,
+    time: Clock,
+    large: bytes,
+    events: Events,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whole, but not of the length that D365's storage says."""
+
+    def copy(_: object, __: str, ___: int, target: BlobClient, **____: object) -> None:
+        target.upload_blob(samples.package("other", [samples.Part(samples.VENDORS, 3)]))
+
+    monkeypatch.setattr(block_copy, "copy", copy)
+    due(project, time)
+    work(project)
+    assert stored(project) == expected(d365)
+    assert f"of {len(large)}" in events("execution.carried")[0]["reason"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "directory"])

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import threading
 import zipfile
 from collections import deque
@@ -11,10 +12,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from azure.storage.blob import BlobClient
 
 from local import samples
+from local.azurite import Azurite
 from local.simulator import Simulator
 from shared.bridge import Bridge
+from shared.config.settings import Storage
 from shared.d365 import transport
 from shared.imports import advance, execution, intake, reconciliation
 from shared.operations import actions, views
@@ -29,9 +33,19 @@ from shared.storage.account import (
     SUCCEEDED,
     TEMPLATES,
     DataAccount,
+    connect,
 )
 from shared.storage.records import File
-from tests.helpers import contents, drop, make_bridge_of, only, report, try_on, work_queue
+from tests.helpers import (
+    D365_STORAGE,
+    contents,
+    drop,
+    make_bridge_of,
+    only,
+    report,
+    try_on,
+    work_queue,
+)
 
 type Later = Callable[[timedelta], None]
 type Events = Callable[[str], list[dict[str, Any]]]
@@ -113,6 +127,7 @@ def test_a_bare_file_goes_in_the_jobs_template(
         ("projects/vendors.zip", {"company": None}, "no-company"),
         ("projects/XXXX/vendors.zip", {"company": None}, "rejected"),
         ("projects/vendors.zip", {"overwrite": False}, "rejected"),
+        ("projects/vendors.zip", {"dataProject": "Composite in"}, "rejected"),
     ],
 )
 def test_what_can_not_be_imported_is_refused_with_what_to_do(
@@ -124,13 +139,14 @@ def test_what_can_not_be_imported_is_refused_with_what_to_do(
     reason: str,
 ) -> None:
     """By us before it is sent, or by D365, whose own words the report has."""
+    d365.projects["Composite in"] = "composite"
     bridge = make_bridge_of("projects", d365, account, **changes)
     intake.import_file(bridge, drop(account, name, package()))
     told = report(account)
     assert (told["reason"], d365.received) == (reason, [])
     assert told["todo"]
     if reason == "rejected":
-        assert "exist" in told["error"]
+        assert re.search("exist|composite", told["error"])
 
 
 @pytest.mark.parametrize(
@@ -338,6 +354,63 @@ def test_a_url_that_expired_is_asked_for_anew(
     try_on(bridge, later, timedelta(minutes=5), timedelta(minutes=1))
     assert len(contents(account, SUCCEEDED)) == 1
     assert d365.count("write_url") >= 2
+
+
+def test_a_url_that_expires_before_d365_reads_the_package_is_asked_for_anew(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    azurite: Azurite,
+    later: Later,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """D365 could not read it, as its storage says too: nothing was imported, and nothing is lost."""
+    d365_storage = Storage(azurite.connection_string_of(D365_STORAGE), None, None, None)
+    written = connect(d365_storage).blobs.get_container_client("dmf")
+    urls = list[str]()
+    call = transport.Transport.call
+
+    def expire(self: transport.Transport, operation: str, *rest: Any) -> Any:
+        if operation == "ImportFromPackage":
+            urls.append(json.loads(rest[2])["packageUrl"])
+            if len(urls) == 1:  # as good as expired: nobody reads it any more
+                written.delete_blob(BlobClient.from_blob_url(urls[0]).blob_name)
+        return call(self, operation, *rest)
+
+    monkeypatch.setattr(transport.Transport, "call", expire)
+    intake.import_file(bridge, drop(account, "projects/vendors.zip", package()))
+    record = only(account, PROCESSING).record
+    assert (record.state, "has expired" in record.reason) == ("claimed", True)
+    try_on(bridge, later, timedelta(minutes=5), timedelta(minutes=1))
+    assert len(contents(account, SUCCEEDED)) == len(d365.received) == 1
+    assert len(set(urls)) == 2
+
+
+def test_an_address_that_is_not_https_gets_no_package(
+    bridge: Bridge, d365: Simulator, account: DataAccount
+) -> None:
+    """The report says what may be wrong, and holds no signature."""
+    d365.package_api.url_form = "ftp://elsewhere/x?sig=S3cret"
+    intake.import_file(bridge, drop(account, "projects/vendors.zip", package()))
+    told = report(account)
+    assert "only a signed address over https" in told["error"]
+    assert "See what stands between the app and D365" in told["error"]
+    assert "S3cret" not in json.dumps(told)
+    assert d365.count("import_package") == 0
+
+
+def test_a_template_that_is_missing_is_waited_for(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
+) -> None:
+    """For a day, in which a person can upload it; D365 is asked for nothing meanwhile."""
+    bridge = make_bridge_of("projects", d365, account, template="nowhere.zip")
+    intake.import_file(bridge, drop(account, "projects/may.csv", b"1;2;3"))
+    record = only(account, PROCESSING).record
+    assert (record.state, "nowhere.zip" in record.reason) == ("claimed", True)
+    assert d365.count("write_url") == 0
+    account.blobs.get_blob_client(TEMPLATES, "nowhere.zip").upload_blob(package())
+    try_on(bridge, later, timedelta(minutes=30), timedelta(minutes=5))
+    assert len(contents(account, SUCCEEDED)) == 1
 
 
 def test_one_package_is_sent_to_an_environment_at_a_time(
