@@ -18,13 +18,13 @@ from local.serving import serve
 from local.simulator import GATEWAY_ERRORS, Simulator, identity_settings
 from shared import clock, connections
 from shared.bridge import Bridge
-from shared.d365 import D365, DequeuedMessage, MessageId, responses, transport
+from shared.d365 import D365, DequeuedMessage, MessageId, client, responses, transport
 from shared.d365.errors import D365Error, Denied, Rejected, Unavailable, Uncertain
 from shared.identity import new_credential
 from shared.observability.events import emit, redact
 from shared.threads import Pool
 from tests.faults import sending
-from tests.helpers import EXPORT_ID, IMPORT_ID, wait_for
+from tests.helpers import EXPORT_ID, IMPORT_ID, PATIENCE, wait_for
 
 type Events = Callable[[str], list[dict[str, Any]]]
 
@@ -948,3 +948,42 @@ def test_what_is_gone_does_not_blame_the_set_up(
     assert "D365_URL" not in str(failed.value)
     assert "activity id" not in str(failed.value)
     assert not events("d365.denied")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"do": "reset"},
+        {"do": "hang", "seconds": 60.0},
+        {"do": "answer", "status": 503},
+        {"do": "answer", "status": 429, "headers": {"Retry-After": "60"}},
+    ],
+    ids=["reset", "silent", "503", "429"],
+)
+def test_a_d365_in_trouble_is_not_prompt(
+    bridge: Bridge, d365: Simulator, fault: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked once, and taken for slow for a while; what it answers then counts at once."""
+    for name in ("PROMPT_FOR", "SLOW_FOR"):  # on a slow machine an answer may be old
+        monkeypatch.setattr(transport, name, PATIENCE)
+    monkeypatch.setattr(client, "PROMPT", PATIENCE)
+    assert bridge.d365.answers_promptly()
+    monkeypatch.setattr(client, "PROMPT", 0.5)
+    slow = D365(d365.base_url, new_credential)
+    d365.add_fault("message_status", times=-1, **fault)
+    d365.requests.clear()
+    assert not slow.answers_promptly()
+    assert not slow.answers_promptly()
+    assert d365.count("message_status") == 1
+    d365.faults.clear()
+    assert slow.dequeue(EXPORT_ID) is None
+    assert slow.answers_promptly()
+
+
+def test_a_d365_that_asks_all_to_wait_is_not_prompt(bridge: Bridge, d365: Simulator) -> None:
+    """For as long as it asks."""
+    d365.add_fault("dequeue", "answer", status=429, headers={"Retry-After": "600"})
+    with pytest.raises(Unavailable):
+        bridge.d365.dequeue(EXPORT_ID)
+    assert not bridge.d365.answers_promptly()
+    assert not d365.count("message_status")
