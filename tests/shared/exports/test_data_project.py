@@ -675,6 +675,35 @@ def test_another_package_than_d365_has_is_not_shown(
     assert f"of {len(large)}" in events("execution.carried")[0]["reason"]
 
 
+@pytest.mark.parametrize("status", ["pending", "failed"])
+def test_a_copy_that_takes_its_time_or_fails_is_not_taken_for_a_package(
+    project: Bridge,
+    d365: Simulator,
+    time: Clock,
+    large: bytes,
+    events: Events,
+    monkeypatch: pytest.MonkeyPatch,
+    status: str,
+) -> None:
+    """Storage may copy in the background. What did not become whole is deleted, and copied again."""
+    start, copies = BlobClient.start_copy_from_url, list[str]()
+
+    def copy(self: BlobClient, *args: Any, **options: Any) -> Any:
+        answer = start(self, *args, **options)
+        copies.append(str(self.blob_name))
+        return {**answer, "copy_status": status} if len(copies) == 1 else answer
+
+    monkeypatch.setattr(BlobClient, "start_copy_from_url", copy)
+    due(project, time)
+    work(project)
+    if status == "failed":
+        assert "ended as failed" in events("package.failed")[0]["error"]
+        time.now += timedelta(minutes=11)
+        work(project)
+    assert (state(project).outcome, stored(project)) == ("stored", expected(d365))
+    assert len(copies) == (2 if status == "failed" else 1)
+
+
 @pytest.mark.parametrize("damage", ["cut", "directory"])
 def test_what_storage_fetched_is_verified_before_it_is_shown(
     project: Bridge, d365: Simulator, time: Clock, large: bytes, events: Events, damage: str
