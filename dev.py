@@ -181,7 +181,8 @@ def continue_inside() -> None:
         return
     command = [str(VENV_PYTHON), str(ROOT / "dev.py"), *sys.argv[1:]]
     # UTF-8 on any console: file names in the demo and the tests are not all Latin.
-    environment = {**os.environ, "PYTHONUTF8": "1"}
+    # Bytecode is kept, whatever this machine is set to: the tests start the app some hundred times.
+    environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": ""}
     if os.name != "nt":
         os.execve(command[0], command, environment)
     with subprocess.Popen(command, env=environment) as child:
