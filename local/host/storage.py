@@ -6,12 +6,12 @@ import os
 from typing import Any, Final
 
 from azure.core.exceptions import ResourceExistsError
-from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
 from azure.storage.blob import BlobServiceClient
 from azure.storage.queue import QueueClient, QueueServiceClient
 
 from local.host.settings import Settings
 from local.worker import AppFailed
+from shared.identity import new_credential
 
 HOSTS: Final = "azure-webjobs-hosts"
 """The container in which the host keeps what is its own."""
@@ -29,10 +29,7 @@ def connect(connection: str) -> tuple[BlobServiceClient, QueueServiceClient]:
         uris = [os.environ[f"{connection}__{kind}ServiceUri"] for kind in ("blob", "queue")]
     except KeyError as missing:
         raise AppFailed(f"the app setting {missing} is missing (or {connection})") from None
-    client_id = os.environ.get(f"{connection}__clientId")
-    credential = (
-        ManagedIdentityCredential(client_id=client_id) if client_id else DefaultAzureCredential()
-    )
+    credential = new_credential(os.environ.get(f"{connection}__clientId"))
     return (
         BlobServiceClient(uris[0], credential=credential, **options),
         QueueServiceClient(uris[1], credential=credential, **options),
