@@ -356,7 +356,7 @@ It goes on running. Drop a file into a job ({jobs}):
   or, with Azure Storage Explorer, into imports/JOB/ of
   {connection_string}
 A file that holds {scenario.REJECTED.decode()} is rejected by D365. Watch the lines here.
-See it fail, mend it, send it again (docs/operations.md goes through it):
+See it fail, correct it, resend it (docs/operations.md shows each step):
   the page      {host.page}
   commands      python3 dev.py operate --help, python3 dev.py d365 --help
   app settings  {directory / "local.settings.json"}

@@ -257,7 +257,7 @@ class ImportJob(Job, frozen=True, kw_only=True):
         Literal["hold", "resend"],
         Meta(
             description="What to do with a file of which nobody can know whether D365 took it: "
-            "hold it for a person (default), or send it again.",
+            "hold it for a person (default), or resend it.",
             extra={"mistake": "must be hold or resend"},
         ),
     ] = "hold"

@@ -22,7 +22,7 @@ from shared.storage import files, transfer
 from shared.storage.records import File, State
 
 GIVE_UP: Final = timedelta(days=1)
-"""For so long a file that D365 does not take (busy, not reached, not accepting the app) is sent again."""
+"""For so long a file that D365 does not take (busy, not reached, not accepting the app) is retried."""
 
 KEPT_BACK: Final = 60.0
 """Seconds at the end of an invocation in which what came of a file is written down, and nothing waited for."""

@@ -226,7 +226,7 @@ def confirmed(file: File, record: Record) -> Record:
 
 
 def give_up(bridge: Bridge, job: ImportJob | None, file: File, record: Record) -> None:
-    """D365 has not known an execution for long. One that it never said to have is sent again under the same id;
+    """D365 has not known an execution for long. One that it never said to have is resent under the same id;
     one that it had accepted or known has vanished there, and the job decides. Raises `Conflict`."""
     text = f"D365 has not known the execution {record.externalid} for {bridge.hidden_for}"
     if record.status:

@@ -18,7 +18,7 @@ from shared.storage.records import File, Record, State
 TODO: Final[Mapping[str, str]] = {
     "no-job-in-path": "Drop the file into a job's folder, as imports/{job}/{file} or "
     "imports/{job}/{company}/{file}.",
-    "no-such-job": "Drop the file into the right folder; or add the job to the jobs file, then send it again.",
+    "no-such-job": "Drop the file into the right folder; or add the job to the jobs file, then resend it.",
     "bad-path": "Drop the file as imports/{job}/{file} or imports/{job}/{company}/{file}.",
     "no-match": "Name the file as the job's pattern says, or change the pattern in the jobs file; then drop "
     "the file again.",
@@ -26,43 +26,41 @@ TODO: Final[Mapping[str, str]] = {
     "again.",
     "no-entity": "Give the job its entity in the jobs file, or drop a data package (.zip).",
     "too-large": "Nothing was sent. Split the file, or drop it as a data package (.zip) made elsewhere.",
-    "no-template": "Nothing was imported. Put the job's template right in the container templates, then drop "
+    "no-template": "Nothing was imported. Correct the job's template in the container templates, then drop "
     "the file again.",
     "empty-file": "Nothing was sent. Drop the file again with its content.",
-    "not-whole": "Nothing was sent. Copy the file there again, and see that the copy comes to its end.",
-    "bad-package": "Nothing was sent. Make the data package right, then drop it again.",
+    "not-whole": "Nothing was sent. Copy the file there again, and check that the copy is complete.",
+    "bad-package": "Nothing was sent. Correct the data package, then drop it again.",
     "wrong-format": "Nothing was sent. Save the file in the format that the template says, then drop it again; "
     "or change the template.",
-    "rejected": "Nothing was imported. Mend what D365 names, then send the file again.",
-    "unavailable": "Nothing was imported. See why D365 could not be reached or did not accept the app "
-    "for so long, mend it, then send the file again.",
+    "rejected": "Nothing was imported. Correct what D365 names, then resend the file.",
+    "unavailable": "Nothing was imported. For a day D365 could not be reached, or did not accept the app. "
+    "Find out why, correct it, then resend the file.",
     "uncertain": "Look in D365 under Manage messages of the recurring data job for the external "
-    "identifier given here. If it is there, D365 has the file: do not send it again. "
-    "If it is not, send the file again.",
+    "identifier given here. If it is there, D365 has the file: mark the file as received, do not resend it. "
+    "If it is not there, resend the file.",
     "vanished": "Look in D365 under Job history for the execution given here as the external identifier. If "
-    "it is there, have D365 asked again. If it is not, D365 has lost the package: see that its records are not "
-    "there, then send the file again.",
-    "not-imported": "See D365's errors below. Correct the data in D365 and send the file again, or drop a "
-    "corrected one. Where D365 gives no counts, some records may be in: look there first.",
-    "partly-imported": "A part of the file is in D365: the counts say how much of what. Sent again as it is, "
-    "that part is posted twice. Correct what D365's errors name, drop the rest alone as a new file, dismiss "
-    "this one.",
-    "no-records": "D365 processed the file and found no record to import. See whether it has lines below its "
-    "heading, and whether the data project, or a package's manifest, maps its fields; then send it again.",
-    "conflict": "Another import ran in D365 at the same time and got in its way. Send the file again as it is; "
-    "where D365 gives no counts, see there first that no record of it is in.",
+    "it is there, ask D365 again. If it is not there, D365 has lost the package: check that its records are "
+    "not in D365, then resend the file.",
+    "not-imported": "See D365's errors below. Correct the data in D365 and resend the file, or drop a "
+    "corrected file. Where D365 gives no counts, it may have imported some records: look there first.",
+    "partly-imported": "A part of the file is in D365: the counts say how many records of each entity. If you "
+    "resend the file, that part is posted twice. Correct what D365's errors name, drop the failed records "
+    "alone as a new file, and dismiss this one.",
+    "no-records": "D365 processed the file and found no record to import. Check that the file has lines below "
+    "its heading, and that the data project, or a package's manifest, maps its fields; then resend it.",
+    "conflict": "Another import ran in D365 at the same time and disturbed this one. Resend the file as it is; "
+    "where D365 gives no counts, check first that no record of it is in D365.",
     "no-final-status": "D365 has the file but did not say how it ended. Look the message id up under "
-    "Manage messages: is the job's batch running? Then have D365 asked again. Do not send the file again "
+    "Manage messages: is the job's batch running? Then ask D365 again. Do not resend the file "
     "before you know.",
 }
-"""What to do, by the reason's code, which `docs/operations.md` explains. "Send again" is `actions.resend`."""
+"""What to do, by the reason's code, which `docs/operations.md` explains. The verbs are those of `actions`."""
 
 HELD: Final = ("uncertain", "vanished")
 """Reasons for which nobody knows whether a file is imported."""
 
-STOPPED: Final = (
-    "The job is stopped: its other files wait until this one is sent again or dismissed."
-)
+STOPPED: Final = "The job is stopped: its other files wait until this one is resent or dismissed."
 
 
 def succeed(account: DataAccount, file: File, record: Record) -> None:

@@ -144,7 +144,7 @@ def _enqueue(bridge: Bridge, job: ImportJob, file: File, content: Content) -> No
 
 
 def uncertain(bridge: Bridge, job: ImportJob | None, file: File, why: str) -> None:
-    """Nobody can know whether D365 has the file: hold it, or send it again, as the job says (I2)."""
+    """Nobody can know whether D365 has the file: hold it, or resend it, as the job says (I2)."""
     if job and job.when_uncertain == "resend":
         attempt.retry_later(bridge, job, file, Uncertain("enqueue", why))
         return

@@ -1,4 +1,4 @@
-"""What a person does about a file: send it again, say that D365 has it, dismiss it, fetch an export again.
+"""What a person does about a file: resend it, mark it as received, ask D365 again, dismiss or redeliver it.
 
 Each needs the ETag of the version that the person looked at, so that nothing is done to a file that has changed
 since. Two clicks do it once: the first changes the ETag. Who, when and why stand in the file's metadata, in the
@@ -59,7 +59,7 @@ class Action:
 
 
 def resend(bridge: Bridge, action: Action) -> str:
-    """Put a failed or held file back into `imports` as a new version, so that it is sent again: its path there.
+    """Put a failed or held file back into `imports` as a new version, so that it is resent: its path there.
 
     Raises `NotDone`.
     """
@@ -69,10 +69,10 @@ def resend(bridge: Bridge, action: Action) -> str:
         raise NotDone(f"{file.name} does not say where it was dropped: drop it by hand")
     if _received(file):
         raise NotDone(
-            f"{file.record.resolvedby} found it in D365: say so once more, with its message id"
+            f"{file.record.resolvedby} found it in D365: mark it as received once more, with its message id"
         )
     if file.record.resolution == "resending" and (sent := _sent_already(bridge, file)):
-        raise NotDone(f"{file.record.resolvedby} has sent it again: it is {sent}. Dismiss this one")
+        raise NotDone(f"{file.record.resolvedby} has resent it: it is {sent}. Dismiss this one")
     if files.find(bridge.account, IMPORTS, source):
         raise NotDone(
             f"imports/{source} is there: a newer file of that name waits. Wait until it is taken"
@@ -128,7 +128,7 @@ def receive(bridge: Bridge, action: Action) -> None:
     if file.record.state != State.HELD:
         raise NotDone(f"{file.name} is not held: D365 has surely not taken it, or has ended it")
     if file.record.api:
-        raise NotDone(f"{file.name} has its execution's id already: have D365 asked again")
+        raise NotDone(f"{file.name} has its execution's id already: ask D365 again")
     guid = _GUID.fullmatch(action.message_id.strip().strip("\"'"))
     if not guid:
         raise NotDone("the message id must be the GUID that D365 shows under Manage messages")
@@ -196,7 +196,7 @@ def _verify(bridge: Bridge, file: File, message_id: MessageId) -> None:
     if job is None:
         raise NotDone(
             f"the jobs file has no job {record.job!r} any more, so D365 can't be asked whose message that is: "
-            "put the job back, deploy, and say so once more"
+            "put the job back, deploy, and try again"
         )
     d365 = bridge.d365_of(file)
     try:
@@ -314,7 +314,7 @@ def run_now(bridge: Bridge, action: Action) -> None:
             data_project.plan(held, job, clock.now(), by=by, why=why)
             id_ = held.execution.executionid
     except leases.Taken as error:
-        raise NotDone(f"{action.name} is just being worked at: look again in a minute") from error
+        raise NotDone(f"another worker has {action.name} now: try again in a minute") from error
     handover.enqueue(bridge, job, 0)
     emit("execution.requested", job=job.name, executionId=id_, by=by, why=why)
 
@@ -347,18 +347,19 @@ def possible(file: File) -> list[str]:
 
 
 def risk(file: File) -> str:
-    """What a person must know before the file is sent again, "" where D365 has surely nothing of it."""
+    """What a person must know before the file is resent, "" where D365 has surely nothing of it."""
     record = file.record
     what, where = ("execution", "Job history") if record.api else ("message", "Manage messages")
     if record.state == State.HELD and record.api:
         return (
             "Nobody knows yet whether D365 has imported this file. Look under Job history for the execution "
-            f"{record.externalid} first, and whether its records are there: sent twice, it is posted twice."
+            f"{record.externalid} first, and whether its records are there: a file that is sent "
+            "twice is posted twice."
         )
     if record.state == State.HELD:
         return (
             "Nobody knows yet whether D365 has this file. Look under Manage messages for the external "
-            f"identifier {record.externalid} first: sent twice, it is posted twice."
+            f"identifier {record.externalid} first: a file that is sent twice is posted twice."
         )
     if record.records == "0":
         return (
@@ -366,13 +367,13 @@ def risk(file: File) -> str:
         )
     if record.records:
         return (
-            f"D365 has imported a part of this file ({record.entities}): sent again as it is, that part is "
-            "posted twice. Drop what failed as a file of its own instead, and dismiss this one."
+            f"D365 has imported a part of this file ({record.entities}). If you resend it, that part is posted "
+            "twice. Drop the failed records as a new file instead, and dismiss this one."
         )
     if record.messageid:
         return (
             f"D365 has this file already, as the {what} {record.messageid}. Look under {where} first "
-            "what came of it: what it has imported is posted twice if the file is sent again as it is."
+            "how it ended: if you resend the file, what D365 has imported of it is posted twice."
         )
     return ""
 

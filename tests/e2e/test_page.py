@@ -147,7 +147,7 @@ def test_a_held_file_is_released_by_its_message_id(
     def release(message_id: str) -> Page:
         page = open_page("files?state=held")
         page.get_by_role("link", name="journals/USMF/may.csv").click()
-        page.get_by_text("D365 has it", exact=True).click()
+        page.get_by_text("Mark as received", exact=True).first.click()
         form = page.locator("form").filter(has=page.get_by_label("Message id in D365"))
         form.get_by_label("Message id in D365").fill(message_id)
         form.get_by_label("Who you are").fill("Ada")

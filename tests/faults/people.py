@@ -84,7 +84,7 @@ def _act(world: World, host: RunningHost, file: File) -> None:
     else:
         said = _post(host, file, "resend")
     # By us, before the crash; the answer says what to do with this one.
-    if "has sent it again" in said:
+    if "has resent it" in said:
         _post(host, file, "dismiss")
 
 

@@ -32,10 +32,10 @@ VERDICTS: Final[dict[Verdict, type[D365Error]]] = {
     "uncertain": Uncertain,
 }
 FOLLOWS: Final[dict[Verdict, str]] = {
-    "unavailable": "sent again, for up to a day",
-    "denied": "sent again, for up to a day; alert",
+    "unavailable": "retried for up to a day",
+    "denied": "retried for up to a day; alert",
     "rejected": "filed under failed",
-    "uncertain": "held, or sent again, as the job says",
+    "uncertain": "held or resent, as the job says",
 }
 PACKAGE: Final = samples.package("Vendors", [samples.Part(samples.VENDORS, 1)])
 IMPORT_ID: Final = "22222222-2222-4222-8222-222222222222"
@@ -245,8 +245,8 @@ CASES: Final = (
 PACKAGE_FOLLOWS: Final[dict[Verdict, str]] = {
     **FOLLOWS,
     "rejected": "D365 is asked for the execution; where it has none, filed under failed",
-    "uncertain": "D365 is asked for the execution until it has one; after an hour without, sent again under "
-    "the same id",
+    "uncertain": "D365 is asked for the execution until it has one; after an hour without, resent under the "
+    "same id",
 }
 ACTION_ERROR: Final = '{"error": {"code": "", "message": "x", "innererror": {"message": "No."}}}'
 PACKAGE_CASES: Final = (

@@ -162,7 +162,7 @@ def test_imports_at_the_same_time_need_no_correction(
     d365.received[0].errors = [f"{code}: An update conflict occurred."]
     advance.check_status(bridge, message)
     assert report(account)["reason"] == "conflict"
-    assert "Send the file again as it is" in report(account)["todo"]
+    assert "Resend the file as it is" in report(account)["todo"]
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ def test_no_final_status_has_an_end(
     try_on(bridge, later, timedelta(hours=1), timedelta(minutes=8))
     said = report(account)
     assert (said["reason"], said["status"]) == ("no-final-status", "Processing")
-    assert "Do not send the file again before you know" in said["todo"]
+    assert "Do not resend the file before you know" in said["todo"]
 
 
 def test_a_file_whose_job_is_gone_is_still_tracked(

@@ -590,7 +590,7 @@ def test_a_person_has_d365_asked_again_after_what_vanished(
     assert actions.possible(file) == ["resend", "ask", "dismiss"]
     assert "Job history" in actions.risk(file)
     action = Action(file.name, file.etag, "Ada", "it is in the job history")
-    with pytest.raises(NotDone, match="have D365 asked again"):
+    with pytest.raises(NotDone, match="ask D365 again"):
         actions.receive(bridge, action)
     d365.executions[0].visible_at = 0
     actions.ask(bridge, action)
