@@ -268,17 +268,31 @@ def setup(_: list[str]) -> int:
     return 0
 
 
+# Most of a test is waiting, so more run side by side than there are cores.
+ALL_AT_ONCE = ("-n", "4", "--dist", "worksteal", "--ignore=tests/infra")
+
+
 def test(arguments: list[str]) -> int:
     if arguments == ["--quick"]:
         return run_steps([*checks(), ["pytest", "-q", "-n", "4", "-m", "not slow"]])
+    if arguments == ["--cov"]:
+        make_browser()
+        return run_steps(
+            [
+                ["coverage", "erase"],
+                # infra/ is no Python, and the mutations run in a copy of the project.
+                ["coverage", "run", "-m", "pytest", *ALL_AT_ONCE, "--ignore=tests/mutations"],
+                ["coverage", "combine", "--quiet"],
+                ["coverage", "report"],
+            ]
+        )
     if arguments:
         return run_steps([["pytest", *arguments]])
     make_browser()
     return run_steps(
         [
             *checks(),
-            # Most of a test is waiting, so more run side by side than there are cores.
-            ["pytest", "-n", "4", "--dist", "worksteal", "--ignore=tests/infra"],
+            ["pytest", *ALL_AT_ONCE],
             # These compute, and each worker starts a Bicep compiler of its own.
             ["pytest", "-n", "2", "tests/infra"],
         ]
@@ -334,7 +348,7 @@ COMMANDS = {
     "jobs": Command("[FILE]", "check a jobs file", tool("jobs"), False),
     "convert": Command("FILE.xml…", "the Scheduler's jobs as jobs.json", tool("convert"), False),
     "host": Command("--settings FILE", "the app on your settings", module("local.host"), False),
-    "test": Command("[--quick]", "ruff, mypy and pytest; or pytest with your arguments", test),
+    "test": Command("[--quick|--cov]", "ruff, mypy, pytest; or pytest with your arguments", test),
     "lint": Command("[--fix]", "ruff and mypy alone", lint, False),
     "bench": Command("[--quick]", "how fast, how small; or one: memory, zip_check", bench),
     "faults": Command("[--every N]", "what holds when things break", module("tests.faults")),

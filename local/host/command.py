@@ -105,5 +105,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         while not stop.wait(0.5):
             pass
         triggers.stop()
-    workers.end()
+    workers.stop()
     return 0

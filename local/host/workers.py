@@ -1,5 +1,6 @@
 """The worker processes: one for each group of functions that Flex Consumption scales by itself."""
 
+import contextlib
 import logging
 import os
 import pickle
@@ -91,6 +92,15 @@ class Worker:
         self._process.kill()
         self._process.wait()
 
+    def stop(self) -> None:
+        """Say that nothing more will come: the process ends by itself, or is ended."""
+        with contextlib.suppress(OSError):
+            self._requests.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.end()
+
     def _send(self, request: object) -> None:
         with self._lock:
             pickle.dump(request, self._requests)
@@ -148,10 +158,10 @@ class Workers:
         """Of the processes that run, by group."""
         return {name: each.pid for name, each in list(self._running.items()) if each.alive()}
 
-    def end(self) -> None:
-        """End them all."""
+    def stop(self) -> None:
+        """End them all in good order."""
         for worker in (*self._running.values(), *([self._first] if self._first else [])):
-            worker.end()
+            worker.stop()
 
     def _start(self, name: str) -> Worker:
         return Worker(name, self._app, self._before, self._module, placeholder=self._placeholder)
