@@ -1,7 +1,7 @@
 """`dev.py d365 …`: what a person does in D365, done in the simulator of a running demo.
 
-messages      D365's form Manage messages: what it has taken, under which message id
-mend          correct the data that made D365 reject files: from now on it takes them
+messages      D365's form Manage messages: the files that it has, with their message ids
+mend          correct the data that made D365 reject files: from now on it accepts them
 lose-answer   the next file arrives in D365, but its answer is lost on the way: the bridge holds the file
 """
 
@@ -20,7 +20,9 @@ def main() -> int:
         "dev.py d365", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=("messages", "mend", "lose-answer"))
-    parser.add_argument("--demo", type=int, metavar="PID", help="which, if several are running")
+    parser.add_argument(
+        "--demo", type=int, metavar="PID", help="the process id of the demo, if several are running"
+    )
     arguments = parser.parse_args()
     demos = [demo for demo in running_demos() if arguments.demo in (None, demo.pid)]
     if len(demos) != 1:
@@ -39,10 +41,10 @@ def main() -> int:
     match arguments.what:
         case "mend":
             control("settings", reject_text=[])
-            print("D365 rejects no file any more.")
+            print("D365 accepts all files from now on.")
         case "lose-answer":
             control("fault", operation="enqueue", do="reset-after")
-            print("D365 will take the next file, and its answer will not arrive.")
+            print("D365 will accept the next file, but its answer will be lost.")
         case _:
             for each in control("state")["received"]:
                 print(f"{each['message_id']}  {each['status']:<20} {each['external_id']}")

@@ -351,7 +351,7 @@ def _keep(directory: Path, connection_string: str, host: Host) -> None:
     jobs = ", ".join(job["name"] for job in scenario.JOBS["imports"])
     print(
         f"""
-It goes on running. Drop a file into a job ({jobs}):
+The demo continues to run. Drop a file into a job ({jobs}):
   python3 dev.py drop FILE JOB
   or, with Azure Storage Explorer, into imports/JOB/ of
   {connection_string}
@@ -434,7 +434,7 @@ def run(*, keep: bool) -> bool:
         progress.say(f"{production.name} is done; {test.name} lets the app in")
         test.simulator.registered = True
         done[test.name] = _wait(test.name, lambda: _all_done(test, storage), host, progress)
-        progress.say("all has settled; waiting for what should not come")
+        progress.say("everything has ended; waiting in case more comes")
         time.sleep(AFTERWARDS_SECONDS)
         progress.say("reading everything again and comparing")
         findings = _audit(environments, azurite.connection_string, offers)

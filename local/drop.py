@@ -27,12 +27,16 @@ def main() -> None:
     )
     parser.add_argument("file", type=Path)
     parser.add_argument("job", help="JOB, or JOB/COMPANY")
-    parser.add_argument("--demo", type=int, metavar="PID", help="which, if several are running")
+    parser.add_argument(
+        "--demo", type=int, metavar="PID", help="the process id of the demo, if several are running"
+    )
     arguments = parser.parse_args()
     demo = _choose(arguments.demo)
     job = arguments.job.strip("/")
     if job.split("/")[0] not in demo.jobs:
-        print(f"(The demo's import jobs are {', '.join(demo.jobs)}: this one will be refused.)")
+        print(
+            f"(The demo has no such import job, so the file will fail. Its jobs: {', '.join(demo.jobs)})"
+        )
     name = f"{job}/{arguments.file.name}"
     with (
         BlobServiceClient.from_connection_string(demo.connection_string) as service,
@@ -41,7 +45,7 @@ def main() -> None:
         try:
             service.get_blob_client(IMPORTS, name).upload_blob(content)
         except ResourceExistsError:
-            sys.exit(f"{IMPORTS}/{name} is still waiting there; try again when it is taken.")
+            sys.exit(f"{IMPORTS}/{name} is still waiting to be imported; try again later.")
     print(f"Dropped {IMPORTS}/{name}")
 
 

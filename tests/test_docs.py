@@ -134,7 +134,7 @@ def test_commands_in_the_docs_exist(page: Path) -> None:
 def test_the_deployed_functions_are_those_that_the_page_lists() -> None:
     """docs/deploy.md, step 4: whoever sees others does not know whether the app runs."""
     page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
-    listed = page.split("\nlists `")[1].split(". ")[0]
+    listed = page.split("\nIt lists `")[1].split(". ")[0]
     sources = (path.read_text(encoding="utf-8") for path in (ROOT / "functions").glob("*.py"))
     made = {name for text in sources for name in re.findall(r'function_name\("(\w+)"\)', text)}
     assert set(re.findall(r"\w+", listed)) - {"and"} == made

@@ -229,7 +229,7 @@ _IDENTITY: Final = (
 )
 _FOLDER: Final = "a container stands for it: imports-processing, imports-succeeded, imports-failed"
 _ACTION: Final = "not needed: the bridge knows the paths of D365's actions"
-_RETRIES: Final = "not needed: what is safe to try again is tried again for a day, backing off"
+_RETRIES: Final = "not needed: what is safe to retry is retried for a day, at growing intervals"
 _STATUS_FILE: Final = (
     "the file's metadata says it; a failed file has its report {file}.error.json beside it"
 )
@@ -245,7 +245,7 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     "AzureAuthEndpoint": _IDENTITY,
     "AadTenant": _IDENTITY,
     "UseServiceAuthentication": _IDENTITY,
-    "UseADAL": "off: it is a D365 in the cloud, and those of other kinds are left out",
+    "UseADAL": "off: this D365 is in the cloud; jobs for a D365 on premises are left out",
     "AadClientId": _IDENTITY,
     "AadClientSecret": _IDENTITY,
     "UserName": _IDENTITY,
@@ -256,22 +256,22 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     "ProcessingErrorsDir": _FOLDER,
     "DownloadErrorsDir": "not needed: a package that fails stays with D365, which offers it again",
     "StatusFileExtension": _STATUS_FILE,
-    "ProcessingJobPresent": "always: every file is asked after until it ends",
-    "ExecutionJobPresent": "always: every file is asked after until it ends",
-    "DelayBetweenStatusCheck": "not needed: checks back off from seconds to five minutes",
-    "StatusCheckInterval": "not needed: checks back off from seconds to five minutes",
-    "GetImportTargetErrorKeysFile": "it is errorKeys of the job whose files the monitor asks after",
+    "ProcessingJobPresent": "always: the bridge asks for the status of every file until it ends",
+    "ExecutionJobPresent": "always: the bridge asks for the status of every file until it ends",
+    "DelayBetweenStatusCheck": "not needed: checks come at growing intervals, from seconds to five minutes",
+    "StatusCheckInterval": "not needed: checks come at growing intervals, from seconds to five minutes",
+    "GetImportTargetErrorKeysFile": "it is errorKeys of the job whose files the monitor checks",
     "GetExecutionErrors": "always: D365's errors stand in {file}.error.json",
-    "Interval": "not needed: D365 is asked as seldom as it wants (Retry-After)",
+    "Interval": "not needed: D365 says how long to wait (Retry-After)",
     "RetryCount": _RETRIES,
     "RetryDelay": _RETRIES,
-    "PauseJobOnException": "not needed: a fault that passes is waited for, one that stays is an alert",
+    "PauseJobOnException": "not needed: the bridge waits until a fault passes; a lasting fault raises an alert",
     "LogVerbose": "not needed: every step is one log event; levels are set in host.json",
     "AddTimestamp": "not needed: no name is used twice (packages have D365's correlation id)",
-    "GetLegalEntityFromSubfolder": "always so: drop the file into imports/{job}/{company}/",
-    "DataProject": "it stands in D365, in the recurring data job, unless the job uses the package API",
-    "OverwriteDataProject": "a recurring data job leaves its data project as it is",
-    "ExecuteImport": "a recurring data job imports what it is given",
+    "GetLegalEntityFromSubfolder": "always: drop the file into imports/{job}/{company}/",
+    "DataProject": "it is in D365, in the recurring data job, unless the job uses the package API",
+    "OverwriteDataProject": "a recurring data job does not change its data project",
+    "ExecuteImport": "a recurring data job always imports its files",
     "InputFilesArePackages": "always possible: a .zip is sent as the data package that it is",
     **dict.fromkeys(
         (
@@ -349,7 +349,7 @@ def _convert(job: Job, error_keys: bool, result: Result) -> None:
     except (InvalidUrl, jobs.InvalidJobs) as error:
         wrong = [f"AosUri ({url}): {error}"] if isinstance(error, InvalidUrl) else error.mistakes
         as_is = json.dumps(entry, ensure_ascii=False)
-        _leave_out(job, result, [*wrong, f"mend it, then add: {as_is}", *notes])
+        _leave_out(job, result, [*wrong, f"correct it, then add: {as_is}", *notes])
         return
     mine.append(entry)
     result.notes.append(f"{job} -> {kind}[{len(mine) - 1}] {entry['name']!r}")
@@ -404,7 +404,7 @@ def _import(
         import_job["template"] = re.split(r"[\\/]", template)[-1]
         notes.append(f"PackageTemplate ({template}): copy it into the container templates")
     elif template:
-        notes.append("PackageTemplate: not taken, the files are packages already")
+        notes.append("PackageTemplate: not used, the files are packages already")
     _order(job, import_job, result)
     return import_job
 
@@ -427,9 +427,9 @@ def _package_import(job: Job, import_job: dict[str, Any], notes: list[str], resu
     if not job.on("OverwriteDataProject"):
         import_job["overwrite"] = False
     none = [option for option in ("ActivityId", "EntityName") if job.option(option)]
-    notes += [f"{option}: not taken, the package API has none" for option in none]
+    notes += [f"{option}: not used, the package API has none" for option in none]
     if not job.option("PackageTemplate") and not job.on("InputFilesArePackages"):
-        notes.append("its files must be packages (.zip), or the job wants a template")
+        notes.append("its files must be packages (.zip), or the job needs a template")
 
 
 def _separator(folder: str) -> str:
@@ -449,12 +449,12 @@ def _company(job: Job, import_job: dict[str, Any], notes: list[str]) -> None:
             company_from["position"] = int(position)
         import_job["companyFrom"] = company_from
         if job.option("Company"):
-            notes.append("Company: not taken, the files' names say it")
+            notes.append("Company: not used, the files' names say it")
     else:
         if job.option("Company"):
             import_job["company"] = job.option("Company")
         unused = ("GetLegalEntityFromFilename", "FilenameSeparator", "LegalEntityTokenPosition")
-        why = "not taken, the company does not come from the files' names"
+        why = "not used, the company does not come from the files' names"
         notes += [f"{key}: {why}" for key in unused if job.option(key)]
 
 
@@ -513,7 +513,7 @@ def _export(
         if job.option("Company"):
             export_job["company"] = job.option("Company")
         if job.option("ActivityId"):
-            notes.append("ActivityId: not taken, the package API has none")
+            notes.append("ActivityId: not used, the package API has none")
     elif job.option("Company"):
         notes.append("Company: make the recurring data job in D365 while in that legal entity")
     if job.on("UnzipPackage"):
@@ -542,7 +542,7 @@ def _rest(job: Job, taken: set[str], result: Result) -> Iterator[str]:
         if key in ELSEWHERE:
             result.note_option(key, ELSEWHERE[key])
         else:
-            yield f"{key}: not known to this converter, left out; see whether you need it"
+            yield f"{key}: not known to this converter, and left out; check whether you need it"
 
 
 def _export_schedule(job: Job, notes: list[str]) -> str:
@@ -551,13 +551,13 @@ def _export_schedule(job: Job, notes: list[str]) -> str:
         if trigger.schedule:
             words = [trigger.words]
             if trigger.zone:
-                words.append("the hours are in UTC here, so move them")
+                words.append("the hours are in UTC here, so convert them")
             if len(job.triggers) > 1:
-                words.append(f"it has {len(job.triggers)} triggers, of which one is taken")
+                words.append(f"it has {len(job.triggers)} triggers, of which one is used")
             notes.append(f"schedule {trigger.schedule}: {'; '.join(words)}")
             return trigger.schedule
     reason = "; ".join(each.words for each in job.triggers) or "it has none in the file"
-    notes.append(f"schedule: {reason}; set to each night at 00:00 UTC, so look it over")
+    notes.append(f"schedule: {reason}; set to each night at 00:00 UTC: check it")
     return NIGHTLY
 
 
@@ -575,11 +575,11 @@ def _monitor(job: Job, jobs: Sequence[Job], result: Result) -> None:
     watched = _watched(job, jobs)
     of = f"of {watched[0]}" if watched else "of no job here"
     result.notes.append(
-        f"{job}: monitor {of}; needs no job, every file is asked after until it ends"
+        f"{job}: monitor {of}; needs no job: the bridge asks for the status of every file until it ends"
     )
     if job.option("PackageTemplate"):
         result.notes.append(
-            "  PackageTemplate: it is template of the job whose files it asks after"
+            "  PackageTemplate: it is template of the job whose files the monitor checks"
         )
     taken = {"ActivityId", "IndefinitePause", "PackageTemplate"}
     result.notes += [f"  {note}" for note in _rest(job, taken, result)]
@@ -679,13 +679,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0: all is converted; 1: a job was left out; 2: a file can't be read or written."""
     parser = argparse.ArgumentParser(
         "d365-blob-bridge convert",
-        description="Convert the Recurring Integrations Scheduler's Schedule.xml to a jobs.json on stdout; "
-        "what has no place in it, and why, goes to stderr.",
+        description="Convert the Recurring Integrations Scheduler's Schedule.xml to a jobs.json on stdout. "
+        "What can't be converted, and why, goes to stderr.",
         epilog="Exit code 0: all jobs are converted; 1: some are left out; 2: a file can't be read or written.",
     )
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE.xml")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="write the jobs file there; never over another"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write the jobs file there; an existing file is not overwritten",
     )
     options = parser.parse_args(arguments)
     jobs: list[Job] = []
@@ -704,7 +707,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             sys.stdout.write(result.text)
     except FileExistsError:
-        print(f"{options.out} is there already: name another file", file=sys.stderr)
+        print(f"{options.out} exists already: name another file", file=sys.stderr)
         return 2
     for line in [
         *result.notes,

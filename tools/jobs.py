@@ -15,7 +15,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print what the file names; exits with 1 and the mistakes where it is wrong."""
     parser = argparse.ArgumentParser("d365-blob-bridge jobs", description="Check a jobs file.")
     parser.add_argument(
-        "file", type=Path, nargs="?", default=Path("jobs.json"), help="(jobs.json)", metavar="FILE"
+        "file",
+        type=Path,
+        nargs="?",
+        default=Path("jobs.json"),
+        help="default: jobs.json",
+        metavar="FILE",
     )
     path: Path = parser.parse_args(arguments).file
     try:

@@ -87,14 +87,16 @@ def _parser() -> argparse.ArgumentParser:
     text = "export a job's data project now, beside its schedule"
     run = commands.add_parser("run", help=text, description=text)
     run.add_argument("name", help="the job")
-    run.add_argument("--why", required=True, help="kept with the export")
-    run.add_argument("--by", default=getpass.getuser(), help="who (your user name)")
-    run.add_argument("--etag", help="do it only if the job has not gone on since")
-    run.add_argument("--yes", action="store_true", help="do not ask; needs --etag")
+    run.add_argument("--why", required=True, help="why; it is kept with the export")
+    run.add_argument(
+        "--by", default=getpass.getuser(), help="who does it (default: your user name)"
+    )
+    run.add_argument("--etag", help="do it only if the job is still in this state")
+    run.add_argument("--yes", action="store_true", help="do not ask first; needs --etag")
 
     for name, text in (
-        ("resend", "send a failed or held file once more, as it is"),
-        ("receive", "say that D365 has a held file; it is tracked to its end"),
+        ("resend", "resend a failed or held file, as it is"),
+        ("receive", "mark a held file as received by D365; it is tracked to its end"),
         ("ask", "ask D365 again for the status of a file that never got a final one"),
         ("dismiss", "say that a failed or held file is dealt with; it no longer stops its job"),
         ("redeliver", "copy an exported package to a new name beside it"),
@@ -244,7 +246,7 @@ def _runs(at: Bridge, arguments: argparse.Namespace) -> int:
 
 def _run(at: Bridge, arguments: argparse.Namespace) -> int:
     if arguments.yes and not arguments.etag:
-        sys.exit("--yes needs --etag: runs --json gives the ETag of what you mean.")
+        sys.exit("--yes needs --etag: runs --json gives the ETag of the state that you mean.")
     runs = _runs_of(at, arguments.name)
     if not arguments.yes:
         last = runs.last[0] if runs.last else runs.current
@@ -252,7 +254,7 @@ def _run(at: Bridge, arguments: argparse.Namespace) -> int:
         _confirm("run this export")
     etag = arguments.etag or runs.etag
     actions.run_now(at, Action(runs.job, etag, arguments.by, arguments.why))
-    _print(f"Done: an export of {runs.job} was asked for")
+    _print(f"Done: an export of {runs.job} was requested")
     return 0
 
 

@@ -43,8 +43,8 @@ def _content(response: requests.Response) -> dict[str, list[dict[str, str]]]:
     """Raises `ValueError` with D365's own words."""
     if response.status_code in (401, 403):
         raise ValueError(
-            f"D365 does not let you do this ({response.status_code}): it wants a user of its own with the role "
-            "System administrator. Sign in as one: az login --tenant TENANT --allow-no-subscriptions"
+            f"D365 does not let you do this ({response.status_code}). You must be a user of this D365 with the "
+            "role System administrator. Sign in as such: az login --tenant TENANT --allow-no-subscriptions"
         )
     try:
         content = response.json()
@@ -53,7 +53,7 @@ def _content(response: requests.Response) -> dict[str, list[dict[str, str]]]:
         error = content["error"]
         text = error.get("innererror", error)["message"]
     except (requests.JSONDecodeError, KeyError, TypeError):
-        text = "no OData; is it a D365 Finance & Operations environment?"
+        text = "the answer is not OData; is this a D365 Finance & Operations environment?"
     raise ValueError(f"D365 answered {response.status_code}: {text}")
 
 
@@ -61,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Register, and say what was done; exits with 1 and the reason where it was not."""
     parser = argparse.ArgumentParser("d365-blob-bridge register", description=__doc__)
     parser.add_argument("url", help="the environment: https://….dynamics.com")
-    parser.add_argument("client_id", help="of the application: the deployment prints it")
-    parser.add_argument("user", help="the id of D365's user in whose name it works")
+    parser.add_argument("client_id", help="the application's client id; the deployment prints it")
+    parser.add_argument("user", help="the id of the D365 user as which the application works")
     options = parser.parse_args(arguments)
     url = options.url.rstrip("/")
     logging.getLogger("azure").setLevel(logging.CRITICAL)  # what it says is said here

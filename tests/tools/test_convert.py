@@ -194,7 +194,7 @@ def test_a_template_that_is_not_used_is_told() -> None:
     job = upload(PackageTemplate="C:\\t.zip", InputFilesArePackages="True")
     result = convert.convert([job])
     assert "template" not in result.imports[0]
-    assert "  PackageTemplate: not taken, the files are packages already" in result.notes
+    assert "  PackageTemplate: not used, the files are packages already" in result.notes
 
 
 def test_options_of_sftp_are_told_together_without_a_secret() -> None:
