@@ -394,7 +394,7 @@ def test_the_file_is_written_and_none_is_overwritten(
     assert len(jobs.load(out).imports) == 2
     out.write_text("{}")
     assert convert.main(arguments) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert out.read_text() == "{}"
 
 

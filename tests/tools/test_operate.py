@@ -220,7 +220,7 @@ def test_a_person_exports_a_data_project_now(run: Run, project: Bridge, d365: Si
     assert (answer.returncode, "Nothing was done" in answer.stderr) == (1, True)
     answer = run(*words, said="yes\n")
     assert (answer.returncode, answer.stderr) == (0, "")
-    assert "Done: an export of suppliers was asked for" in answer.stdout
+    assert "Done: an export of suppliers was requested" in answer.stdout
     assert "an export of suppliers is under way" in run(*words, said="yes\n").stderr
     assert run("runs", "suppliers").stdout.startswith("planned ")
     for _ in range(9):
