@@ -88,5 +88,5 @@ def test_who_is_not_signed_in_is_told_to(d365: Simulator, az: Path) -> None:
 def test_what_is_no_d365_is_said_to_be_none(d365: Simulator, az: Path) -> None:
     """A page of something else, say."""
     d365.add_fault("applications", "answer", status=200, body=b"<html>Welcome</html>")
-    with pytest.raises(SystemExit, match="is it a D365 Finance & Operations environment"):
+    with pytest.raises(SystemExit, match="is this a D365 Finance & Operations environment"):
         main([d365.base_url, CLIENT_ID, "bridge"])
