@@ -15,7 +15,12 @@ from typing import Final
 from urllib.parse import urlencode
 
 from azure.core.exceptions import ResourceExistsError
-from azure.storage.blob import BlobSasPermissions, BlobServiceClient, generate_blob_sas
+from azure.storage.blob import (
+    BlobSasPermissions,
+    BlobServiceClient,
+    LinearRetry,
+    generate_blob_sas,
+)
 
 CONTAINER: Final = "dmf"
 
@@ -27,7 +32,11 @@ class Storage:
     """An account, by its connection string. Safe for use by several threads."""
 
     def __init__(self, connection_string: str) -> None:
-        self._service = BlobServiceClient.from_connection_string(connection_string, retry_total=0)
+        # Once more at once: a connection that idled may just have been closed by the other side.
+        retry = LinearRetry(backoff=0, retry_total=1, random_jitter_range=0)
+        self._service = BlobServiceClient.from_connection_string(
+            connection_string, retry_policy=retry
+        )
         parts = dict(part.split("=", 1) for part in connection_string.split(";") if part)
         self._account, self._key = parts["AccountName"], parts["AccountKey"]
         with suppress(ResourceExistsError):

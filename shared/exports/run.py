@@ -55,7 +55,8 @@ def export_job(bridge: Bridge, message: dict[str, str]) -> Totals:
     name = message.get("job")
     jobs = [job for job in bridge.settings.jobs.exports if job.name == name and job.enabled]
     for job in jobs:
-        with bridge.place("exports", bridge.settings.environment_of(job).name) as has_place:
+        environment = bridge.settings.environment_of(job).name
+        with about(environment=environment), bridge.place("exports", environment) as has_place:
             if has_place and job.api == "package":
                 from shared.exports import data_project
 

@@ -46,6 +46,11 @@ class Two:
     good: Simulator
     bad: Simulator
 
+    @property
+    def simulators(self) -> dict[str, Simulator]:
+        """By the environments' names."""
+        return {"good": self.good, "bad": self.bad}
+
 
 @pytest.fixture(scope="module")
 def other() -> Iterator[Simulator]:
@@ -126,6 +131,24 @@ def test_each_job_is_served_by_its_own_environment(two: Two, events: Events) -> 
         assert found == {("good", "good"), ("bad", "bad")}, event
     records = [file.record for file in files.listed(account, SUCCEEDED)]
     assert {record.environment for record in records} == {"good", "bad"}
+
+
+def test_the_log_says_where_a_data_project_is_exported(two: Two, events: Events) -> None:
+    """Also on lines of its run, which has no message."""
+    project = {
+        "name": "suppliers",
+        "api": "package",
+        "dataProject": "Suppliers",
+        "schedule": "0 0 0 1 1 *",
+        "environment": "bad",
+    }
+    environments = [{"name": name, "url": each.base_url} for name, each in two.simulators.items()]
+    raw = {"environments": environments, "exports": [project]}
+    served = jobs.parse(json.dumps(raw).encode())
+    bridge = replace(two.bridge, settings=replace(two.bridge.settings, jobs=served))
+    run.export_job(bridge, {"job": "suppliers"})
+    (finished,) = events("export.finished")
+    assert finished["environment"] == "bad"
 
 
 def test_a_file_is_asked_after_where_it_was_sent(two: Two) -> None:
