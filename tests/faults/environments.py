@@ -231,16 +231,13 @@ def _bridge(urls: Mapping[str, str], account: DataAccount) -> Bridge:
 @contextmanager
 def _soon() -> Iterator[None]:
     """Let nothing wait for longer than a second for its next look."""
-    # With the time that stands in the record: a file of an ordered job that is looked at before it waits.
-    check_later, enqueue = schedule.check_later, handover.enqueue
+    check_file, enqueue = schedule.check_file, handover.enqueue
     second = timedelta(seconds=1)
     with (
         mock.patch.object(
             schedule,
-            "check_later",
-            lambda bridge, file, record, delay: check_later(
-                bridge, file, record, min(delay, second)
-            ),
+            "check_file",
+            lambda bridge, file, delay: check_file(bridge, file, min(delay, second)),
         ),
         mock.patch.object(
             handover,

@@ -165,6 +165,40 @@ def test_a_file_is_asked_after_where_it_was_sent(two: Two) -> None:
         gone.d365_of(elsewhere)
 
 
+FAULTS = {
+    "down": {"do": "reset"},
+    "refusing": {"do": "answer", "status": 403},
+    "throttling": {"do": "answer", "status": 429, "headers": {"Retry-After": "600"}},
+    "broken": {"do": "answer", "status": 500},
+}
+
+
+@pytest.mark.parametrize("trouble", FAULTS)
+def test_an_environment_in_trouble_changes_nothing_for_the_other(two: Two, trouble: str) -> None:
+    """The other's requests and outcomes are those that it has alone."""
+    figures = []
+    for in_trouble in (False, True):
+        if in_trouble:
+            two.bad.add_fault("*", times=10_000, **FAULTS[trouble])  # type: ignore[arg-type]
+        two.good.requests.clear()
+        two.good.add_package(EXPORT_ID, PACKAGE)
+        two.bad.add_package(EXPORT_ID, PACKAGE)
+        totals = export_packages(two.bridge)
+        number = int(in_trouble)
+        for name in ("bad", "good"):
+            drop(two.bridge.account, f"journals-{name}/{number}.csv")
+            intake.import_file(two.bridge, f"journals-{name}/{number}.csv")
+        work_queue(two.bridge, rounds=6)
+        operations = [request.operation for request in two.good.requests]
+        figures.append({name: operations.count(name) for name in operations if name != "token"})
+        assert totals == (Totals(1, 1) if in_trouble else Totals(2, 0))
+    alone, beside = figures
+    assert alone == beside
+    done = contents(two.bridge.account, SUCCEEDED)
+    assert len([name for name in done if name.startswith("journals-good/")]) == 2
+    assert len([name for name in done if name.startswith("journals-bad/")]) == 1
+
+
 def hanging(
     bridge: Bridge, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> tuple[Semaphore, Event]:
