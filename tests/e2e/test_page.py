@@ -119,7 +119,7 @@ def test_a_person_sees_a_file_fail_mends_it_and_sees_it_succeed(
     expect(page.get_by_text("What to do:")).to_be_visible()
     expect(page.get_by_text(d365.reject_errors[1]).first).to_be_visible()
     d365.reject_text = b""
-    page.get_by_text("Resend").first.click()
+    page.locator("summary", has_text="Resend").click()
     form = page.locator("form").filter(has=page.get_by_role("button", name="Resend"))
     form.get_by_label("Who you are").fill("Ada")
     form.get_by_label("Why").fill("the journal balances now")
