@@ -274,14 +274,19 @@ def test_an_export_that_did_not_reach_d365_is_asked_for_again_with_the_same_id(
     assert stored(project) == expected(d365)
 
 
-def test_an_export_that_d365_hides_for_a_minute_is_not_asked_for_again(
-    project: Bridge, d365: Simulator, time: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not found proves nothing at first, neither after a lost answer nor after a 200."""
+def ask_in_vain(project: Bridge, d365: Simulator, time: Clock) -> None:
+    """Ask for an export: the answer is lost, and D365 hides for an hour that it has it."""
     d365.package_api.hidden_seconds = d365.package_api.hidden_details_seconds = 3600
     d365.add_fault("export_package", "reset-after")
     due(project, time)
     work(project)
+
+
+def test_an_export_that_d365_hides_for_a_minute_is_not_asked_for_again(
+    project: Bridge, d365: Simulator, time: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not found proves nothing at first, neither after a lost answer nor after a 200."""
+    ask_in_vain(project, d365, time)
     time.now += timedelta(minutes=1)
     work(project)
     assert (state(project).state, d365.count("export_package")) == ("asking", 1)
@@ -307,10 +312,7 @@ def test_an_export_that_came_through_after_all_is_not_refused(
     project: Bridge, d365: Simulator, time: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """D365 hid it for an hour, and turns the second request down, since it has that id."""
-    d365.package_api.hidden_seconds = d365.package_api.hidden_details_seconds = 3600
-    d365.add_fault("export_package", "reset-after")
-    due(project, time)
-    work(project)
+    ask_in_vain(project, d365, time)
     call = transport.Transport.call
 
     def show(self: transport.Transport, operation: str, *rest: Any) -> Any:

@@ -5,6 +5,7 @@ import io
 import random
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
@@ -26,14 +27,25 @@ def some(size: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-def put(blob: BlobClient, data: bytes) -> Stored:
+def store(
+    blob: BlobClient,
+    read: Callable[[int], bytes],
+    *,
+    verify: Callable[[Digest], Mapping[str, str]] = lambda _: {},
+    watch: Callable[[bytes | memoryview], None] = lambda _: None,
+) -> Stored:
     return transfer.store(
-        io.BytesIO(data).read,
+        read,
         blob,
-        verify=lambda _: {},
+        verify=verify,
+        watch=watch,
         metadata={"job": "j"},
         content_settings=ContentSettings(content_type="application/zip"),
     )
+
+
+def put(blob: BlobClient, data: bytes) -> Stored:
+    return store(blob, io.BytesIO(data).read)
 
 
 @pytest.fixture
@@ -84,13 +96,7 @@ def test_short_reads_make_whole_blocks(blob: BlobClient) -> None:
     """A network gives what it has; a block is filled all the same."""
     data = some(2 * BLOCK + 5)
     source = io.BytesIO(data)
-    stored = transfer.store(
-        lambda size: source.read(min(size, 1_000_003)),
-        blob,
-        verify=lambda _: {},
-        metadata={},
-        content_settings=ContentSettings(content_type="application/zip"),
-    )
+    stored = store(blob, lambda size: source.read(min(size, 1_000_003)))
     assert stored.digest.length == len(data)
     assert len(blob.get_block_list()[0]) == 3
 
@@ -114,13 +120,7 @@ def test_a_transfer_holds_a_few_blocks_whatever_its_size(
         staged.append(name)
 
     monkeypatch.setattr(blob, "stage_block", slow)
-    transfer.store(
-        read,
-        blob,
-        verify=lambda _: {},
-        metadata={},
-        content_settings=ContentSettings(content_type="a/b"),
-    )
+    store(blob, read)
     assert len(staged) == 40
     assert max(held) <= transfer.PARALLEL + 2
 
@@ -129,14 +129,7 @@ def test_every_byte_is_watched_once_and_in_order(blob: BlobClient) -> None:
     """So that the zip can be checked on the way."""
     data, seen = some(3 * BLOCK + 1), bytearray()
     source = io.BytesIO(data)
-    transfer.store(
-        source.read,
-        blob,
-        verify=lambda _: {},
-        watch=seen.extend,
-        metadata={},
-        content_settings=ContentSettings(content_type="application/zip"),
-    )
+    store(blob, source.read, watch=seen.extend)
     assert bytes(seen) == data
 
 
@@ -148,13 +141,7 @@ def test_nothing_is_visible_when_the_check_fails(blob: BlobClient, size: int) ->
         raise ValueError(f"{content.length} bytes will not do")
 
     with pytest.raises(ValueError, match="will not do"):
-        transfer.store(
-            io.BytesIO(some(size)).read,
-            blob,
-            verify=verify,
-            metadata={},
-            content_settings=ContentSettings(content_type="a/b"),
-        )
+        store(blob, io.BytesIO(some(size)).read, verify=verify)
     assert not blob.exists()
     assert put(blob, some(size)).created
 
@@ -167,13 +154,7 @@ def test_nothing_is_visible_when_the_source_breaks_off(blob: BlobClient) -> None
         return source.read(size) or (_ for _ in ()).throw(ConnectionResetError())
 
     with pytest.raises(ConnectionResetError):
-        transfer.store(
-            read,
-            blob,
-            verify=lambda _: {},
-            metadata={},
-            content_settings=ContentSettings(content_type="a/b"),
-        )
+        store(blob, read)
     assert not blob.exists()
 
 
