@@ -1,20 +1,21 @@
 """Runs the trigger host as a process of its own: for tests, demo, benchmarks and crashes."""
 
 import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import requests
 
-from local.protocol import UNSEEN
+from local.protocol import UNSEEN, Process
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,9 +27,7 @@ class HostFailed(RuntimeError):
 class RunningHost:
     """A trigger host in another process."""
 
-    def __init__(
-        self, process: "subprocess.Popen[str]", log: list[str], ready: dict[str, Any]
-    ) -> None:
+    def __init__(self, process: Process, log: list[str], ready: dict[str, Any]) -> None:
         self._process, self._log = process, log
         self.url = str(ready["url"])
         self.pid = int(ready["pid"])
@@ -92,33 +91,44 @@ class RunningHost:
                 self.kill()
 
 
+def start_process(
+    arguments: Sequence[str], environment: Mapping[str, str]
+) -> "subprocess.Popen[bytes]":
+    """Start the trigger host with these arguments."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "local.host", *arguments],
+        stdin=subprocess.PIPE,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
 @contextlib.contextmanager
 def running_host(
     settings: Mapping[str, str],
+    *options: str,
     app: Path = ROOT,
-    *,
     environment: Mapping[str, str] | None = None,
-    command: tuple[str, ...] = (sys.executable, "-m", "local.host"),
+    start: Callable[[Sequence[str], Mapping[str, str]], Process] = start_process,
 ) -> Iterator[RunningHost]:
-    """Start the app in a trigger host with these app settings. Raises `HostFailed`."""
+    """Start the app in a trigger host with these app settings and command-line options.
+
+    Raises `HostFailed`.
+    """
     with tempfile.TemporaryDirectory(prefix="bridge-host-") as folder:
         file = Path(folder) / "local.settings.json"
         file.write_text(json.dumps({"IsEncrypted": False, "Values": dict(settings)}))
-        process = subprocess.Popen(
-            [*command, "--settings", str(file), "--app", str(app), "--with-parent"],
-            stdin=subprocess.PIPE,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
+        process = start(
+            [*options, "--settings", str(file), "--app", str(app), "--with-parent"],
+            {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
         )
         log: list[str] = []
         assert process.stdout
         assert process.stderr
-        stderr = process.stderr
-        reader = threading.Thread(target=lambda: log.extend(stderr), daemon=True)
+        lines = io.TextIOWrapper(process.stderr, encoding="utf-8", errors="replace")
+        reader = threading.Thread(target=lambda: log.extend(lines), daemon=True)
         reader.start()
         line = process.stdout.readline()
         if not line:

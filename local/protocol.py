@@ -7,10 +7,27 @@ an `Ended` for each call, come back.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final, Protocol
 
 UNSEEN: Final = "(no invocation: Azure would not have this line) "
 """Begins each log line of the app that belongs to no invocation. The real host drops such lines."""
+
+
+class Process(Protocol):
+    """What is used of a process of the host or of a worker, as `subprocess.Popen` has it."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stdin(self) -> IO[bytes] | None: ...
+    @property
+    def stdout(self) -> IO[bytes] | None: ...
+    @property
+    def stderr(self) -> IO[bytes] | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int | None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ app settings name: timers, the blob trigger's webhook and its internal queue, qu
 count and poison queue, HTTP with keys. Differences from the real host, all on purpose:
 
 - Azurite has no Event Grid, so it is played here (`event_grid.py`), and what it delivered is kept in the
-host's storage. - Containers and queues that are missing are made at the start, as `infra/` does in Azure. -
-One process for each group of functions, and one host for all of them: nothing scales. - Keys are made anew at
-each start; the first line on stdout tells them. - Of several hosts on one storage account each runs its
-timers: no lease keeps them to one. - `POST /admin/functions/{name}` runs a function at once, as the real
-host's does; with `?wait=true` it answers when the function has ended. `POST /admin/host/events {"deliver":
-false}` loses blob events, for tests.
+  host's storage.
+- Containers and queues that are missing are made at the start, as `infra/` does in Azure.
+- One process for each group of functions, and one host for all of them: nothing scales.
+- Keys are made anew at each start; the first line on stdout tells them.
+- Of several hosts on one storage account each runs its timers: no lease keeps them to one.
+- `POST /admin/functions/{name}` runs a function at once, as the real host's does; with `?wait=true` it answers
+  when the function has ended. `POST /admin/host/events {"deliver": false}` loses blob events, for tests.
 """
 
 from local.host.command import main

@@ -22,7 +22,7 @@ from local.host.settings import Settings
 from local.host.storage import connect, line
 from local.host.triggers import Triggers
 from local.host.web import application
-from local.host.workers import MODULE, Workers
+from local.host.workers import StartProcess, Workers, start_process
 from local.provisioning import make_missing
 from local.serving import serve
 from local.worker import AppFailed
@@ -43,7 +43,7 @@ def _end_with_parent(stop: threading.Event) -> None:
     stop.set()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, start_worker: StartProcess = start_process) -> int:
     """Run the app until interrupted; the first line on stdout says where it is, the log goes to stderr."""
     parser = argparse.ArgumentParser(prog="dev.py host", description="Run the app on this machine.")
     parser.add_argument("--settings", type=Path, default=Path("local.settings.json"))
@@ -61,7 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="end when stdin is closed, as by the parent's end",
     )
-    parser.add_argument("--worker", default=MODULE, metavar="MODULE", help="the worker's program")
     options = parser.parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO,
@@ -81,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings(settings_file, folder)
         placeholder = not options.direct and hasattr(time, "tzset")  # the reload needs it
-        workers = Workers(folder, settings.before, options.worker, placeholder=placeholder)
+        workers = Workers(folder, settings.before, start_worker, placeholder=placeholder)
         app = App(workers, settings)
         _provision()
         triggers = Triggers(app)

@@ -7,19 +7,20 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from local.protocol import Call, Ended, Failed, Function, Start, Started, Typed
+from local.protocol import Call, Ended, Failed, Function, Process, Start, Started, Typed
 from local.worker import AppFailed
 
 log = logging.getLogger("host")
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-MODULE: Final = "local.worker"
+StartProcess = Callable[[str, Mapping[str, str]], Process]
+"""Starts a worker process for a group of functions with an environment."""
 
 
 class InvocationFailed(RuntimeError):
@@ -34,6 +35,17 @@ def group(function: Function) -> str:
     return shared.get(function.kind, f"function:{function.name}")
 
 
+def start_process(name: str, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    """Start a worker; it gets the name to show it to those who look at processes."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "local.worker", name],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+
+
 class Worker:
     """A worker process with the app loaded in it."""
 
@@ -42,7 +54,7 @@ class Worker:
         name: str,
         app: Path,
         before: Mapping[str, str],
-        module: str,
+        start: StartProcess,
         *,
         placeholder: bool,
     ) -> None:
@@ -50,13 +62,8 @@ class Worker:
         self._calls: dict[str, Future[Ended]] = {}
         self._lock = threading.Lock()
         settings = dict(os.environ)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module, name],
-            cwd=ROOT,
-            env={**(before if placeholder else settings), "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+        environment = {**(before if placeholder else settings), "PYTHONPATH": str(ROOT)}
+        self._process = start(name, environment)
         self.pid = self._process.pid
         assert self._process.stdin
         assert self._process.stdout
@@ -130,10 +137,10 @@ class Workers:
     """The worker processes of an app; each is started when its group is first needed, as an instance is."""
 
     def __init__(
-        self, app: Path, before: Mapping[str, str], module: str = MODULE, *, placeholder: bool
+        self, app: Path, before: Mapping[str, str], start: StartProcess, *, placeholder: bool
     ) -> None:
         """Load the app in a first process, which the first group to be called takes. Raises `AppFailed`."""
-        self._app, self._before, self._module = app, before, module
+        self._app, self._before, self._start_process = app, before, start
         self._placeholder = placeholder
         self._running: dict[str, Worker] = {}
         self._locks: dict[str, threading.Lock] = {}
@@ -164,4 +171,6 @@ class Workers:
             worker.stop()
 
     def _start(self, name: str) -> Worker:
-        return Worker(name, self._app, self._before, self._module, placeholder=self._placeholder)
+        return Worker(
+            name, self._app, self._before, self._start_process, placeholder=self._placeholder
+        )

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,10 +19,9 @@ from tests.helpers import JOBS
 
 
 @pytest.fixture(params=["placeholder", "direct"])
-def command(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    """The host's command. Workers get their settings by a reload, as on Flex Consumption, or as they start."""
-    host = (sys.executable, "-m", "local.host")
-    return (*host, "--direct") if request.param == "direct" else host
+def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The host's options. Workers get their settings by a reload, as on Flex Consumption, or as they start."""
+    return ("--direct",) if request.param == "direct" else ()
 
 
 @pytest.fixture
@@ -32,7 +30,7 @@ def start(
     account: DataAccount,
     d365: Simulator,
     tmp_path: Path,
-    command: tuple[str, ...],
+    options: tuple[str, ...],
 ) -> Start:
     """Starts the app; keywords replace app settings, `jobs` the jobs file (a value, or its text)."""
     d365.statuses = ("Processed",)
@@ -54,7 +52,7 @@ def start(
             **identity_settings(d365),
             **changes,
         }
-        with running_host(settings, command=command) as host:
+        with running_host(settings, *options) as host:
             yield host
 
     return running

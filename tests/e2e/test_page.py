@@ -5,7 +5,6 @@
 
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,9 +39,9 @@ type Open = Callable[..., Page]
 
 
 @pytest.fixture
-def command() -> tuple[str, ...]:
+def options() -> tuple[str, ...]:
     """The browser sees no difference between the two ways of starting a worker: one of them."""
-    return (sys.executable, "-m", "local.host")
+    return ()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ nothing is left to do the containers are compared with what D365 gave and took.
 """
 
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,15 +20,15 @@ from local.hosting import RunningHost, running_host
 from local.samples import VENDORS, Part, package, write_large_package
 from local.simulator import Simulator, running_simulator
 from tests.faults import people
+from tests.faults.forking import start_host
 from tests.faults.world import FUNCTION_TIMEOUT, NEVER, OFTEN, World
 
-WIRE = (sys.executable, "-m", "local.host", "--worker", "tests.faults.wire")
 SETTLE_SECONDS = 120
 """Without a change of `World.state`, after which nothing more is awaited: a slow machine may take longer."""
 LONGEST_SECONDS = 900
 LATER = 300
 """Seconds, more than a file waits for its next try after some in vain."""
-AT_ONCE = 6
+AT_ONCE = 10
 ALWAYS = ("/enqueue/", "/ack/", "ImportFromPackage", "ExportToPackage")
 """Points that hold one of these are tried even where few are."""
 
@@ -287,10 +286,10 @@ class Matrix:
     def _host(
         self, world: World, flow: Flow, plan: Mapping[str, object], timers: str = NEVER
     ) -> Iterator[RunningHost]:
-        command = (*WIRE, *(() if flow.events else ("--no-events",)))
+        options = () if flow.events else ("--no-events",)
         environment = {"BRIDGE_WIRE": json.dumps(plan)}
         settings = world.settings(timers=timers)
-        with running_host(settings, environment=environment, command=command) as host:
+        with running_host(settings, *options, environment=environment, start=start_host) as host:
             yield host
 
 

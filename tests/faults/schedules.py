@@ -7,7 +7,6 @@ seed gives the same actions again, though not the same instants: what two proces
 import json
 import random
 import shutil
-import sys
 import threading
 import time
 import zipfile
@@ -30,9 +29,9 @@ from local.samples import VENDORS, Part, package, write_large_package
 from local.simulator import GATEWAY_ERRORS, Simulator, running_simulator
 from shared.storage.account import EXPORT_JOBS_QUEUE, STATUS_QUEUE
 from tests.faults.crashes import wait_until_settled
+from tests.faults.forking import start_host
 from tests.faults.world import JOBS, OFTEN, OTHER_JOBS, World
 
-WIRE = (sys.executable, "-m", "local.host", "--worker", "tests.faults.wire")
 STORAGE_FAULTS = 0.02
 """Of so many of the app's requests to storage the connection breaks."""
 
@@ -269,7 +268,7 @@ class Run:
             running_host(
                 self.world.settings(timers=OFTEN, jobs=jobs),
                 environment={"BRIDGE_WIRE": json.dumps(plan)},
-                command=WIRE,
+                start=start_host,
             )
         )
 

@@ -1,7 +1,6 @@
 """A worker process with a hand on the wire: every request of the app is counted, and can be its last.
 
-`python -m tests.faults.wire` is a worker as `local.worker` is; the trigger host starts it with
-`--worker tests.faults.wire`. `BRIDGE_WIRE` says what to do, as JSON:
+`BRIDGE_WIRE` says what to do, as JSON:
 
 - `{"record": FILE}`: write each request as a line of JSON, those of all workers of the host into one file;
 - also `{"kill": REQUEST, "nth": N, "when": "before" | "after"}`: end the host and this process by SIGKILL
@@ -29,7 +28,6 @@ from urllib.parse import unquote, urlsplit
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import ProtocolError
 
-from local.worker import main
 from shared import clock
 from shared.exports import data_project
 from shared.imports import execution
@@ -104,10 +102,9 @@ class Wire:
     def _perhaps_die(self, request: str, nth: int, when: str) -> None:
         plan = self._plan
         if (plan.get("kill"), plan.get("nth"), plan.get("when")) == (request, nth, when):
-            os.kill(os.getppid(), signal.SIGKILL)  # the other workers end with their host
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.killpg(0, signal.SIGKILL)  # the host and all of its workers
 
 
-if __name__ == "__main__":
+def install() -> None:
+    """Let every request of this process pass here."""
     Wire(json.loads(os.environ["BRIDGE_WIRE"])).install()
-    main()

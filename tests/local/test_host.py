@@ -35,7 +35,6 @@ from local.protocol import UNSEEN
 from tests.helpers import PATIENCE, wait_for
 
 APP = Path(__file__).with_name("host_app")
-DIRECT = (sys.executable, "-m", "local.host", "--direct")
 FUNCTION = "Host.Functions.on_blob"
 
 ODD_NAMES = (
@@ -141,8 +140,7 @@ def own_stage(tmp_path: Path) -> Iterator[Stage]:
 @pytest.fixture(scope="module")
 def host(stage: Stage) -> Iterator[RunningHost]:
     """A host that most tests share; the tests post its events."""
-    command = (sys.executable, "-m", "local.host", "--no-events")
-    with running_host(stage.settings, APP, command=command) as running:
+    with running_host(stage.settings, "--no-events", app=APP) as running:
         yield running
 
 
@@ -313,7 +311,7 @@ def test_what_a_killed_host_had_under_way_is_hidden_and_the_rest_comes_at_once(
     for blob in stage.blobs.get_container_client("drops").list_blobs():
         stage.blobs.get_blob_client("drops", blob.name).delete_blob()
     under_way = [new("hang") for _ in range(3)]  # so many are taken one by one
-    with running_host(stage.settings, APP) as running:
+    with running_host(stage.settings, app=APP) as running:
         for name in under_way:
             stage.drop(name)
         for name in under_way:
@@ -321,7 +319,7 @@ def test_what_a_killed_host_had_under_way_is_hidden_and_the_rest_comes_at_once(
         waiting = stage.drop(new("waiting"))
         wait_for(stage.internal.peek_messages, running.output)
         running.kill()
-    with running_host(stage.settings, APP) as running:
+    with running_host(stage.settings, app=APP) as running:
         wait_for(lambda: stage.noted("blob ended", waiting), running.output)
         fresh = stage.drop(new("fresh"))
         wait_for(lambda: stage.noted("blob ended", fresh), running.output)
@@ -336,8 +334,7 @@ def test_what_a_killed_host_had_under_way_is_hidden_and_the_rest_comes_at_once(
 @pytest.fixture(scope="module")
 def queue_host(stage: Stage) -> Iterator[RunningHost]:
     """A host for the tests of queue, timer, keys and processes."""
-    command = (sys.executable, "-m", "local.host", "--no-events")
-    with running_host(stage.settings, APP, command=command) as running:
+    with running_host(stage.settings, "--no-events", app=APP) as running:
         yield running
 
 
@@ -363,13 +360,14 @@ def test_a_message_that_is_not_base64_goes_to_the_poison_queue_unseen(
     assert not stage.noted("message", text)
 
 
-def test_so_many_messages_at_once_as_host_json_says(queue_host: RunningHost, stage: Stage) -> None:
-    """`batchSize` and `newBatchThreshold` together are the bound."""
+def test_so_many_messages_at_once_as_host_json_says(own_stage: Stage) -> None:
+    """`batchSize` and `newBatchThreshold` together are the bound, for each host."""
     part = new("sleep")
     for number in range(12):
-        stage.send(f"{part} {number}")
-    wait_for(lambda: len(stage.noted("message ended", part)) == 12, queue_host.output)
-    assert 4 <= _at_once(stage, "message", part) <= 6
+        own_stage.send(f"{part} {number}")
+    with running_host(own_stage.settings, "--no-events", app=APP) as running:
+        wait_for(lambda: len(own_stage.noted("message ended", part)) == 12, running.output)
+    assert 4 <= _at_once(own_stage, "message", part) <= 6
 
 
 @pytest.fixture
@@ -478,7 +476,7 @@ def test_a_function_that_outlasts_its_time_ends_its_process_with_all_in_it(
     """Whatever else runs there is lost too; the next call finds a new process."""
     settings = {**own_stage.settings, "AzureFunctionsJobHost__functionTimeout": "00:00:15"}
     first, second, after = new("hang"), new("hang"), new("after")
-    with running_host(settings, APP) as running:
+    with running_host(settings, app=APP) as running:
         own_stage.send(first)
         (one,) = wait_for(lambda: own_stage.noted("message", first), running.output)
         time.sleep(2)
@@ -496,8 +494,7 @@ def test_a_worker_is_started_with_its_settings_or_gets_them_by_a_reload(
     stage: Stage, *, direct: bool
 ) -> None:
     """Which shows in what was read at process start: on Flex Consumption the settings come after it."""
-    command = DIRECT if direct else DIRECT[:-1]
-    with running_host(stage.settings, APP, command=command) as running:
+    with running_host(stage.settings, *["--direct"] * direct, app=APP) as running:
         said = requests.get(f"{running.url}/api/open", timeout=60).json()
     assert said["settingsAtStart"] is direct
 
@@ -536,7 +533,7 @@ import psutil
 from local.hosting import running_host
 
 settings = json.loads(Path(sys.argv[1]).read_text())
-with running_host(settings, Path(sys.argv[2])) as host:
+with running_host(settings, app=Path(sys.argv[2])) as host:
     host.invoke("on_time")
     workers = [each.pid for each in psutil.Process(host.pid).children()]
     print(json.dumps([host.pid, *workers]), flush=True)
@@ -569,13 +566,13 @@ def test_http_wants_a_key_where_the_function_says_so(queue_host: RunningHost) ->
 def test_what_was_due_while_no_host_ran_is_made_up_for_once(own_stage: Stage) -> None:
     """A timer's status outlives the host: the first run after it is past due, and the next is not."""
     settings = {**own_stage.settings, "TIMER": "*/2 * * * * *"}
-    with running_host(settings, APP) as running:
+    with running_host(settings, app=APP) as running:
         wait_for(lambda: own_stage.noted("timer"), running.output)
         assert not own_stage.noted("timer")[0]["past_due"]
         running.kill()
     before = len(own_stage.noted("timer"))
     time.sleep(5)
-    with running_host(settings, APP) as running:
+    with running_host(settings, app=APP) as running:
         wait_for(lambda: len(own_stage.noted("timer")) >= before + 2, running.output)
     assert [each["past_due"] for each in own_stage.noted("timer")[before : before + 2]] == [
         True,
