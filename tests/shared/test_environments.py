@@ -98,14 +98,14 @@ def bridge_of(urls: dict[str, str], account: DataAccount) -> Bridge:
             for each in environments
         ],
     }
-    found = settings.Settings(
+    app_settings = settings.Settings(
         environments,
         settings.Storage("", None, None, None),
         jobs.parse(json.dumps(raw).encode()),
         settings.EXPORT_PARALLELISM,
         timedelta(minutes=30),
     )
-    return Bridge(found, new_clients(found), account)
+    return Bridge(app_settings, new_clients(app_settings), account)
 
 
 def test_each_job_is_served_by_its_own_environment(two: Two, events: Events) -> None:
@@ -127,8 +127,8 @@ def test_each_job_is_served_by_its_own_environment(two: Two, events: Events) -> 
         "file.sent",
         "file.succeeded",
     ):
-        found = {(each["environment"], each["job"].split("-")[1]) for each in events(event)}
-        assert found == {("good", "good"), ("bad", "bad")}, event
+        pairs = {(each["environment"], each["job"].split("-")[1]) for each in events(event)}
+        assert pairs == {("good", "good"), ("bad", "bad")}, event
     records = [file.record for file in files.listed(account, SUCCEEDED)]
     assert {record.environment for record in records} == {"good", "bad"}
 
@@ -204,15 +204,15 @@ def hanging(
 ) -> tuple[Semaphore, Event]:
     """Let the bad environment's client take a question and not answer it: how often, and until when."""
     client = bridge.clients["bad"]
-    asked, go_on, real = Semaphore(0), Event(), getattr(client, method)
+    questions, go_on, real = Semaphore(0), Event(), getattr(client, method)
 
     def hang(*args: Any, **options: Any) -> Any:
-        asked.release()
+        questions.release()
         assert go_on.wait(PATIENCE)
         return real(*args, **options)
 
     monkeypatch.setattr(client, method, hang)
-    return asked, go_on
+    return questions, go_on
 
 
 def test_an_export_run_serves_one_environment_while_the_other_hangs(
@@ -224,12 +224,12 @@ def test_an_export_run_serves_one_environment_while_the_other_hangs(
     monkeypatch.setattr(run, "LONG", inf)  # so that no turn gives way to another
     one_place = replace(two.bridge.settings, export_parallelism=1)
     bridge = Bridge(one_place, two.bridge.clients, two.bridge.account)
-    asked, go_on = hanging(bridge, monkeypatch, "dequeue")
+    questions, go_on = hanging(bridge, monkeypatch, "dequeue")
     packages = [two.good.add_package(EXPORT_ID, PACKAGE)]
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(export_packages, bridge)
         try:
-            assert asked.acquire(timeout=PATIENCE)
+            assert questions.acquire(timeout=PATIENCE)
             wait_for(lambda: packages[0].acknowledged == 1)
             packages.append(two.good.add_package(EXPORT_ID, PACKAGE))
             wait_for(lambda: packages[1].acknowledged == 1)
@@ -245,7 +245,7 @@ def test_files_of_one_environment_go_on_while_the_other_hangs(
     """With as many invocations as an instance has, and more files of the hanging one than those: it never has
     all of them, and what finds no place waits as it was."""
     account = two.bridge.account
-    asked, go_on = hanging(two.bridge, monkeypatch, asks)
+    questions, go_on = hanging(two.bridge, monkeypatch, asks)
     names = [f"journals-bad/{number}.csv" for number in range(4 * MOST_HANGING)]
     for name in names:
         drop(account, name)
@@ -260,11 +260,11 @@ def test_files_of_one_environment_go_on_while_the_other_hangs(
         try:
             most = MOST_HANGING
             for _ in range(most):
-                assert asked.acquire(timeout=PATIENCE)
+                assert questions.acquire(timeout=PATIENCE)
             good = pool.submit(intake.import_file, two.bridge, drop(account, "journals-good/a.csv"))
             good.result(timeout=PATIENCE)
             assert len(two.good.received) == 1
-            assert not asked.acquire(blocking=False)
+            assert not questions.acquire(blocking=False)
             assert sum(each.done() for each in invocations) == len(names) - most
         finally:
             go_on.set()
@@ -355,8 +355,8 @@ def test_the_page_tells_the_environments_of_the_jobs(two: Two) -> None:
     """Each job under its own, in the jobs file's order, in a colour of its own, which the head of each page has
     too; an only one is not told."""
     environments = two.bridge.settings.environments
-    found = views.overview(two.bridge).jobs
-    assert [job.environment for job in found] == ["good", "good", "bad", "bad"]
+    rows = views.overview(two.bridge).jobs
+    assert [job.environment for job in rows] == ["good", "good", "bad", "bad"]
 
     def shown(*served: Environment) -> str:
         links = Links("/api/operate", "", served)

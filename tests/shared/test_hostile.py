@@ -87,9 +87,9 @@ def test_any_answer_to_the_status(
     file = only(account, PROCESSING)
     advance.check_status(bridge, {"file": file.name, "etag": file.etag})
     places = [
-        found
+        each
         for container in (PROCESSING, SUCCEEDED, FAILED)
-        for found in files.listed(account, container)
+        for each in files.listed(account, container)
     ]
     assert [place.record.state in ("sent", "succeeded", "failed") for place in places] == [True]
 
@@ -127,16 +127,16 @@ def test_what_is_no_file_is_left_with_d365(
 )
 def test_any_metadata_gives_a_record(metadata: dict[str, str]) -> None:
     """Others may write it; what is not ours is kept."""
-    record, theirs = records.from_metadata(metadata)
+    record, user_metadata = records.from_metadata(metadata)
     assert record.attempts >= 0
-    assert theirs.items() <= metadata.items()
+    assert user_metadata.items() <= metadata.items()
 
 
 @given(st.text(max_size=40))
 def test_any_retry_after(text: str) -> None:
     """Seconds, or none."""
-    found = responses.retry_after_seconds(text)
-    assert found is None or 0 <= found <= 24 * 3600
+    seconds = responses.retry_after_seconds(text)
+    assert seconds is None or 0 <= seconds <= 24 * 3600
 
 
 def test_what_an_endless_page_says_is_found_at_once() -> None:

@@ -32,7 +32,7 @@ class Entra:
     """As much of a tenant's authority as a client with an assertion needs."""
 
     def __init__(self) -> None:
-        self.asked: dict[str, list[str]] = {}
+        self.token_request: dict[str, list[str]] = {}
         self.url = ""
         self.error = ""
 
@@ -40,17 +40,17 @@ class Entra:
         body, status = (await receive()).get("body", b""), 200
         base = f"{self.url}/{TENANT}"
         if scope["path"].endswith("/.well-known/openid-configuration"):
-            found: dict[str, Any] = {
+            answer: dict[str, Any] = {
                 "issuer": f"{base}/v2.0",
                 "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
                 "token_endpoint": f"{base}/oauth2/v2.0/token",
             }
         elif self.error:
-            found, status = {"error": "invalid_client", "error_description": self.error}, 401
+            answer, status = {"error": "invalid_client", "error_description": self.error}, 401
         else:
-            self.asked = parse_qs(body.decode())
-            found = {"access_token": "for D365", "token_type": "Bearer", "expires_in": 3600}
-        content = json.dumps(found).encode()
+            self.token_request = parse_qs(body.decode())
+            answer = {"access_token": "for D365", "token_type": "Bearer", "expires_in": 3600}
+        content = json.dumps(answer).encode()
         kind = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": status, "headers": kind})
         await send({"type": "http.response.body", "body": content})
@@ -86,9 +86,9 @@ def test_the_managed_identity_vouches_for_the_registration(entra: Entra, identit
     """No secret: the assertion is the managed identity's own token for the exchange."""
     credential = at(entra)(REGISTRATION)
     assert credential.get_token("https://x.dynamics.com/.default").token == "for D365"
-    assert entra.asked["client_id"] == [CLIENT]
-    assert entra.asked["scope"] == ["https://x.dynamics.com/.default"]
-    (assertion,) = entra.asked["client_assertion"]
+    assert entra.token_request["client_id"] == [CLIENT]
+    assert entra.token_request["scope"] == ["https://x.dynamics.com/.default"]
+    (assertion,) = entra.token_request["client_assertion"]
     claims = json.loads(base64.urlsafe_b64decode(assertion.split(".")[1] + "=="))
     assert (claims["aud"], claims["appid"]) == ("api://AzureADTokenExchange", IDENTITY)
 
@@ -152,13 +152,13 @@ def test_the_holder_of_a_token_is_a_person_or_an_application() -> None:
     assert [holder(text) for text in ("", "opaque", "a.b.c", "a.WzFd.c")] == [""] * 4
 
 
-@pytest.mark.parametrize("given", ["D365_TENANT_ID", "D365_CLIENT_ID"])
-def test_half_a_registration_is_a_mistake(given: str) -> None:
+@pytest.mark.parametrize("setting", ["D365_TENANT_ID", "D365_CLIENT_ID"])
+def test_half_a_registration_is_a_mistake(setting: str) -> None:
     """Either would be silently unused."""
     environment = {
         "D365_URL": "https://x.operations.dynamics.com",
         "DataStorage": "UseDevelopmentStorage=true",
-        given: TENANT,
+        setting: TENANT,
     }
     with pytest.raises(InvalidSettings, match="set both, or neither"):
         settings.load(environment)
@@ -173,6 +173,8 @@ def test_a_registration_is_read() -> None:
         "D365_CLIENT_ID": CLIENT,
         "AZURE_CLIENT_ID": "the identity",
     }
-    found = settings.load(environment)
-    assert found.registration(found.environments[0]) == Registration(TENANT, CLIENT, "the identity")
-    assert found.function_timeout == timedelta(minutes=30)
+    app_settings = settings.load(environment)
+    assert app_settings.registration(app_settings.environments[0]) == Registration(
+        TENANT, CLIENT, "the identity"
+    )
+    assert app_settings.function_timeout == timedelta(minutes=30)

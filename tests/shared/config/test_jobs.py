@@ -24,7 +24,7 @@ def mistakes(raw: bytes) -> list[str]:
 
 def test_a_full_jobs_file_is_read() -> None:
     """Every option arrives under the name that the code uses."""
-    found = jobs.parse(
+    jobs_file = jobs.parse(
         text(
             exports=[{"name": "Vendors", "activityId": ID.format(1), "unzip": True}],
             imports=[
@@ -40,24 +40,26 @@ def test_a_full_jobs_file_is_read() -> None:
             ],
         )
     )
-    assert found.exports == (jobs.ExportJob(name="Vendors", activity_id=ID.format(1), unzip=True),)
-    job = found.import_job("journals")
+    assert jobs_file.exports == (
+        jobs.ExportJob(name="Vendors", activity_id=ID.format(1), unzip=True),
+    )
+    job = jobs_file.import_job("journals")
     assert job is not None
     assert (job.entity, job.company, job.ordered) == ("General journal", "USMF", True)
     assert (job.when_uncertain, job.enabled) == ("resend", False)
-    assert found.import_job("Journals") is None
+    assert jobs_file.import_job("Journals") is None
 
 
 def test_defaults_are_the_safe_ones() -> None:
     """Uncertain files are held, nothing is unzipped, everything runs."""
-    found = jobs.parse(text(imports=[{"name": "a", "activityId": ID.format(1)}]))
-    (job,) = found.imports
+    jobs_file = jobs.parse(text(imports=[{"name": "a", "activityId": ID.format(1)}]))
+    (job,) = jobs_file.imports
     assert (job.when_uncertain, job.enabled, job.ordered) == ("hold", True, False)
 
 
 def test_every_mistake_is_listed_with_its_place() -> None:
     """A person mends the whole file at once, not one mistake a start."""
-    found = mistakes(
+    lines = mistakes(
         text(
             export=[],
             exports=[
@@ -72,7 +74,7 @@ def test_every_mistake_is_listed_with_its_place() -> None:
             ],
         )
     )
-    places = [line.split(":")[0] for line in found]
+    places = [line.split(":")[0] for line in lines]
     assert places == [
         "export",
         "exports[0].name",
@@ -87,16 +89,16 @@ def test_every_mistake_is_listed_with_its_place() -> None:
         "imports[1].whenUncertain",
         "imports[2].order",
     ]
-    assert "not a GUID" in found[2]
+    assert "not a GUID" in lines[2]
 
 
 def test_two_jobs_may_not_share_a_name_or_an_activity_id() -> None:
     """Names that differ by case alone would be one folder to a person."""
     one = {"name": "Vendors", "activityId": ID.format(1)}
     two = {"name": "vendors", "activityId": "{" + ID.format(1).upper() + "}"}
-    found = mistakes(text(exports=[one, two]))
-    assert found[0].startswith("exports[1].name")
-    assert found[1].startswith("exports[1].activityId")
+    lines = mistakes(text(exports=[one, two]))
+    assert lines[0].startswith("exports[1].name")
+    assert lines[1].startswith("exports[1].activityId")
 
 
 @pytest.mark.parametrize(
@@ -250,7 +252,7 @@ TEST = {"name": "test", "url": "https://contoso-test.sandbox.operations.dynamics
 
 def test_jobs_of_several_environments_name_theirs() -> None:
     """A copied database has the activity ids of its original, so one id may stand once in each."""
-    found = jobs.parse(
+    jobs_file = jobs.parse(
         text(
             environments=[PRODUCTION, {**TEST, "tenantId": "t", "clientId": "c"}],
             exports=[
@@ -259,8 +261,8 @@ def test_jobs_of_several_environments_name_theirs() -> None:
             ],
         )
     )
-    assert [each.environment for each in found.exports] == ["production", "test"]
-    production, test = found.environments
+    assert [each.environment for each in jobs_file.exports] == ["production", "test"]
+    production, test = jobs_file.environments
     assert (production.url, production.client_id) == (PRODUCTION["url"], None)
     assert (test.url, test.tenant_id, test.client_id) == (TEST["url"].rstrip("/"), "t", "c")
 
@@ -272,7 +274,7 @@ def test_jobs_of_one_environment_need_not_name_it() -> None:
 
 def test_every_mistake_about_environments_is_told_with_its_place() -> None:
     """All at once, before any environment is asked for anything."""
-    found = mistakes(
+    lines = mistakes(
         text(
             environments=[
                 PRODUCTION,
@@ -291,7 +293,7 @@ def test_every_mistake_about_environments_is_told_with_its_place() -> None:
             ],
         )
     )
-    assert [line.split(":")[0] for line in found] == [
+    assert [line.split(":")[0] for line in lines] == [
         "environments[4].name",
         "environments[4].url",
         "environments[5].clientId",
@@ -303,9 +305,9 @@ def test_every_mistake_about_environments_is_told_with_its_place() -> None:
         "exports[0].environment",
         "exports[1].environment",
     ]
-    assert "environments[0]" in found[6]
-    assert "production" in found[-2]
-    assert "elsewhere" in found[-1]
+    assert "environments[0]" in lines[6]
+    assert "production" in lines[-2]
+    assert "elsewhere" in lines[-1]
 
 
 def test_an_environment_that_the_file_does_not_have_is_a_mistake() -> None:

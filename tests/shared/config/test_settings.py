@@ -44,13 +44,13 @@ def test_the_jobs_file_may_name_the_environments(app: Path) -> None:
     """Then no setting need. An environment without a registration of its own has the setting's."""
     (app / "jobs.json").write_text(json.dumps({"environments": TWO}))
     identity = {"D365_TENANT_ID": "t1", "D365_CLIENT_ID": "c1", "AZURE_CLIENT_ID": "i"}
-    found = settings.load({**STORAGE, **identity}, app)
-    production, test = found.environments
+    app_settings = settings.load({**STORAGE, **identity}, app)
+    production, test = app_settings.environments
     assert (production.name, production.url) == ("production", TWO[0]["url"])
-    assert found.registration(production) == settings.Registration("t1", "c1", "i")
-    assert found.registration(test) == settings.Registration("t2", "c2", "i")
-    found = settings.load(STORAGE, app)
-    assert found.registration(found.environments[0]) is None
+    assert app_settings.registration(production) == settings.Registration("t1", "c1", "i")
+    assert app_settings.registration(test) == settings.Registration("t2", "c2", "i")
+    app_settings = settings.load(STORAGE, app)
+    assert app_settings.registration(app_settings.environments[0]) is None
 
 
 def test_a_url_beside_the_jobs_files_environments_must_be_one_of_theirs(app: Path) -> None:
@@ -74,12 +74,12 @@ def test_a_job_has_the_environment_that_it_names_or_the_only_one(app: Path) -> N
     """By whichever setting it came."""
     job = {"name": "a", "activityId": "0a1b2c3d-0000-4000-8000-000000000001"}
     (app / "jobs.json").write_text(json.dumps({"exports": [job]}))
-    found = settings.load(GOOD, app)
-    assert found.environment_of(found.jobs.exports[0]).name == "default"
+    app_settings = settings.load(GOOD, app)
+    assert app_settings.environment_of(app_settings.jobs.exports[0]).name == "default"
     named = {"environments": TWO, "exports": [{**job, "environment": "test"}]}
     (app / "jobs.json").write_text(json.dumps(named))
-    found = settings.load(STORAGE, app)
-    assert found.environment_of(found.jobs.exports[0]).url == "https://test.example"
+    app_settings = settings.load(STORAGE, app)
+    assert app_settings.environment_of(app_settings.jobs.exports[0]).url == "https://test.example"
 
 
 def test_identity_based_storage_needs_both_services(app: Path) -> None:
@@ -89,8 +89,11 @@ def test_identity_based_storage_needs_both_services(app: Path) -> None:
         "DataStorage__queueServiceUri": "https://x.queue.core.windows.net",
         "DataStorage__clientId": "c",
     }
-    found = settings.load({"D365_URL": GOOD["D365_URL"], **uris}, app).storage
-    assert (found.blob_service_uri, found.client_id) == (uris["DataStorage__blobServiceUri"], "c")
+    storage = settings.load({"D365_URL": GOOD["D365_URL"], **uris}, app).storage
+    assert (storage.blob_service_uri, storage.client_id) == (
+        uris["DataStorage__blobServiceUri"],
+        "c",
+    )
 
 
 def test_all_mistakes_are_told_at_once(app: Path) -> None:

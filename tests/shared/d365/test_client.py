@@ -34,16 +34,16 @@ BUSY = '{"Message": "An error has occurred."}'
 
 def send(bridge: Bridge, data: bytes = b"1;2;3", **names: str) -> MessageId:
     """Send a file as the import does."""
-    asked = {"entity": "General journal", "company": "USMF", "external_id": "may.csv", **names}
-    return bridge.d365.enqueue(IMPORT_ID, lambda: iter([data]), len(data), **asked)
+    options = {"entity": "General journal", "company": "USMF", "external_id": "may.csv", **names}
+    return bridge.d365.enqueue(IMPORT_ID, lambda: iter([data]), len(data), **options)
 
 
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch, bridge: Bridge) -> list[float]:
     """How long the client would have waited, each time."""
-    found: list[float] = []
-    monkeypatch.setattr(clock, "sleep", found.append)
-    return found
+    waits: list[float] = []
+    monkeypatch.setattr(clock, "sleep", waits.append)
+    return waits
 
 
 def test_every_request_has_the_headers_of_the_documentation(
@@ -315,23 +315,23 @@ def test_a_slow_reader_has_as_long_as_an_answer(
     assert d365.received[0].length == blocks << 20
 
 
-@pytest.mark.parametrize("given", [0, 1, 3])
+@pytest.mark.parametrize("chunks", [0, 1, 3])
 def test_a_file_that_storage_does_not_give_is_surely_not_sent(
-    bridge: Bridge, d365: Simulator, slept: list[float], given: int
+    bridge: Bridge, d365: Simulator, slept: list[float], chunks: int
 ) -> None:
     """And the error is storage's, not D365's; after the last byte it proves nothing."""
 
     def body() -> Iterator[bytes]:
-        yield from [b"x" * 9] * given
+        yield from [b"x" * 9] * chunks
         raise ServiceRequestError("no route to the data account")
 
-    wanted = Uncertain if given == 3 else Unavailable
-    with pytest.raises(wanted, match="no route to the data account") as failed:
+    expected = Uncertain if chunks == 3 else Unavailable
+    with pytest.raises(expected, match="no route to the data account") as failed:
         bridge.d365.enqueue(
             IMPORT_ID, body, 27, entity="General journal", company="USMF", external_id="may.csv"
         )
-    assert ("from storage" in str(failed.value)) == (given < 3)
-    assert given == 3 or not d365.received
+    assert ("from storage" in str(failed.value)) == (chunks < 3)
+    assert chunks == 3 or not d365.received
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
@@ -378,8 +378,8 @@ def test_half_a_surrogate_pair_does_no_harm(bridge: Bridge, d365: Simulator) -> 
     body = json.dumps({"value": f"[{cut}]"})
     d365.add_fault("execution_errors", "answer", status=200, body=body)
     d365.add_fault("enqueue", "answer", status=400, body=r'{"error": {"message": "No \ud83d"}}')
-    (said,) = bridge.d365.execution_errors("DMF-1")
-    assert said.encode() == b"The name ? is too long"
+    (error,) = bridge.d365.execution_errors("DMF-1")
+    assert error.encode() == b"The name ? is too long"
     with pytest.raises(Rejected) as failed:
         send(bridge)
     assert b"No ?" in str(failed.value).encode()
@@ -813,8 +813,8 @@ def test_no_secret_is_logged(
     url, _ = elsewhere
     with bridge.d365.download(DequeuedMessage("1", f"{url}/x?sv=1&sig=abcDEF123%3D", b"{}")):
         assert "/x?sv=1" in caplog.text
-    said = json.dumps({"Message": "see https://x.blob/y?sv=1&sig=abcDEF123%3D&x=1"})
-    d365.add_fault("dequeue", "answer", status=400, body=said)
+    body = json.dumps({"Message": "see https://x.blob/y?sv=1&sig=abcDEF123%3D&x=1"})
+    d365.add_fault("dequeue", "answer", status=400, body=body)
     with pytest.raises(D365Error) as failed:
         bridge.d365.dequeue(EXPORT_ID)
     d365.add_fault("enqueue", "reset-after")

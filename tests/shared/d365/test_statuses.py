@@ -88,11 +88,15 @@ def camel(value: object) -> object:
 )
 def test_a_job_status_is_read_in_every_form(body: object) -> None:
     """Names in any case, alone in a list, under `value`, as JSON in a text."""
-    found = statuses.job_status_of(answer(body))
-    assert (found.state, found.external_id, found.execution_id) == ("Processed", "may.csv", "DMF-1")
-    assert (found.log, found.imported, found.companies) == ("Done.", 18, ("USMF",))
-    assert found.entities == (EntityCounts("Steps", "USMF", 20, 18),)
-    assert found.counts == "Steps: 18 of 20"
+    job_status = statuses.job_status_of(answer(body))
+    assert (job_status.state, job_status.external_id, job_status.execution_id) == (
+        "Processed",
+        "may.csv",
+        "DMF-1",
+    )
+    assert (job_status.log, job_status.imported, job_status.companies) == ("Done.", 18, ("USMF",))
+    assert job_status.entities == (EntityCounts("Steps", "USMF", 20, 18),)
+    assert job_status.counts == "Steps: 18 of 20"
 
 
 @pytest.mark.parametrize(
@@ -111,8 +115,8 @@ def test_records_with_errors_do_not_count_as_imported(
     fields: dict[str, object], imported: int | None
 ) -> None:
     """Whether D365 counts them among the target's or not."""
-    found = statuses.job_status_of(answer({"ExecutionDetail": [fields]}))
-    assert found.imported == imported
+    job_status = statuses.job_status_of(answer({"ExecutionDetail": [fields]}))
+    assert job_status.imported == imported
 
 
 def test_a_guid_of_zeros_is_no_execution() -> None:

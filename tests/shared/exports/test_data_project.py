@@ -56,9 +56,9 @@ class Clock:
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Noon before the night."""
-    made = Clock()
-    monkeypatch.setattr(clock, "now", made)
-    return made
+    fake_clock = Clock()
+    monkeypatch.setattr(clock, "now", fake_clock)
+    return fake_clock
 
 
 @pytest.fixture
@@ -90,9 +90,9 @@ def work(bridge: Bridge, rounds: int = 12) -> None:
 
 
 def state(bridge: Bridge) -> Execution:
-    found = execution.read(bridge.account, "suppliers")
-    assert found
-    return found[0]
+    execution_and_etag = execution.read(bridge.account, "suppliers")
+    assert execution_and_etag
+    return execution_and_etag[0]
 
 
 def due(bridge: Bridge, time: Clock) -> None:
@@ -105,9 +105,9 @@ def stored(bridge: Bridge) -> dict[str, bytes]:
     return contents(bridge.account, EXPORTS)
 
 
-def content_of(made: D365Execution) -> bytes:
-    assert isinstance(made.content, bytes)
-    return made.content
+def content_of(d365_execution: D365Execution) -> bytes:
+    assert isinstance(d365_execution.content, bytes)
+    return d365_execution.content
 
 
 def expected(d365: Simulator) -> dict[str, bytes]:
@@ -128,13 +128,16 @@ def test_a_due_time_is_exported_once(
         time.now += timedelta(minutes=5)
     assert len(d365.executions) == 1
     assert stored(project) == expected(d365)
-    (made,) = d365.executions
-    assert made.execution_id.startswith("suppliers-20300517T020000Z-")
-    (told,) = events("execution.stored")
-    assert (told["blob"], told["moved"]) == (f"suppliers/{made.execution_id}.zip", "app")
+    (d365_execution,) = d365.executions
+    assert d365_execution.execution_id.startswith("suppliers-20300517T020000Z-")
+    (event,) = events("execution.stored")
+    assert (event["blob"], event["moved"]) == (
+        f"suppliers/{d365_execution.execution_id}.zip",
+        "app",
+    )
     (noted,) = execution.last(project.account, "suppliers", 10)
     assert (noted.executionid, noted.outcome, noted.due) == (
-        made.execution_id,
+        d365_execution.execution_id,
         "stored",
         clock.text(NIGHT),
     )
@@ -262,15 +265,15 @@ def test_an_export_that_did_not_reach_d365_is_asked_for_again_with_the_same_id(
     d365.add_fault("export_package", "answer", status=504, body="<html>Gateway</html>")
     due(project, time)
     work(project)
-    asked = state(project)
-    assert (asked.state, d365.count("export_package")) == ("asking", 1)
+    our_execution = state(project)
+    assert (our_execution.state, d365.count("export_package")) == ("asking", 1)
     time.now += timedelta(minutes=59)
     work(project)
     assert d365.count("export_package") == 1
     time.now += timedelta(minutes=2)
     work(project)
-    (made,) = d365.executions
-    assert made.execution_id == asked.executionid
+    (d365_execution,) = d365.executions
+    assert d365_execution.execution_id == our_execution.executionid
     assert stored(project) == expected(d365)
 
 
@@ -605,9 +608,9 @@ def test_a_large_package_is_fetched_by_storage(
     due(bridge, time)
     work(bridge)
     name = f"suppliers/{d365.executions[0].execution_id}"
-    found = stored(bridge)
-    assert found[f"{name}.zip"] == large
-    assert (f"{name}/Manifest.xml" in found) == unzip
+    blobs = stored(bridge)
+    assert blobs[f"{name}.zip"] == large
+    assert (f"{name}/Manifest.xml" in blobs) == unzip
     assert state(bridge).moved == "storage"
     assert events("execution.stored")[0]["moved"] == "storage"
     assert [blob for blob in contents(bridge.account, STATE) if "staging" in blob] == []

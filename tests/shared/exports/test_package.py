@@ -139,7 +139,7 @@ def test_a_file_without_a_length_is_taken_when_two_downloads_agree(
 
 
 @pytest.mark.parametrize(
-    "said",
+    "fields",
     [
         {"DownloadLocation": None},
         {"DownloadLocation": "", "FileDownLoadErrorMessage": ""},
@@ -148,11 +148,11 @@ def test_a_file_without_a_length_is_taken_when_two_downloads_agree(
     ],
 )
 def test_a_message_without_a_file_is_acknowledged(
-    bridge: Bridge, d365: Simulator, events: Events, said: dict[str, Any]
+    bridge: Bridge, d365: Simulator, events: Events, fields: dict[str, Any]
 ) -> None:
     """An export without records makes it; there is nothing to lose."""
     package = d365.add_package(EXPORT_ID, SMALL)
-    message = {"CorrelationId": package.correlation_id, "PopReceipt": "p", **said}
+    message = {"CorrelationId": package.correlation_id, "PopReceipt": "p", **fields}
     d365.strict_receipts = False
     d365.add_fault("dequeue", "answer", status=200, body=json.dumps(message))
     package.offered, package.offered_at = 1, clock.monotonic()
@@ -200,9 +200,9 @@ def test_what_d365_delivers_whole_and_nobody_can_read_is_stored_as_it_is(
     assert (package.acknowledged, d365.count("download")) == (1, 2)
     blob = bridge.account.blobs.get_blob_client(EXPORTS, name)
     assert "Manifest" in blob.get_blob_properties().metadata["unreadable"]
-    (told,) = events("package.unreadable")
-    assert told["blob"] == name
-    assert "Manifest" in told["error"]
+    (event,) = events("package.unreadable")
+    assert event["blob"] == name
+    assert "Manifest" in event["error"]
 
 
 def test_what_differs_between_two_downloads_is_not_what_d365_has(
@@ -311,11 +311,11 @@ def test_the_same_id_with_other_bytes_is_a_second_blob(bridge: Bridge, d365: Sim
         package.content = OTHER
         offer_again(package)
         assert export_packages(bridge) == Totals(1, 0)
-    found = exported(bridge)
-    assert sorted(found.values()) == sorted([SMALL, OTHER])
-    assert found[f"vendors/{package.correlation_id}.zip"] == SMALL
+    blobs = exported(bridge)
+    assert sorted(blobs.values()) == sorted([SMALL, OTHER])
+    assert blobs[f"vendors/{package.correlation_id}.zip"] == SMALL
     second = f"vendors/{package.correlation_id}.{package.sha256[:12]}.zip"
-    assert found[second] == OTHER
+    assert blobs[second] == OTHER
 
 
 @pytest.mark.parametrize("size", [0, BLOCK])
@@ -454,8 +454,8 @@ def test_a_large_download_goes_on_where_it_broke_off(
     d365.add_fault("download", "truncate", bytes=BLOCK + 5)
     assert export_packages(bridge) == Totals(1, 0)
     assert list(exported(bridge).values()) == [data]
-    asked = [each.headers.get("Range") for each in d365.requests if each.operation == "download"]
-    assert asked == [None, f"bytes={BLOCK}-"] + [None] * (content == "csv")
+    ranges = [each.headers.get("Range") for each in d365.requests if each.operation == "download"]
+    assert ranges == [None, f"bytes={BLOCK}-"] + [None] * (content == "csv")
     assert package.acknowledged == 1
 
 

@@ -117,9 +117,9 @@ def test_the_same_id_with_other_bytes_is_a_second_blob(bridge: Bridge, d365: Sim
     for _ in range(2):
         package.content, package.acknowledged, package.offered = OTHER, 0, 0
         assert export_packages(bridge) == Totals(1, 0)
-    found = exported(bridge.account)
-    assert sorted(found.values()) == sorted([SMALL, OTHER])
-    assert found[f"vendors/{package.correlation_id}.zip"] == SMALL
+    blobs = exported(bridge.account)
+    assert sorted(blobs.values()) == sorted([SMALL, OTHER])
+    assert blobs[f"vendors/{package.correlation_id}.zip"] == SMALL
 
 
 @pytest.mark.parametrize(
@@ -499,8 +499,8 @@ def with_jobs(
     for id_ in ids:
         d365.add_export_job(id_)
     raw = {"exports": [{"name": f"{name}-{n}", "activityId": id_} for n, id_ in enumerate(ids)]}
-    made = replace(bridge.settings, jobs=jobs.parse(json.dumps(raw).encode()), **changes)
-    return replace(bridge, settings=made)
+    settings = replace(bridge.settings, jobs=jobs.parse(json.dumps(raw).encode()), **changes)
+    return replace(bridge, settings=settings)
 
 
 def activity_id(number: int) -> str:
@@ -572,11 +572,11 @@ def with_number(number: int) -> bytes:
 def handed_on(bridge: Bridge) -> list[str]:
     """The jobs for which there is a message, which are taken from the queue."""
     queue = bridge.account.queue(EXPORT_JOBS_QUEUE)
-    found = []
+    names = []
     for message in queue.receive_messages():
-        found.append(json.loads(message.content)["job"])
+        names.append(json.loads(message.content)["job"])
         queue.delete_message(message)
-    return sorted(found)
+    return sorted(names)
 
 
 def test_what_a_run_has_no_time_for_is_said_and_handed_on(
@@ -613,17 +613,17 @@ def test_a_run_begins_where_the_last_one_ended(
     """So that it is not always the same jobs that are left."""
     three = with_jobs(bridge, d365, 3, "rotated", export_parallelism=1)
     monotonic, dequeue = clock.monotonic, three.d365.dequeue
-    asked: list[str] = []
+    activity_ids: list[str] = []
 
     def slow(activity_id: str) -> DequeuedMessage | None:
-        asked.append(activity_id)
-        monkeypatch.setattr(clock, "monotonic", lambda: monotonic() + len(asked) * 19 * 60)
+        activity_ids.append(activity_id)
+        monkeypatch.setattr(clock, "monotonic", lambda: monotonic() + len(activity_ids) * 19 * 60)
         return dequeue(activity_id)
 
     monkeypatch.setattr(three.d365, "dequeue", slow)
     for _ in range(3):
         export_packages(three)
-    assert sorted(asked) == [activity_id(number) for number in range(3)]
+    assert sorted(activity_ids) == [activity_id(number) for number in range(3)]
 
 
 @pytest.mark.parametrize("enabled", [True, False])
@@ -632,9 +632,9 @@ def test_a_message_of_a_job_that_is_gone_is_left(
 ) -> None:
     """It was paused, or taken out of the jobs file, since the message was sent."""
     raw = {"exports": [{"name": "vendors", "activityId": EXPORT_ID, "enabled": enabled}]}
-    made = replace(bridge.settings, jobs=jobs.parse(json.dumps(raw).encode()))
+    settings = replace(bridge.settings, jobs=jobs.parse(json.dumps(raw).encode()))
     name = "other" if enabled else "vendors"
-    assert run.export_job(replace(bridge, settings=made), {"job": name}) == Totals()
+    assert run.export_job(replace(bridge, settings=settings), {"job": name}) == Totals()
     assert d365.count("dequeue") == 0
 
 
@@ -660,16 +660,16 @@ def test_no_job_waits_for_the_line_that_tells_of_another(
     two = with_jobs(bridge, d365, 2)
     package = d365.add_package(activity_id(1), SMALL)
     d365.latency["download"] = 0.3
-    told = Event()
+    signal = Event()
 
     def slow(event: str, *_: object, **fields: object) -> None:
         if event == "export.finished" and fields["job"] == "job-0":
             wait_for(lambda: package.acknowledged == 1)
-            told.set()
+            signal.set()
 
     monkeypatch.setattr(run, "emit", slow)
     assert export_packages(two) == Totals(1, 0)
-    assert told.is_set()
+    assert signal.is_set()
 
 
 def test_a_turn_that_hangs_does_not_keep_the_run_from_its_end(

@@ -167,8 +167,8 @@ def test_a_fault_that_never_passes_holds_up_nothing(
     assert export_packages(unzipping) == Totals(1, 0)
     assert exported(unzipping) == {f"{folder_of(package)}.zip": content}
     assert package.acknowledged == 1
-    (told,) = events("unzip.failed")
-    assert told["blob"] == f"{folder_of(package)}.zip"
+    (event,) = events("unzip.failed")
+    assert event["blob"] == f"{folder_of(package)}.zip"
     assert events("package.failed") == []
 
 

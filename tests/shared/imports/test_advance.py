@@ -125,14 +125,14 @@ def test_a_failure_is_filed_with_what_d365_says(
     message = sent(bridge, d365, status)
     d365.received[0].errors = ["Account 999999 does not exist."]
     advance.check_status(bridge, message)
-    said = report(account)
-    assert (said["reason"], said["status"]) == ("not-imported", status)
-    assert "Account 999999 does not exist." in said["error"]
-    assert said["d365"]["executionId"] == d365.received[0].execution_id
-    (entity,) = said["d365"]["entities"]
+    error_report = report(account)
+    assert (error_report["reason"], error_report["status"]) == ("not-imported", status)
+    assert "Account 999999 does not exist." in error_report["error"]
+    assert error_report["d365"]["executionId"] == d365.received[0].execution_id
+    (entity,) = error_report["d365"]["entities"]
     assert (entity["entity"], entity["records"], entity["imported"]) == ("General journal", 20, 0)
-    assert said["d365"]["log"]
-    assert said["d365"]["errors"] == ["Account 999999 does not exist."]
+    assert error_report["d365"]["log"]
+    assert error_report["d365"]["errors"] == ["Account 999999 does not exist."]
     assert b"1;2;3" in contents(account, FAILED).values()
 
 
@@ -143,13 +143,13 @@ def test_a_file_of_which_a_part_got_in_is_told_apart(
     message = sent(bridge, d365, "ProcessedWithErrors")
     d365.received[0].errors, d365.received[0].imported = ["Account 9 does not exist."], 18
     advance.check_status(bridge, message)
-    file, said = only(account, FAILED), report(account)
+    file, error_report = only(account, FAILED), report(account)
     assert (file.record.reason, file.record.records) == ("partly-imported", "18")
     assert file.record.entities == "General journal: 18 of 20"
-    assert (said["reason"], said["records"]) == ("partly-imported", 18)
-    assert said["counts"] == "General journal: 18 of 20"
-    assert "General journal: 18 of 20 records are in" in said["error"]
-    assert "posted twice" in said["todo"]
+    assert (error_report["reason"], error_report["records"]) == ("partly-imported", 18)
+    assert error_report["counts"] == "General journal: 18 of 20"
+    assert "General journal: 18 of 20 records are in" in error_report["error"]
+    assert "posted twice" in error_report["todo"]
     assert events("file.failed")[0]["records"] == 18
 
 
@@ -245,9 +245,9 @@ def test_another_company_than_the_one_asked_for_is_told(
     container = SUCCEEDED if status == "Processed" else FAILED
     record = only(account, container).record
     assert (record.company, record.d365company) == ("USMF", "DAT")
-    (told,) = events("company.differs")
-    assert (told["job"], told["reason"]) == ("journals", "other-company")
-    assert "into DAT, not into USMF" in told["error"]
+    (event,) = events("company.differs")
+    assert (event["job"], event["reason"]) == ("journals", "other-company")
+    assert "into DAT, not into USMF" in event["error"]
     if status == "Processed":
         assert "into DAT, not into USMF" in events("file.succeeded")[0]["remark"]
 
@@ -270,9 +270,9 @@ def test_a_failure_whose_errors_can_not_be_had_is_filed_all_the_same(
     for operation in ("job_status", "execution_id", "execution_errors"):
         d365.add_fault(operation, "answer", status=500, body='{"Message": "Down."}', times=-1)
     advance.check_status(bridge, sent(bridge, d365, "ProcessedWithErrors"))
-    said = report(account)["d365"]
-    assert "500: Down" in said["jobStatusUnavailable"]
-    assert "500: Down" in said["errorsUnavailable"]
+    d365_account = report(account)["d365"]
+    assert "500: Down" in d365_account["jobStatusUnavailable"]
+    assert "500: Down" in d365_account["errorsUnavailable"]
 
 
 def test_a_repeated_message_changes_nothing(
@@ -341,9 +341,9 @@ def test_no_final_status_has_an_end(
     try_on(bridge, later, timedelta(minutes=50), timedelta(minutes=8))
     assert only(account, PROCESSING).record.state == "sent"
     try_on(bridge, later, timedelta(hours=1), timedelta(minutes=8))
-    said = report(account)
-    assert (said["reason"], said["status"]) == ("no-final-status", "Processing")
-    assert "Do not resend the file before you know" in said["todo"]
+    error_report = report(account)
+    assert (error_report["reason"], error_report["status"]) == ("no-final-status", "Processing")
+    assert "Do not resend the file before you know" in error_report["todo"]
 
 
 def test_a_file_whose_job_is_gone_is_still_tracked(

@@ -136,9 +136,9 @@ def test_what_the_dropper_wrote_on_it_stays(
     blob.upload_blob(b"1", metadata={"author": "Ann", "state": "sent", "messageid": "x"})
     intake.import_file(bridge, "journals/may.csv")
     work_queue(bridge)
-    (found,) = account.blobs.get_container_client(SUCCEEDED).list_blobs(include=["metadata"])
-    assert found.metadata["author"] == "Ann"
-    assert found.metadata["messageid"] == d365.received[0].message_id
+    (properties,) = account.blobs.get_container_client(SUCCEEDED).list_blobs(include=["metadata"])
+    assert properties.metadata["author"] == "Ann"
+    assert properties.metadata["messageid"] == d365.received[0].message_id
 
 
 @pytest.mark.parametrize("ordered", [False, True])

@@ -20,11 +20,11 @@ PACKAGE = samples.package("Vendors", [samples.Part(samples.VENDORS, 5)])
 
 def zipped(**files: bytes) -> bytes:
     """A zip with these files; __ in a name stands for a slash, _ for a dot."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
             archive.writestr(name.replace("__", "/").replace("_", "."), data)
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,10 @@ def test_what_is_no_data_package_is_told_at_once(
 ) -> None:
     """D365 takes such a file, and says hours later, in other words, that it can't use it."""
     intake.import_file(bridge, drop(account, "packages/vendors.zip", data))
-    said = report(account)
-    assert (said["reason"], says in said["error"]) == ("bad-package", True), said["error"]
+    error_report = report(account)
+    assert (error_report["reason"], says in error_report["error"]) == ("bad-package", True), (
+        error_report["error"]
+    )
     assert d365.count("enqueue") == 0
     assert data in contents(account, FAILED).values()
 
@@ -74,12 +76,12 @@ def test_a_large_package_is_read_at_its_end_alone(
 
 def template_of(form: str) -> bytes:
     """A template whose entity has that source format."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(PACKAGE)) as old, zipfile.ZipFile(made, "w") as new:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(PACKAGE)) as old, zipfile.ZipFile(buffer, "w") as new:
         for info in old.infolist():
             data = old.read(info)
             new.writestr(info.filename, data.replace(b">CSV-Unicode<", f">{form}<".encode()))
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 XLSX = zipped(**{"[Content_Types]_xml": b"<Types/>"})
@@ -112,9 +114,9 @@ def test_a_file_of_another_format_than_its_template_is_told_at_once(
     intake.import_file(bridge, drop(account, "journals/may.csv", data))
     assert len(d365.received) == (not says)
     if says:
-        said = report(account)
-        assert (said["reason"], says in said["error"]) == ("wrong-format", True)
-        assert form in said["error"]
+        error_report = report(account)
+        assert (error_report["reason"], says in error_report["error"]) == ("wrong-format", True)
+        assert form in error_report["error"]
 
 
 def test_a_template_whose_format_is_put_right_takes_the_file(

@@ -28,10 +28,10 @@ def test_error_keys_are_kept_beside_the_file(
     bridge: Bridge, d365: Simulator, account: DataAccount
 ) -> None:
     """The report names the blob; and it is no file of its own: nothing lists it, or stops for it."""
-    said = fail(d365, account, errorKeys=True)
+    d365_account = fail(d365, account, errorKeys=True)
     file = only(account, FAILED)
     name = f"{file.name}.error.keys/General journal.txt"
-    assert said["errorKeys"] == [name]
+    assert d365_account["errorKeys"] == [name]
     execution = d365.received[0].execution_id
     assert contents(account, FAILED)[name].decode() == f"LINENUMBER\r\n17 of {execution}\r\n"
 
@@ -63,10 +63,10 @@ def test_a_failure_without_its_keys_is_filed_all_the_same(
 ) -> None:
     """The report says why they are missing; the signature is told nowhere (A3)."""
     d365.add_fault(operation, **fault, times=-1)
-    said = fail(d365, account, errorKeys=True)
-    assert says in said["errorKeysUnavailable"]
-    assert said["errors"]
-    assert "S3cret" not in caplog.text + json.dumps(said)
+    d365_account = fail(d365, account, errorKeys=True)
+    assert says in d365_account["errorKeysUnavailable"]
+    assert d365_account["errors"]
+    assert "S3cret" not in caplog.text + json.dumps(d365_account)
 
 
 def test_keys_that_are_never_made_are_not_waited_for_without_end(
@@ -105,9 +105,9 @@ def test_without_a_job_status_the_execution_is_asked_for(
     """GetExecutionIdByMessageId leads to the errors, however it calls its parameter."""
     d365.execution_parameter = parameter
     d365.add_fault("job_status", "answer", status=404, times=-1)
-    said = fail(d365, account)
-    assert said["executionId"] == d365.received[0].execution_id
-    assert said["errors"] == d365.reject_errors
+    d365_account = fail(d365, account)
+    assert d365_account["executionId"] == d365.received[0].execution_id
+    assert d365_account["errors"] == d365.reject_errors
 
 
 @pytest.mark.parametrize("form", ['{{"Value": "{}"}}', '["{}"]', '{{"value": ["{}"]}}'])
@@ -140,8 +140,8 @@ def test_errors_as_objects_are_told_in_words(
     ]
     body = json.dumps({"value": json.dumps(errors)})
     d365.add_fault("execution_errors", "answer", status=200, body=body, times=-1)
-    said = fail(d365, account)
-    assert said["errors"] == ["Not balanced. (record 17, field Amount)", "Field: X"]
+    d365_account = fail(d365, account)
+    assert d365_account["errors"] == ["Not balanced. (record 17, field Amount)", "Field: X"]
     error = "Not balanced. (record 17, field Amount) (and 1 more)"
     assert report(account)["error"].endswith(error)
 

@@ -142,11 +142,11 @@ def test_what_can_not_be_imported_is_refused_with_what_to_do(
     d365.projects["Composite in"] = "composite"
     bridge = make_bridge_of("projects", d365, account, **changes)
     intake.import_file(bridge, drop(account, name, package()))
-    told = report(account)
-    assert (told["reason"], d365.received) == (reason, [])
-    assert told["todo"]
+    error_report = report(account)
+    assert (error_report["reason"], d365.received) == (reason, [])
+    assert error_report["todo"]
     if reason == "rejected":
-        assert re.search("exist|composite", told["error"])
+        assert re.search("exist|composite", error_report["error"])
 
 
 @pytest.mark.parametrize(
@@ -218,13 +218,17 @@ def test_an_accepted_import_that_vanished_is_held(
     intake.import_file(bridge, drop(account, "projects/vendors.zip", package()))
     chosen = only(account, PROCESSING).record.externalid
     try_on(bridge, later, timedelta(minutes=90), timedelta(minutes=5))
-    told = report(account)
-    assert (told["reason"], told["outcome"], told["externalIdentifier"]) == (
+    error_report = report(account)
+    assert (
+        error_report["reason"],
+        error_report["outcome"],
+        error_report["externalIdentifier"],
+    ) == (
         "vanished",
         "held",
         chosen,
     )
-    assert "Job history" in told["todo"]
+    assert "Job history" in error_report["todo"]
     assert d365.count("import_package") == 1
     assert events("file.held")[0]["externalId"] == chosen
 
@@ -329,12 +333,12 @@ def test_a_failed_import_is_reported_with_d365s_errors(
     d365.package_api.broken_errors = broken
     intake.import_file(bridge, drop(account, "projects/vendors.zip", package()))
     work_queue(bridge)
-    told = report(account)
-    assert told["reason"] == ("partly-imported" if imported else "not-imported")
-    assert told["status"] == ("PartiallySucceeded" if imported else "Failed")
-    assert told["records"] == (imported or 0)
-    assert told["d365"]["executionId"] == d365.received[0].execution_id
-    assert [error.split(".")[0] for error in told["d365"]["errors"]] == [
+    error_report = report(account)
+    assert error_report["reason"] == ("partly-imported" if imported else "not-imported")
+    assert error_report["status"] == ("PartiallySucceeded" if imported else "Failed")
+    assert error_report["records"] == (imported or 0)
+    assert error_report["d365"]["executionId"] == d365.received[0].execution_id
+    assert [error.split(".")[0] for error in error_report["d365"]["errors"]] == [
         "The journal does not balance",
         "Account 999999 does not exist",
     ]
@@ -392,10 +396,10 @@ def test_an_address_that_is_not_https_gets_no_package(
     """The report says what may be wrong, and holds no signature."""
     d365.package_api.url_form = "ftp://elsewhere/x?sig=S3cret"
     intake.import_file(bridge, drop(account, "projects/vendors.zip", package()))
-    told = report(account)
-    assert "only a signed address over https" in told["error"]
-    assert "See what stands between the app and D365" in told["error"]
-    assert "S3cret" not in json.dumps(told)
+    error_report = report(account)
+    assert "only a signed address over https" in error_report["error"]
+    assert "See what stands between the app and D365" in error_report["error"]
+    assert "S3cret" not in json.dumps(error_report)
     assert d365.count("import_package") == 0
 
 
@@ -476,9 +480,9 @@ def test_a_project_that_a_dead_execution_blocks_is_said_in_d365s_words(
     """A person deletes it in the job history, and sends the file again."""
     d365.package_api.blocked_projects.add("Vendors in")
     intake.import_file(bridge, drop(account, "projects/vendors.zip", package()))
-    told = report(account)
-    assert told["reason"] == "rejected"
-    assert "Delete it from the job history" in told["error"]
+    error_report = report(account)
+    assert error_report["reason"] == "rejected"
+    assert "Delete it from the job history" in error_report["error"]
 
 
 def test_a_package_too_large_for_enqueue_goes_by_the_package_api(
@@ -521,9 +525,9 @@ def test_a_package_too_large_with_no_other_way_is_refused(
     bridge = make_bridge_of("packages", d365, account, **changes)
     d365.largest_body = 10
     intake.import_file(bridge, drop(account, name, package()))
-    told = report(account)
-    assert (told["reason"], told["status"]) == ("rejected", "")
-    assert "413" in told["error"]
+    error_report = report(account)
+    assert (error_report["reason"], error_report["status"]) == ("rejected", "")
+    assert "413" in error_report["error"]
     assert d365.count("import_package") == 0
 
 

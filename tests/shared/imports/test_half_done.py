@@ -71,7 +71,7 @@ def dies(monkeypatch: pytest.MonkeyPatch) -> Dies:
 def places(account: DataAccount) -> list[str]:
     """Where files lie."""
     containers = (IMPORTS, PROCESSING, SUCCEEDED, FAILED)
-    return [found.container for name in containers for found in files.listed(account, name)]
+    return [file.container for name in containers for file in files.listed(account, name)]
 
 
 def without_jobs(bridge: Bridge) -> Bridge:

@@ -35,7 +35,7 @@ type Later = Callable[[timedelta], None]
 
 def dropped_names(account: DataAccount) -> list[str]:
     """What lies in `imports`, whatever it is."""
-    return [found.name for found in account.blobs.get_container_client(IMPORTS).list_blobs()]
+    return [blob.name for blob in account.blobs.get_container_client(IMPORTS).list_blobs()]
 
 
 def commit(account: DataAccount, name: str, *parts: bytes) -> None:
@@ -214,8 +214,8 @@ def test_a_name_that_no_request_reaches_is_told(
         account.blobs.create_container(IMPORTS)
     work_queue(bridge)
     assert len(d365.received) == 1
-    (told,) = events("reconcile.failed")
-    assert "can't be imported" in told["error"]
+    (event,) = events("reconcile.failed")
+    assert "can't be imported" in event["error"]
 
 
 def put_raw(account: DataAccount, path: str) -> None:
@@ -238,11 +238,11 @@ def put_raw(account: DataAccount, path: str) -> None:
 
 def with_copy_status(monkeypatch: pytest.MonkeyPatch, status: str) -> None:
     """Let a dropped file be a copy that has come so far (Azurite copies at once)."""
-    file = files._file
+    real = files._file
 
-    def copied(container: str, name: str, found: Any) -> File:
-        made = file(container, name, found)
-        return replace(made, copy_status=status) if container == IMPORTS else made
+    def copied(container: str, name: str, properties: Any) -> File:
+        file = real(container, name, properties)
+        return replace(file, copy_status=status) if container == IMPORTS else file
 
     monkeypatch.setattr(files, "_file", copied)
 
@@ -281,8 +281,8 @@ def test_a_copy_that_came_to_nothing_is_told(
     name = drop(account, "journals/may.csv")
     with_copy_status(monkeypatch, status)
     intake.import_file(bridge, name)
-    said = report(account)
-    assert (said["reason"], status in said["error"]) == ("not-whole", True)
+    error_report = report(account)
+    assert (error_report["reason"], status in error_report["error"]) == ("not-whole", True)
     assert not dropped_names(account)
     assert not d365.received
 

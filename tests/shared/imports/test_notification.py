@@ -30,31 +30,34 @@ def test_a_rejected_file_is_told_with_what_to_do(
     """Its job, its report, D365's first error and id."""
     intake.import_file(bridge, drop(account, "journals/USMF/may.csv", b"1;REJECT"))
     work_queue(bridge)
-    (told,) = notifications(account)
-    assert told.type == "d365-blob-bridge.file.failed"
-    assert (told.data.job, told.data.company) == ("journals", "USMF")
-    assert (told.data.reason, told.data.file) == ("not-imported", "journals/USMF/may.csv")
-    assert told.data.message_id == d365.received[0].message_id
-    assert d365.reject_errors[0] in told.data.error
-    assert told.data.todo
+    (notification,) = notifications(account)
+    assert notification.type == "d365-blob-bridge.file.failed"
+    assert (notification.data.job, notification.data.company) == ("journals", "USMF")
+    assert (notification.data.reason, notification.data.file) == (
+        "not-imported",
+        "journals/USMF/may.csv",
+    )
+    assert notification.data.message_id == d365.received[0].message_id
+    assert d365.reject_errors[0] in notification.data.error
+    assert notification.data.todo
     there = {f"{FAILED}/{name}" for name in contents(account, FAILED)}
-    assert there == {told.data.blob, told.data.report}
+    assert there == {notification.data.blob, notification.data.report}
 
 
 def test_a_held_file_is_told_as_held(bridge: Bridge, d365: Simulator, account: DataAccount) -> None:
     """With what to look for in D365."""
     d365.add_fault("enqueue", "reset-after")
     intake.import_file(bridge, drop(account, "journals/may.csv"))
-    (told,) = notifications(account)
-    assert told.type == "d365-blob-bridge.file.held"
-    assert told.data.external_identifier == d365.received[0].external_id
+    (notification,) = notifications(account)
+    assert notification.type == "d365-blob-bridge.file.held"
+    assert notification.data.external_identifier == d365.received[0].external_id
 
 
 def test_a_misplaced_file_is_told(bridge: Bridge, account: DataAccount) -> None:
     """Nobody else would look there."""
     intake.import_file(bridge, drop(account, "nobody/may.csv"))
-    (told,) = notifications(account)
-    assert told.data.reason == "no-such-job"
+    (notification,) = notifications(account)
+    assert notification.data.reason == "no-such-job"
 
 
 def test_a_file_that_succeeds_is_no_news(bridge: Bridge, account: DataAccount) -> None:
@@ -110,5 +113,5 @@ def test_a_long_error_is_cut_to_fit(bridge: Bridge, d365: Simulator, account: Da
     d365.reject_errors = ["ä" * 100_000]
     intake.import_file(bridge, drop(account, "journals/may.csv", b"1;REJECT"))
     work_queue(bridge)
-    (told,) = notifications(account)
-    assert len(told.data.error) < 3000
+    (notification,) = notifications(account)
+    assert len(notification.data.error) < 3000

@@ -395,8 +395,12 @@ def test_an_end_that_a_crash_has_left_in_processing_is_brought_to_its_place(
     later(MISSED)
     reconciliation.reconcile(bridge)
     work_queue(bridge)
-    said = report(account)
-    assert (said["reason"], bool(said["error"]), bool(said["d365"]["errors"])) == (
+    error_report = report(account)
+    assert (
+        error_report["reason"],
+        bool(error_report["error"]),
+        bool(error_report["d365"]["errors"]),
+    ) == (
         "not-imported",
         True,
         True,

@@ -50,9 +50,13 @@ def test_a_misplaced_file_is_explained_and_never_sent(
     """Under failed, with the reason and what to do, its bytes as they were."""
     intake.import_file(bridge, drop(account, name, data))
     failed = only(account, FAILED)
-    said = report(account)
-    assert (said["reason"], said["file"], failed.record.state) == (reason, name, "failed")
-    assert said["todo"]
+    error_report = report(account)
+    assert (error_report["reason"], error_report["file"], failed.record.state) == (
+        reason,
+        name,
+        "failed",
+    )
+    assert error_report["todo"]
     assert contents(account, FAILED)[failed.name] == data
     assert not contents(account, IMPORTS)
     assert not d365.received
@@ -77,8 +81,8 @@ def test_only_files_that_match_the_pattern_are_taken(
     assert len(d365.received) == 2
     later(timedelta(minutes=2))
     reconciliation.reconcile(bridge)
-    said = report(account)
-    assert (said["reason"], said["file"]) == ("no-match", "journals/gj1.csv")
+    error_report = report(account)
+    assert (error_report["reason"], error_report["file"]) == ("no-match", "journals/gj1.csv")
     assert not contents(account, IMPORTS)
 
 

@@ -137,10 +137,13 @@ def test_the_answer_is_lost_and_the_file_is_held(
     d365.add_fault("enqueue", "reset-after")
     intake.import_file(bridge, drop(account, "journals/may.csv"))
     work_queue(bridge)
-    said = report(account)
+    error_report = report(account)
     (received,) = d365.received
-    assert (said["outcome"], said["externalIdentifier"]) == ("held", received.external_id)
-    assert "Manage messages" in said["todo"]
+    assert (error_report["outcome"], error_report["externalIdentifier"]) == (
+        "held",
+        received.external_id,
+    )
+    assert "Manage messages" in error_report["todo"]
     assert events("file.held")[0]["externalId"] == received.external_id
 
 
@@ -198,9 +201,9 @@ def test_what_d365_rejects_is_filed_with_what_to_do(
     body = json.dumps({"Message": "Something is wrong with it."})
     d365.add_fault("enqueue", "answer", status=status, body=body, times=-1)
     intake.import_file(bridge, drop(account, "journals/may.csv"))
-    said = report(account)
-    assert (said["reason"], str(status) in said["error"]) == ("rejected", True)
-    assert words in said["error"]
+    error_report = report(account)
+    assert (error_report["reason"], str(status) in error_report["error"]) == ("rejected", True)
+    assert words in error_report["error"]
     assert d365.count("enqueue") == 1
 
 
@@ -281,11 +284,11 @@ def test_a_file_that_is_named_like_a_secret_keeps_its_name(
     """In report, log and error: whoever looks for it, and for its external identifier, needs them."""
     d365.add_fault("enqueue", "answer", status=400, body='{"Message": "No code=17.csv"}', times=-1)
     intake.import_file(bridge, drop(account, "journals/sig=1.csv"))
-    told = report(account)
-    assert told["file"] == "journals/sig=1.csv"
-    assert told["externalIdentifier"].startswith("sig=1.")
+    error_report = report(account)
+    assert error_report["file"] == "journals/sig=1.csv"
+    assert error_report["externalIdentifier"].startswith("sig=1.")
     assert events("file.failed")[0]["file"].startswith("journals/sig=1.")
-    assert "No code=17.csv" in told["error"]
+    assert "No code=17.csv" in error_report["error"]
 
 
 def test_a_signature_in_what_d365_says_is_not_kept(

@@ -39,17 +39,17 @@ def put(account: DataAccount, data: bytes = TEMPLATE, name: str = NAME) -> None:
 @pytest.fixture
 def sent(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Every body that was given to be sent, whole."""
-    found: list[bytes] = []
+    bodies: list[bytes] = []
     enqueue = type(bridge.d365).enqueue
 
     def spy(
         self: Any, activity_id: str, body: Callable[[], Iterator[bytes]], *a: Any, **k: Any
     ) -> Any:
-        found.append(b"".join(body()))
+        bodies.append(b"".join(body()))
         return enqueue(self, activity_id, body, *a, **k)
 
     monkeypatch.setattr(type(bridge.d365), "enqueue", spy)
-    return found
+    return bodies
 
 
 def unpacked(package: bytes) -> dict[str, bytes]:
@@ -182,9 +182,9 @@ def test_waiting_for_a_template_has_an_end(
     bridge = make_bridge(d365, account, template=NAME, entity=None)
     intake.import_file(bridge, drop(account, "journals/new.csv"))
     try_on(bridge, later, timedelta(hours=28), timedelta(minutes=20))
-    said = report(account)
-    assert said["reason"] == "no-template"
-    assert f"there is no {NAME} in the container templates" in said["error"]
+    error_report = report(account)
+    assert error_report["reason"] == "no-template"
+    assert f"there is no {NAME} in the container templates" in error_report["error"]
 
 
 def test_an_answer_that_is_lost_holds_the_file(

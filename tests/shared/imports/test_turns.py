@@ -235,10 +235,10 @@ def dropped_apart(
     times: dict[str, datetime] = {}
     file = files._file
 
-    def with_time(container: str, name: str, found: Any) -> File:
+    def with_time(container: str, name: str, properties: Any) -> File:
         if container == IMPORTS and name in times:
-            found.last_modified = times[name]
-        return file(container, name, found)
+            properties.last_modified = times[name]
+        return file(container, name, properties)
 
     def drop_them(dropped: dict[str, bytes]) -> None:
         for hour, (name, data) in enumerate(dropped.items()):
@@ -258,9 +258,9 @@ def test_a_file_that_another_worker_has_claimed_keeps_its_place(
     bridge = ordered(d365, account, orderBy=order_by)
     job = bridge.settings.jobs.imports[0]
     first, second = (
-        claim.claim(bridge, found)
+        claim.claim(bridge, file)
         for name, data in ((NAMES[0], b"1"), (NAMES[1], b"22"))
-        if (found := files.find(account, IMPORTS, drop(account, f"journals/{name}", data)))
+        if (file := files.find(account, IMPORTS, drop(account, f"journals/{name}", data)))
     )
     assert first
     assert second
@@ -277,9 +277,9 @@ def test_of_claimed_files_the_first_in_order_goes(
     bridge = ordered(d365, account, reverseOrder=True)
     job = bridge.settings.jobs.imports[0]
     for name in NAMES:
-        found = files.find(account, IMPORTS, drop(account, f"journals/{name}"))
-        assert found
-        assert claim.claim(bridge, found)
+        file = files.find(account, IMPORTS, drop(account, f"journals/{name}"))
+        assert file
+        assert claim.claim(bridge, file)
     send.send_next(bridge, job)
     assert arrived(d365) == [NAMES[2]]
 

@@ -50,8 +50,8 @@ def fail_one(bridge: Bridge, name: str = "journals/USMF/may.csv") -> File:
 
 def action(file: File, **changes: str) -> Action:
     """What a person asks for, having looked at the file."""
-    asked = Action(file.name, file.etag, "Ada", "it balances now")
-    return replace(asked, **changes) if changes else asked
+    default = Action(file.name, file.etag, "Ada", "it balances now")
+    return replace(default, **changes) if changes else default
 
 
 def test_a_copy_whose_answer_is_lost_is_ours_all_the_same(
@@ -86,9 +86,9 @@ def test_a_copy_of_which_nothing_is_known_is_the_file(
     d365.reject_text = b""
     copy = moves._copy
 
-    def taken_at_once(*given: Any) -> None:
+    def taken_at_once(*args: Any) -> None:
         monkeypatch.undo()
-        copy(*given)
+        copy(*args)
         intake.import_file(bridge, file.record.source)
 
     monkeypatch.setattr(moves, "_copy", taken_at_once)
@@ -116,9 +116,9 @@ def test_of_many_who_send_a_file_again_one_does(bridge: Bridge, d365: Simulator)
         return "sent"
 
     with ThreadPoolExecutor(8) as pool:
-        said = list(pool.map(click, range(8)))
+        answers = list(pool.map(click, range(8)))
     work_queue(bridge)
-    assert said.count("sent") == 1
+    assert answers.count("sent") == 1
     assert len(d365.received) == 2
     assert len(list(files.listed(bridge.account, SUCCEEDED))) == 1
     assert not list(files.listed(bridge.account, FAILED))
@@ -134,11 +134,11 @@ def test_two_who_say_the_same_in_the_same_second_are_two(
     monkeypatch.setattr(actions, "_looked_at", lambda *_: file)
     put_back = moves.put_back
 
-    def meanwhile(account: DataAccount, marked: File, theirs: dict[str, str]) -> bool:
+    def meanwhile(account: DataAccount, marked: File, user_metadata: dict[str, str]) -> bool:
         monkeypatch.setattr(moves, "put_back", put_back)
         with pytest.raises(NotDone, match="by somebody else"):
             actions.resend(bridge, action(file))
-        return put_back(account, marked, theirs)
+        return put_back(account, marked, user_metadata)
 
     monkeypatch.setattr(moves, "put_back", meanwhile)
     actions.resend(bridge, action(file))
@@ -474,9 +474,9 @@ def test_when_d365_can_t_be_asked_a_held_file_stays_held(
     """Not knowing is no reason to believe."""
     file = held(bridge, d365)
     d365.add_fault("message_status", "answer", status=503, headers={"Retry-After": "99"}, times=-1)
-    asked = action(file, message_id=d365.received[0].message_id)
+    confirmation = action(file, message_id=d365.received[0].message_id)
     with pytest.raises(NotDone, match="can't be asked"):
-        actions.receive(bridge, asked)
+        actions.receive(bridge, confirmation)
     assert only(account, FAILED).etag == file.etag
 
 
@@ -492,11 +492,11 @@ def unzipping(bridge: Bridge, d365: Simulator) -> Bridge:
     """A bridge with an export job that unzips, and one package exported."""
     raw = json.loads(json.dumps(JOBS))
     raw["exports"][0]["unzip"] = True
-    found = replace(bridge.settings, jobs=jobs.parse(json.dumps(raw).encode()))
+    settings = replace(bridge.settings, jobs=jobs.parse(json.dumps(raw).encode()))
     d365.add_package(EXPORT_ID, package("Vendors", [Part(VENDORS, 20)]))
-    made = Bridge(found, bridge.clients, bridge.account)
-    export_packages(made)
-    return made
+    new_bridge = Bridge(settings, bridge.clients, bridge.account)
+    export_packages(new_bridge)
+    return new_bridge
 
 
 def exported(account: DataAccount) -> File:

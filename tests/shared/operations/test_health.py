@@ -44,12 +44,12 @@ def test_an_import_job_is_right_when_d365_has_its_last_file(
     """Under the activity id that the job has now: another one is not proved by what the old one did."""
     assert verdict(worked, "import job journals")[0] == "ok"
     changed = make_bridge(d365, worked.account, activityId=OTHER_ID)
-    found, text = verdict(changed, "import job journals")
-    assert (found, OTHER_ID in text) == ("can't tell", True)
+    outcome, text = verdict(changed, "import job journals")
+    assert (outcome, OTHER_ID in text) == ("can't tell", True)
     for received in d365.received:  # the journal's lines are right, but D365 says no
         received.activity_id = OTHER_ID
-    found, text = verdict(worked, "import job journals")
-    assert (found, "404" in text) == ("can't tell", True)
+    outcome, text = verdict(worked, "import job journals")
+    assert (outcome, "404" in text) == ("can't tell", True)
 
 
 def test_a_job_that_d365_denies_is_wrong_whatever_went_before(
@@ -57,8 +57,8 @@ def test_a_job_that_d365_denies_is_wrong_whatever_went_before(
 ) -> None:
     """Its policy was changed after its last file."""
     d365.add_fault("job_status", "answer", status=403, times=-1)
-    found, text = verdict(worked, "import job journals")
-    assert (found, "authorisation policy" in text) == ("wrong", True)
+    outcome, text = verdict(worked, "import job journals")
+    assert (outcome, "authorisation policy" in text) == ("wrong", True)
 
 
 def test_an_export_job_is_right_by_the_runs_of_its_present_id(
@@ -68,8 +68,8 @@ def test_an_export_job_is_right_by_the_runs_of_its_present_id(
     assert verdict(worked, "export job vendors")[0] == "ok"
     raw = json.loads(json.dumps(JOBS))
     raw["exports"][0]["activityId"] = OTHER_ID
-    found = replace(worked.settings, jobs=jobs.parse(json.dumps(raw).encode()))
-    changed = Bridge(found, worked.clients, worked.account)
+    settings = replace(worked.settings, jobs=jobs.parse(json.dumps(raw).encode()))
+    changed = Bridge(settings, worked.clients, worked.account)
     assert verdict(changed, "export job vendors")[0] == "can't tell"
 
 
@@ -77,8 +77,8 @@ def test_a_page_instead_of_json_is_not_d365(bridge: Bridge, d365: Simulator) -> 
     """As a proxy or a wrong host answers: with 200, and HTML."""
     page = "<html><body>Welcome</body></html>"
     d365.add_fault("message_status", "answer", status=200, body=page, times=-1)
-    found, text = verdict(bridge, "D365")
-    assert (found, "not JSON: Welcome" in text) == ("wrong", True)
+    outcome, text = verdict(bridge, "D365")
+    assert (outcome, "not JSON: Welcome" in text) == ("wrong", True)
 
 
 def test_a_check_leaves_the_probe_of_another_alone(
@@ -111,5 +111,5 @@ def test_a_job_of_the_package_api_is_right_when_d365_has_its_last_execution(
     work_queue(bridge)
     assert verdict(bridge, what)[0] == "ok"
     d365.add_fault("execution_status", "answer", status=403, times=-1)
-    found, text = verdict(bridge, what)
-    assert (found, "Data management operations user" in text) == ("wrong", True)
+    outcome, text = verdict(bridge, what)
+    assert (outcome, "Data management operations user" in text) == ("wrong", True)

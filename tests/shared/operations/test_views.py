@@ -68,10 +68,10 @@ def test_pages_together_show_each_file_once(
     seen: list[str] = []
     token = ""
     while True:
-        found = views.listing(bridge, Filter("waiting", token=token))
-        assert len(found.rows) <= 7
-        seen += [row.name for row in found.rows]
-        token = found.next_token
+        listing = views.listing(bridge, Filter("waiting", token=token))
+        assert len(listing.rows) <= 7
+        seen += [row.name for row in listing.rows]
+        token = listing.next_token
         if not token:
             break
     assert seen == names
@@ -86,8 +86,8 @@ def test_a_filter_reads_no_more_than_its_limit(
     for number in range(25):
         drop(account, f"journals/{number:03}.csv")
     drop(account, "journals/z.csv")
-    wanted = Filter("waiting", name="Z.CSV")
-    first = views.listing(bridge, wanted)
+    query = Filter("waiting", name="Z.CSV")
+    first = views.listing(bridge, query)
     assert (first.rows, first.looked_at) == ([], 10)
     second = views.listing(bridge, Filter("waiting", name="Z.CSV", token=first.next_token))
     third = views.listing(bridge, Filter("waiting", name="Z.CSV", token=second.next_token))
@@ -102,14 +102,14 @@ def test_a_file_is_found_by_the_name_that_the_page_shows(bridge: Bridge) -> None
     for name in dropped:
         drop(bridge.account, name)
         intake.import_file(bridge, name)
-    (wanted,) = [f for f in files.listed(bridge.account, FAILED) if f.record.source == dropped[0]]
+    (file,) = [f for f in files.listed(bridge.account, FAILED) if f.record.source == dropped[0]]
 
     def paths(name: str) -> set[str]:
         return {row.path for row in views.listing(bridge, Filter("failed", name=name)).rows}
 
     assert paths("Y.CSV") == {"unknown/y.csv", "unknown/y.csv.bak"}
     assert paths("unknown/y.csv") == {"unknown/y.csv", "unknown/y.csv.bak"}
-    assert paths("unknown/y.b") == paths(wanted.name) == paths(wanted.name[8:]) == {dropped[0]}
+    assert paths("unknown/y.b") == paths(file.name) == paths(file.name[8:]) == {dropped[0]}
     assert paths("unknown/y") == paths("unknown/") == set(dropped)
     assert paths("unknown/y.bc") == set()
 
@@ -140,9 +140,9 @@ def test_the_journal_keeps_what_many_write_at_once(noted: DataAccount) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    found = journal.recent(noted)
-    assert len({entry.fields["file"] for entry in found.entries}) == 80
-    assert found.complete
+    recent = journal.recent(noted)
+    assert len({entry.fields["file"] for entry in recent.entries}) == 80
+    assert recent.complete
 
 
 def test_what_is_noted_soon_after_a_write_goes_with_the_next(
@@ -219,14 +219,14 @@ def test_of_a_busy_hour_the_end_is_shown_and_that_is_said(
     monkeypatch.setattr(journal, "TAIL", 1000)
     for number in range(30):
         succeed(str(number), "journals")
-    found = journal.recent(noted)
-    assert not found.complete
-    assert [entry.fields["file"] for entry in found.entries][-1] == "29"
-    assert 1 < len(found.entries) < 30
+    recent = journal.recent(noted)
+    assert not recent.complete
+    assert [entry.fields["file"] for entry in recent.entries][-1] == "29"
+    assert 1 < len(recent.entries) < 30
     shown = page(bridge, "jobs")
-    assert f'data-label="Last hour">≥ {len(found.entries)}<' in shown
+    assert f'data-label="Last hour">≥ {len(recent.entries)}<' in shown
     of = 'href="/api/operate/recent?job=journals"'
-    assert f'data-label="24 hours"><a {of}>≥ {len(found.entries)}</a>' in shown
+    assert f'data-label="24 hours"><a {of}>≥ {len(recent.entries)}</a>' in shown
 
 
 def test_the_first_page_says_when_the_exports_run_next(
@@ -285,8 +285,8 @@ def test_what_came_last_stands_first(
     for name, data in (("journals/may.csv", b"1"), ("journals/june.csv", b"REJECT")):
         intake.import_file(bridge, drop(noted, name, data))
         work_queue(bridge)
-    found = views.recent(bridge)
-    assert [(e.outcome, e.container) for e in found] == [
+    recent = views.recent(bridge)
+    assert [(e.outcome, e.container) for e in recent] == [
         ("failed", FAILED),
         ("succeeded", SUCCEEDED),
         ("exported", EXPORTS),
@@ -294,11 +294,11 @@ def test_what_came_last_stands_first(
     assert [each.outcome for each in views.recent(bridge, "vendors")] == ["exported"]
     shown = page(bridge, "recent")
     assert shown.index("june.csv") < shown.index("may.csv") < shown.index("vendors/")
-    for each in found:
+    for each in recent:
         assert f'href="{escape(LINKS.file(each.container, each.name))}"' in shown
     assert d365.reject_errors[0] in shown
     monkeypatch.setattr(views, "ROWS", 2)
-    assert views.recent(bridge) == found[:2]
+    assert views.recent(bridge) == recent[:2]
 
 
 def test_dismissed_files_are_listed_by_themselves(
@@ -328,17 +328,17 @@ def test_a_package_that_keeps_failing_is_seen_until_it_is_exported(
     d365.reoffer_seconds = 0
     for _ in range(2):
         export_packages(bridge)
-    found = views.overview(bridge)
-    (vendors,) = (job for job in found.jobs if job.name == "vendors")
+    overview = views.overview(bridge)
+    (vendors,) = (job for job in overview.jobs if job.name == "vendors")
     assert (vendors.last_text, vendors.last_outcome) == ("0 packages, 1 failed", "failed")
     assert 'class="error failed">0 packages, 1 failed<' in page(bridge, "jobs")
-    (failing,) = views.failing(found.recent)
+    (failing,) = views.failing(overview.recent)
     assert (failing.job, failing.correlation_id, failing.tries) == (
         "vendors",
         broken.correlation_id,
         2,
     )
-    assert {each.name for each in views.ended(found.recent)} == {broken.correlation_id}
+    assert {each.name for each in views.ended(overview.recent)} == {broken.correlation_id}
     named = f'<span>vendors <span class="dim">{broken.correlation_id}</span></span>'
     assert named in page(bridge, "recent")
     emit("export.finished", job="vendors", packages=0, failed=0, seconds=0)
@@ -359,15 +359,15 @@ def test_one_job_s_many_files_do_not_hide_another_s(
     work_queue(bridge)
 
     def failed() -> dict[str, tuple[int, bool]]:
-        found = views.overview(bridge)
-        (alone,) = [name for name in found.elsewhere if name != "unknown/"]
-        assert found.elsewhere == {"unknown/": 1, alone: 1}
+        overview = views.overview(bridge)
+        (alone,) = [name for name in overview.elsewhere if name != "unknown/"]
+        assert overview.elsewhere == {"unknown/": 1, alone: 1}
         for name, path in (("unknown/", "unknown/x.csv"), (alone, "x.csv")):
             (row,) = views.listing(bridge, Filter(name=name)).rows
             assert row.path == path
             link = f'href="{escape(LINKS.to("files", name=name))}"'
             assert link in page(bridge, "jobs")
-        return {job.name: (job.failed, "failed" in job.at_least) for job in found.jobs}
+        return {job.name: (job.failed, "failed" in job.at_least) for job in overview.jobs}
 
     whole = {
         "journals": (3, False),
@@ -513,14 +513,14 @@ def test_who_sent_a_file_again_stands_on_its_page_in_words(bridge: Bridge) -> No
     intake.import_file(bridge, drop(bridge.account, "unknown/ä.csv"))
     (file,) = files.listed(bridge.account, FAILED)
     actions.resend(bridge, Action(file.name, file.etag, "Müller <b>", "100 % sure: ö & é"))
-    found = views.detail(bridge, IMPORTS, "unknown/ä.csv")
-    assert found
+    detail = views.detail(bridge, IMPORTS, "unknown/ä.csv")
+    assert detail
     shown = page(bridge, "file", **{"in": IMPORTS, "name": "unknown/ä.csv"})
     for label, text in (
         ("Resent by", "Müller &lt;b&gt;"),
         ("Why", "100 % sure: ö &amp; é"),
         ("Of", file.name),
-        ("On", found.file.user_metadata["resent"]),
+        ("On", detail.file.user_metadata["resent"]),
     ):
         assert f"<dt>{label}</dt><dd>{text}</dd>" in shown
     assert "resent" not in shown

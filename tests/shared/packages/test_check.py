@@ -535,9 +535,9 @@ def test_the_files_of_a_package_are_given_in_order(data: bytes) -> None:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         expected = [(i.filename, archive.read(i)) for i in archive.infolist() if not i.is_dir()]
 
-    found = [(entry.name, _read(entry), entry.size) for entry in entries(io.BytesIO(data))]
+    actual = [(entry.name, _read(entry), entry.size) for entry in entries(io.BytesIO(data))]
 
-    assert found == [(name, content, len(content)) for name, content in expected]
+    assert actual == [(name, content, len(content)) for name, content in expected]
 
 
 def test_a_backslash_is_a_slash() -> None:

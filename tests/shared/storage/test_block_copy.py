@@ -119,11 +119,11 @@ def test_a_refusal_is_told_at_once_and_remembered(
 ) -> None:
     """One request shows it; for an hour none is made between the two accounts. Nothing becomes visible."""
     seconds = -60 if permission == "r" else 300  # expired, or good for something else
-    made: list[str] = []
+    block_ids: list[str] = []
     stage = BlobClient.stage_block_from_url
 
     def staging(self: BlobClient, id_: str, *args: object, **options: object) -> object:
-        made.append(id_)
+        block_ids.append(id_)
         return stage(self, id_, *args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(BlobClient, "stage_block_from_url", staging)
@@ -131,7 +131,7 @@ def test_a_refusal_is_told_at_once_and_remembered(
         with pytest.raises(NotCopied, match="CannotVerifyCopySource") as refusal:
             block_copy.copy(lambda: url(seconds, permission), etag_of(source), len(DATA), target)
         assert "sig=" not in str(refusal.value)
-    assert len(made) == 1
+    assert len(block_ids) == 1
     assert contents(account, EXPORTS) == {}
     monkeypatch.setattr(clock, "monotonic", lambda: 1e12)  # an hour later
     block_copy.copy(url, etag_of(source), len(DATA), target)

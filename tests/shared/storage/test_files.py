@@ -37,8 +37,8 @@ def test_only_what_lies_beside_a_failed_file_is_no_file() -> None:
     stamped = names.stamped("j/a.csv", datetime(2026, 5, 1, tzinfo=UTC), '"0x1"')
     for beside in (f"{stamped}.error.json", f"{stamped}.error.keys/General journal.txt"):
         assert not files.is_file(FAILED, beside, None)
-    theirs = names.stamped("j/a.error.keys/may.txt", datetime(2026, 5, 1, tzinfo=UTC), '"0x1"')
-    assert files.is_file(FAILED, theirs, None)
+    lookalike = names.stamped("j/a.error.keys/may.txt", datetime(2026, 5, 1, tzinfo=UTC), '"0x1"')
+    assert files.is_file(FAILED, lookalike, None)
 
 
 def test_snapshots_go_with_their_file(account: DataAccount) -> None:

@@ -27,11 +27,11 @@ def test_a_claim_moves_the_version_with_its_metadata(account: DataAccount) -> No
     claimed = moves.claim(account, dropped, RECORD)
     assert claimed is not None
     assert listed_names(account, IMPORTS) == []
-    found = files.find(account, PROCESSING, claimed.name)
-    assert found is not None
-    assert (found.etag, found.record) == (claimed.etag, claimed.record)
-    assert found.user_metadata == {"owner": "ann"}
-    assert found.record.source == "j/a b%#+é.csv"
+    file = files.find(account, PROCESSING, claimed.name)
+    assert file is not None
+    assert (file.etag, file.record) == (claimed.etag, claimed.record)
+    assert file.user_metadata == {"owner": "ann"}
+    assert file.record.source == "j/a b%#+é.csv"
     assert content(account, PROCESSING, claimed.name) == b"1;2"
 
 
@@ -131,10 +131,10 @@ def test_the_longest_names_are_claimed_and_moved(account: DataAccount, letter: s
     dropped = drop_file(account, name)
     claimed = moves.claim(account, dropped, RECORD)
     assert claimed is not None
-    found = files.find(account, PROCESSING, claimed.name)
-    assert found is not None
-    assert found.record.source == name
-    moves.move(account, found, SUCCEEDED, replace(found.record, state=State.SUCCEEDED))
+    file = files.find(account, PROCESSING, claimed.name)
+    assert file is not None
+    assert file.record.source == name
+    moves.move(account, file, SUCCEEDED, replace(file.record, state=State.SUCCEEDED))
     assert listed_names(account, IMPORTS) == listed_names(account, PROCESSING) == []
     assert content(account, SUCCEEDED, claimed.name) == b"1;2"
 
@@ -214,10 +214,10 @@ def test_metadata_written_while_a_file_is_taken_makes_no_second_file(
     copy = moves.copy_claim
 
     def then_touched(*args: Any) -> File | None:
-        found = copy(*args)
+        file = copy(*args)
         blob = account.blobs.get_blob_client(IMPORTS, "j/a.csv")
         blob.set_blob_metadata({"uploadedby": "me"})
-        return found
+        return file
 
     with monkeypatch.context() as patch:
         patch.setattr(moves, "copy_claim", then_touched)
@@ -240,8 +240,8 @@ def test_a_move_trusts_no_copy_that_is_not_whole(
     find = files.find
 
     def seen(at: DataAccount, container: str, name: str) -> File | None:
-        found = find(at, container, name)
-        return replace(found, copy_status=status) if found else None
+        present = find(at, container, name)
+        return replace(present, copy_status=status) if present else None
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "find", seen)
@@ -271,9 +271,9 @@ def test_without_an_md5_the_bytes_say_whether_it_is_the_same_file(
     copy = moves.copy_claim
 
     def then_written_again(*args: Any) -> File | None:
-        found = copy(*args)
+        file = copy(*args)
         write(b"1" if same else b"2")
-        return found
+        return file
 
     with monkeypatch.context() as patch:
         patch.setattr(moves, "copy_claim", then_written_again)

@@ -52,9 +52,9 @@ def test_a_record_survives_its_metadata(source: str, reason: str) -> None:
     metadata = records.to_metadata(record, {})
     assert all(value.isascii() and value.isprintable() for value in metadata.values())
     assert sum(len(key) + len(value) for key, value in metadata.items()) < 8 * 1024
-    found, theirs = records.from_metadata(metadata)
-    assert replace(found, reason="") == replace(record, reason="")
-    assert theirs == {}
+    actual, user_metadata = records.from_metadata(metadata)
+    assert replace(actual, reason="") == replace(record, reason="")
+    assert user_metadata == {}
 
 
 def test_the_droppers_metadata_stays_but_never_speaks_for_us() -> None:

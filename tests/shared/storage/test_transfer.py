@@ -60,9 +60,9 @@ def test_what_is_read_is_what_is_stored(blob: BlobClient, size: int) -> None:
     stored = put(blob, data)
     content = Digest(size, hashlib.sha256(data).hexdigest())
     assert (stored, transfer.digest(io.BytesIO(data).read)) == (Stored(content, True), content)
-    found = blob.get_blob_properties()
+    properties = blob.get_blob_properties()
     assert blob.download_blob().readall() == data
-    assert found.metadata == {"job": "j", "sha256": content.sha256}
+    assert properties.metadata == {"job": "j", "sha256": content.sha256}
 
 
 @pytest.mark.parametrize("size", SIZES)
