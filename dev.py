@@ -52,9 +52,9 @@ def python_candidates() -> Iterator[list[str]]:
     if sys.version_info[:2] == (3, 13):
         yield [sys.executable]
     for folder in os.get_exec_path():
-        found = shutil.which("python3.13", path=folder)
-        if found:
-            yield [found]
+        program = shutil.which("python3.13", path=folder)
+        if program:
+            yield [program]
     if os.name == "nt" and shutil.which("py"):
         yield ["py", "-3.13"]
     home = Path.home()
@@ -135,8 +135,8 @@ def fingerprint(*paths: Path) -> str:
     return digest.hexdigest()
 
 
-def is_installed(stamp: Path, wanted: str) -> bool:
-    return stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted
+def is_installed(stamp: Path, digest: str) -> bool:
+    return stamp.is_file() and stamp.read_text(encoding="utf-8") == digest
 
 
 def run_or_stop(command: list[str], failure: str) -> None:
@@ -153,12 +153,12 @@ def runs(python: Path) -> bool:
 
 def make_environment() -> None:
     """Brings `.venv` up to what the requirements files say."""
-    wanted = fingerprint(*REQUIREMENTS)
+    digest = fingerprint(*REQUIREMENTS)
     stamp = VENV / ".installed"
-    if is_installed(stamp, wanted) and VENV_PYTHON.exists():
+    if is_installed(stamp, digest) and VENV_PYTHON.exists():
         return
     with only_one_installing():
-        if is_installed(stamp, wanted) and runs(VENV_PYTHON):
+        if is_installed(stamp, digest) and runs(VENV_PYTHON):
             return
         if not runs(VENV_PYTHON):
             python = find_python()
@@ -172,7 +172,7 @@ def make_environment() -> None:
             [str(VENV_PYTHON), "-m", "pip", "install", "-qq", "-r", str(REQUIREMENTS[1])],
             "pip could not install the requirements; its reason is above.",
         )
-        stamp.write_text(wanted, encoding="utf-8")
+        stamp.write_text(digest, encoding="utf-8")
 
 
 def continue_inside() -> None:
@@ -196,8 +196,8 @@ def make_emulator() -> None:
     from local import node
 
     stamp = ROOT / "node_modules" / ".installed"
-    wanted = fingerprint(ROOT / "package-lock.json")
-    if is_installed(stamp, wanted) and node.find_node():
+    digest = fingerprint(ROOT / "package-lock.json")
+    if is_installed(stamp, digest) and node.find_node():
         return
     with only_one_installing():
         if not node.find_node():
@@ -206,11 +206,11 @@ def make_emulator() -> None:
                 [sys.executable, "-m", "pip", "install", "-qq", node.WHEEL],
                 f"pip could not install it. Install Node {node.OLDEST} or newer with npm.",
             )
-        if not is_installed(stamp, wanted):
+        if not is_installed(stamp, digest):
             say("Installing the storage emulator (npm ci)")
             stamp.unlink(missing_ok=True)
             run_or_stop(node.npm_ci(), "npm could not install it; its reason is above.")
-            stamp.write_text(wanted, encoding="utf-8")
+            stamp.write_text(digest, encoding="utf-8")
 
 
 def make_browser() -> None:

@@ -105,8 +105,8 @@ def noted(account: DataAccount, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dat
     monkeypatch.setattr(journal, "EVERY", 0.0)
     container = account.blobs.get_container_client(journal.JOURNAL)
     if container.exists():
-        for found in container.list_blobs():
-            container.delete_blob(found.name)
+        for blob in container.list_blobs():
+            container.delete_blob(blob.name)
     journal.keep(account, jobs.parse(json.dumps(JOBS).encode()))
     yield account
     listeners.clear()

@@ -53,9 +53,9 @@ def _pages(path: str, **tables: str) -> str:
 
 def _with_table(text: str, path: str, name: str, table: str) -> str:
     begin, end = f"<!-- dev.py generate: {name} -->\n", "\n<!-- end -->"
-    before, found, rest = text.partition(begin)
+    before, marker, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
-    if not found or not closed:
+    if not marker or not closed:
         raise ValueError(f"{path} has no place for the table {name}")
     return before + begin + table + end + after
 

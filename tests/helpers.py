@@ -66,8 +66,8 @@ def empty(account: DataAccount) -> None:
     """Delete every blob and message."""
     for name in CONTAINERS:
         container = account.blobs.get_container_client(name)
-        for found in container.list_blobs():
-            container.delete_blob(found.name, delete_snapshots="include")
+        for blob in container.list_blobs():
+            container.delete_blob(blob.name, delete_snapshots="include")
     for queue in (*QUEUES, *POISON_QUEUES):
         try:
             account.queue(queue).clear_messages()
@@ -84,14 +84,14 @@ def make_bridge_of(job: str, d365: Simulator, account: DataAccount, **changes: o
     """The same with fields of another import job."""
     raw = json.loads(json.dumps(JOBS))
     next(each for each in raw["imports"] if each["name"] == job).update(changes)
-    found = Settings(
+    app_settings = Settings(
         (Environment(ONLY, d365.base_url),),
         Storage("", None, None, None),
         jobs.parse(json.dumps(raw).encode()),
         settings.EXPORT_PARALLELISM,
         timedelta(minutes=30),
     )
-    return Bridge(found, new_clients(found), account)
+    return Bridge(app_settings, new_clients(app_settings), account)
 
 
 def drop(account: DataAccount, name: str, data: bytes = b"1;2;3") -> str:
@@ -157,6 +157,6 @@ def only(account: DataAccount, container: str) -> File:
 
 def report(account: DataAccount) -> dict[str, Any]:
     """The one report of an error."""
-    found = contents(account, FAILED)
-    (text,) = (data for name, data in found.items() if name.endswith(".error.json"))
+    blobs = contents(account, FAILED)
+    (text,) = (data for name, data in blobs.items() if name.endswith(".error.json"))
     return dict(json.loads(text))

@@ -27,11 +27,11 @@ def rows(heading: str) -> dict[str, list[str]]:
     """The table right below a heading: each name of a first cell with the other cells."""
     section = PAGE.split(f"\n{heading}\n")[1]
     table = re.split(r"^#+ ", section, maxsplit=1, flags=re.MULTILINE)[0]
-    found: dict[str, list[str]] = {}
+    cells_by_name: dict[str, list[str]] = {}
     for line in re.findall(r"^\| (`.*) \|$", table, re.MULTILINE):
         first, *cells = [cell.strip() for cell in line.split(" |")]
-        found |= dict.fromkeys(re.findall(r"`([^`]+)`", first), cells)
-    return found
+        cells_by_name |= dict.fromkeys(re.findall(r"`([^`]+)`", first), cells)
+    return cells_by_name
 
 
 @pytest.mark.parametrize(("heading", "type_"), SECTIONS.items())

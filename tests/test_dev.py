@@ -58,9 +58,9 @@ def test_without_python_3_13_it_says_what_to_install(
     with pytest.raises(SystemExit) as stopped:
         dev.find_python()
     assert stopped.value.code == 2
-    said = capsys.readouterr().err
+    message = capsys.readouterr().err
     for words in ("Python 3.13 is needed", "winget install", "brew install", "apt install"):
-        assert words in said
+        assert words in message
 
 
 def test_changed_requirements_are_installed_again(

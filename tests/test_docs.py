@@ -18,22 +18,22 @@ OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 def rows(title: str) -> dict[str, list[str]]:
     """The table of a section: code -> its other cells."""
     section = OPERATIONS.split(f"\n## {title}\n")[1].split("\n## ")[0]
-    found = re.findall(r"^\| \**`([^`]+)`\** \|(.*)\|$", section, re.MULTILINE)
-    return {code: [cell.strip() for cell in rest.split("|")] for code, rest in found}
+    table = re.findall(r"^\| \**`([^`]+)`\** \|(.*)\|$", section, re.MULTILINE)
+    return {code: [cell.strip() for cell in rest.split("|")] for code, rest in table}
 
 
 def test_every_reason_is_explained_and_none_that_is_gone() -> None:
     """With what happened and what to do."""
-    found = rows("Reasons")
-    assert set(found) == set(TODO)
-    assert all(len(cells) == 2 and all(cells) for cells in found.values())
+    reasons = rows("Reasons")
+    assert set(reasons) == set(TODO)
+    assert all(len(cells) == 2 and all(cells) for cells in reasons.values())
 
 
 def test_every_event_is_explained_and_none_that_is_gone() -> None:
     """What it means, for each."""
-    found = rows("Alerts and events")
-    assert set(found) == set(EVENTS)
-    assert all(cells[0] for cells in found.values())
+    events = rows("Alerts and events")
+    assert set(events) == set(EVENTS)
+    assert all(cells[0] for cells in events.values())
 
 
 def test_what_alerts_look_for_is_marked_and_says_what_to_do() -> None:
@@ -54,10 +54,10 @@ def test_every_alert_is_explained_under_the_name_that_an_e_mail_has() -> None:
     bicep = (ROOT / "infra/modules/alerts.bicep").read_text(encoding="utf-8")
     rules = set(re.findall(r"^    name: '([\w-]+)'$", bicep, re.MULTILINE))
     rules |= set(re.findall(r"/metricAlerts@.*\n  name: '\$\{name\}-([\w-]+)'", bicep))
-    found = rows("Alerts")
+    alerts = rows("Alerts")
     assert {"file-failed", "dead-letters"} < rules
-    assert set(found) == rules
-    assert all(len(cells) == 2 and all(cells) for cells in found.values())
+    assert set(alerts) == rules
+    assert all(len(cells) == 2 and all(cells) for cells in alerts.values())
 
 
 def test_every_error_text_is_explained() -> None:
@@ -136,8 +136,8 @@ def test_the_deployed_functions_are_those_that_the_page_lists() -> None:
     page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
     listed = page.split("\nIt lists `")[1].split(". ")[0]
     sources = (path.read_text(encoding="utf-8") for path in (ROOT / "functions").glob("*.py"))
-    made = {name for text in sources for name in re.findall(r'function_name\("(\w+)"\)', text)}
-    assert set(re.findall(r"\w+", listed)) - {"and"} == made
+    names = {name for text in sources for name in re.findall(r'function_name\("(\w+)"\)', text)}
+    assert set(re.findall(r"\w+", listed)) - {"and"} == names
 
 
 def test_the_journeys_name_functions_that_there_are() -> None:

@@ -66,10 +66,10 @@ class _Recorder(dict[str, str]):
 
     def __init__(self, values: Mapping[str, str]) -> None:
         super().__init__(values)
-        self.asked: set[str] = set()
+        self.names_read: set[str] = set()
 
     def get(self, key: str, default: Any = None) -> Any:
-        self.asked.add(key)
+        self.names_read.add(key)
         return super().get(key, default)
 
 
@@ -99,27 +99,27 @@ def app_settings(infra: Path) -> Iterator[str]:
             yield f"{path.name}: reads the environment past shared/config/settings.py"
     known: set[str] = set()
     for variant in variants(infra):
-        found = variant.app_settings
+        values = variant.app_settings
         recorder = _Recorder(
             {
                 key: re.sub(r"^Microsoft\..*", "https://some.host/", str(value))
-                for key, value in found.items()
+                for key, value in values.items()
             }
         )
         try:
             settings.load(recorder, ROOT)
         except settings.InvalidSettings as error:
             yield f"{variant.name}: the app would not start: {error}"
-        read = recorder.asked | _schedules_read()
-        extra = variant.given.get("extraSettings", {})
+        read = recorder.names_read | _schedules_read()
+        extra = variant.parameters.get("extraSettings", {})
         for name in sorted(extra):
-            if found.get(name) != extra[name]:
+            if values.get(name) != extra[name]:
                 yield f"{variant.name}: {name}, which was asked for, is not set"
-        for name in sorted(read - found.keys() - NOT_SET.keys()):
+        for name in sorted(read - values.keys() - NOT_SET.keys()):
             yield f"{variant.name}: {name} is read and not set"
-        for name in sorted(found.keys() - read - READ_BY_OTHERS.keys() - extra.keys()):
+        for name in sorted(values.keys() - read - READ_BY_OTHERS.keys() - extra.keys()):
             yield f"{variant.name}: {name} is set and nobody reads it"
-        known |= read | found.keys()
+        known |= read | values.keys()
     for name in sorted((NOT_SET.keys() | READ_BY_OTHERS.keys()) - known):
         yield f"{name} is listed as an exception and is none"
 
@@ -127,24 +127,24 @@ def app_settings(infra: Path) -> Iterator[str]:
 def identity_settings(infra: Path) -> Iterator[str]:
     """Triggers, our clients, telemetry and D365 all use the app's identity, and the host finds its storage."""
     for variant in variants(infra):
-        found = variant.app_settings
+        values = variant.app_settings
         identity = variant.the("Microsoft.ManagedIdentity/userAssignedIdentities")["id"]
         client = f"{identity}.properties.clientId"
-        wanted = {
+        expected = {
             "AZURE_CLIENT_ID": client,
-            "D365_CLIENT_ID": variant.given.get("d365ClientId", ""),
+            "D365_CLIENT_ID": variant.parameters.get("d365ClientId", ""),
             "D365_TENANT_ID": variant.d365_tenant,
             "DataStorage__clientId": client,
             "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": f"ClientId={client};Authorization=AAD",
             "AzureWebJobsStorage__credential": "managedidentity",
             "AzureWebJobsStorage__clientId": client,
         }
-        for key, value in wanted.items():
-            if found.get(key) != value:
-                yield f"{variant.name}: {key} is {found.get(key)!r}, not {value!r}"
+        for key, value in expected.items():
+            if values.get(key) != value:
+                yield f"{variant.name}: {key} is {values.get(key)!r}, not {value!r}"
         for service in ("blob", "queue", "table"):
             key = f"AzureWebJobsStorage__{service}ServiceUri"
-            if not account(found.get(key), service):
+            if not account(values.get(key), service):
                 yield f"{variant.name}: {key} names no account"
         app = variant.the("Microsoft.Web/sites")
         if list(at(app, "identity.userAssignedIdentities") or {}) != [identity]:
@@ -179,7 +179,7 @@ def containers_and_queues(infra: Path) -> Iterator[str]:
     """The data account has the containers and the queue that the code uses, no others; what grows is cut."""
     for variant in variants(infra):
         of = variant.data_account
-        for kind, made, used in (
+        for kind, names, used in (
             (
                 "container",
                 variant.in_account("blobServices/containers", of),
@@ -187,9 +187,9 @@ def containers_and_queues(infra: Path) -> Iterator[str]:
             ),
             ("queue", variant.in_account("queueServices/queues", of), set(QUEUES)),
         ):
-            for name in sorted(used - made):
+            for name in sorted(used - names):
                 yield f"{variant.name}: {kind} {name} is used and not made"
-            for name in sorted(made - used):
+            for name in sorted(names - used):
                 yield f"{variant.name}: {kind} {name} is made and not used"
         policy = variant.the("Microsoft.Storage/storageAccounts/managementPolicies")
         rules = at(policy, "properties.policy.rules") or []
@@ -200,20 +200,20 @@ def containers_and_queues(infra: Path) -> Iterator[str]:
             if not rule.get("enabled"):
                 yield f"{variant.name}: the rule {rule['name']} is off"
         days = {
-            "tierToCool": variant.given.get("coolSucceededAfterDays", 30),
-            "delete": variant.given.get("deleteSucceededAfterDays", 0),
+            "tierToCool": variant.parameters.get("coolSucceededAfterDays", 30),
+            "delete": variant.parameters.get("deleteSucceededAfterDays", 0),
         }
-        wanted = {what: {"daysAfterModificationGreaterThan": n} for what, n in days.items() if n}
+        expected = {what: {"daysAfterModificationGreaterThan": n} for what, n in days.items() if n}
         of_old = [r for r in rules if at(r, "definition.filters.prefixMatch") == [f"{SUCCEEDED}/"]]
-        found = {} if not of_old else at(of_old[0], "definition.actions.baseBlob")
-        if found != wanted:
-            yield f"{variant.name}: succeeded files: {found}, not {wanted}"
+        actual = {} if not of_old else at(of_old[0], "definition.actions.baseBlob")
+        if actual != expected:
+            yield f"{variant.name}: succeeded files: {actual}, not {expected}"
 
 
 def connections(infra: Path) -> Iterator[str]:
     """Each trigger's connection is set, with identity, and leads to the account with its container or queue."""
     variant = whole(infra)
-    found, data = variant.app_settings, variant.data_account
+    values, data = variant.app_settings, variant.data_account
     for function, trigger in triggers().items():
         connection = trigger.get("connection")
         if not connection:
@@ -221,10 +221,10 @@ def connections(infra: Path) -> Iterator[str]:
         # A blob trigger's poison queue is in its own connection's queue service.
         for service in ("blob", "queue") if trigger["type"] == "blobTrigger" else ("queue",):
             key = f"{connection}__{service}ServiceUri"
-            if not data or account(found.get(key), service) != data:
-                yield f"{function}: {key} is {found.get(key)!r}, not the data account's"
+            if not data or account(values.get(key), service) != data:
+                yield f"{function}: {key} is {values.get(key)!r}, not the data account's"
         for key in ("credential", "clientId"):  # the host wants both for a user-assigned identity
-            if not found.get(f"{connection}__{key}"):
+            if not values.get(f"{connection}__{key}"):
                 yield f"{function}: {connection}__{key} is not set"
 
 
@@ -249,7 +249,7 @@ def events(infra: Path) -> Iterator[str]:
     )
     prefix = f"/blobServices/default/containers/{container}/"
     unfinished = {("data.api", "StringNotIn"): {"CreateFile", "SftpCreate", "AppendFile"}}
-    for what, found, wanted in (
+    for what, actual, expected in (
         ("endpointUrl", at(body, "destination.properties.endpointUrl"), url),
         ("subjectBeginsWith", at(body, "filter.subjectBeginsWith"), prefix),
         ("event types", at(body, "filter.includedEventTypes"), ["Microsoft.Storage.BlobCreated"]),
@@ -259,5 +259,5 @@ def events(infra: Path) -> Iterator[str]:
         ("dead-letter account", dead.get("resourceId"), variant.data_account),
         ("dead-letter container", dead.get("blobContainerName"), "dead-letters"),
     ):
-        if found != wanted:
-            yield f"events.bicep: {what} is {found!r}, not {wanted!r}"
+        if actual != expected:
+            yield f"events.bicep: {what} is {actual!r}, not {expected!r}"

@@ -58,7 +58,7 @@ def flex(infra: Path) -> Iterator[str]:
         account = str(variant.app_settings.get("AzureWebJobsStorage__accountName"))
         if not variant.host_account.endswith(f"/{account}"):
             yield f"{variant.name}: AzureWebJobsStorage__accountName is {account}"
-        if variant.made("Microsoft.EventGrid/systemTopics/eventSubscriptions"):
+        if variant.resources("Microsoft.EventGrid/systemTopics/eventSubscriptions"):
             yield f"{variant.name}: main.bicep subscribes an app that it restarts"
 
 
@@ -88,27 +88,27 @@ DIGIT: Final = {"name": "3-pl", "location": "", "privateNetwork": True}
 
 def names(infra: Path) -> Iterator[str]:
     """Azure takes the name of each resource, also where `name` begins with a digit or is a long one."""
-    for given in (LONG, DIGIT):
+    for parameters in (LONG, DIGIT):
         for kind, pattern in NAMES.items():
-            for each in _variant(infra, given).made(kind):
+            for each in _variant(infra, parameters).resources(kind):
                 if not re.fullmatch(pattern, each["name"]):
-                    yield f"{given['name']}: {kind} can't be called {each['name']}"
+                    yield f"{parameters['name']}: {kind} can't be called {each['name']}"
 
 
 def region(infra: Path) -> Iterator[str]:
     """Everything is in the region that was said, or else in the resource group's."""
-    for given in (LONG, DIGIT):
-        wanted = given["location"] or compiler.LOCATION
-        for each in _variant(infra, given).snapshot.resources:
-            if each.get("location", wanted) not in (wanted, "global"):
-                yield f"location {given['location']!r}: {each['id']} is in {each['location']}"
+    for parameters in (LONG, DIGIT):
+        location = parameters["location"] or compiler.LOCATION
+        for each in _variant(infra, parameters).snapshot.resources:
+            if each.get("location", location) not in (location, "global"):
+                yield f"location {parameters['location']!r}: {each['id']} is in {each['location']}"
 
 
 def without_a_url(infra: Path) -> Iterator[str]:
     """azd looks at main.bicep without D365_URL, for checks of its own; a deployment says that it is missing."""
     variant = _variant(infra, {"d365Url": ""})
     try:
-        if not variant.made("Microsoft.Authorization/roleAssignments"):
+        if not variant.resources("Microsoft.Authorization/roleAssignments"):
             yield "without D365_URL: azd sees no role assignments"
         refusal = str(variant.app_settings.get("D365_URL"))
         if not re.match(r"fail\(.*set D365_URL", refusal):
@@ -240,16 +240,16 @@ def options(infra: Path) -> Iterator[str]:
     """What people expect to be able to say has its effect, each default is what the pages say, and what can't
     be is refused before anything is made."""
     yield from _with_tags(_variant(infra, TAGGED))
-    for given, properties in OPTIONS:
-        variant = _variant(infra, given)
-        for kind, part, path, wanted in properties:
-            found = [at(each, path) for each in variant.made(kind) if part in each["name"]]
-            if found != wanted:
-                yield f"{given}: {kind} {part}: {path} is {found}, not {wanted}"
-    for given in REFUSED:
+    for parameters, properties in OPTIONS:
+        variant = _variant(infra, parameters)
+        for kind, part, path, expected in properties:
+            actual = [at(each, path) for each in variant.resources(kind) if part in each["name"]]
+            if actual != expected:
+                yield f"{parameters}: {kind} {part}: {path} is {actual}, not {expected}"
+    for parameters in REFUSED:
         try:
-            made = _variant(infra, given).snapshot.resources
-            yield f"{given} is not refused: {len(made)} resources are made"
+            resources = _variant(infra, parameters).snapshot.resources
+            yield f"{parameters} is not refused: {len(resources)} resources are made"
         except compiler.NotCompiled:
             pass
 
@@ -274,7 +274,7 @@ def _with_tags(variant: Variant) -> Iterator[str]:
         yield f"exported packages are deleted after {days.get('exports/')} days"
     granted = [
         (at(each, "properties.principalId"), each["id"])
-        for each in variant.made("Microsoft.Authorization/roleAssignments")
+        for each in variant.resources("Microsoft.Authorization/roleAssignments")
     ]
     for principal, where in (
         ("deployer().objectId", variant.data_account),
@@ -286,8 +286,8 @@ def _with_tags(variant: Variant) -> Iterator[str]:
         yield "events.bicep is not told of the topic that is there"
 
 
-def _variant(infra: Path, given: Mapping[str, Any]) -> Variant:
-    return Variant(str(given), infra, given)
+def _variant(infra: Path, parameters: Mapping[str, Any]) -> Variant:
+    return Variant(str(parameters), infra, parameters)
 
 
 def packed(infra: Path) -> Iterator[str]:

@@ -45,12 +45,12 @@ def deploys(infra: Path) -> Iterator[str]:
     """Nothing is deployed twice, and whatever is referred to is deployed."""
     for variant in variants(infra):
         resources = [*variant.snapshot.resources, *variant.events.resources]
-        made = Counter(each["id"] for each in resources)
-        for each, times in made.items():
+        counts = Counter(each["id"] for each in resources)
+        for each, times in counts.items():
             if times > 1:
                 yield f"{variant.name}: {each} is deployed twice"
         for each in sorted(variant.snapshot.refers | variant.events.refers):
-            if _INSIDE.sub("", each) not in made:
+            if _INSIDE.sub("", each) not in counts:
                 yield f"{variant.name}: {each} is not deployed by us"
 
 
@@ -81,16 +81,18 @@ def parameter_file(infra: Path) -> Iterator[str]:
         "empty": dict.fromkeys(SET, ""),
     }
     values = dict[str, dict[str, Any]]()
-    for state, given in zip(states, compiler.parameters(path, [*states.values()]), strict=True):
-        if isinstance(given, compiler.NotCompiled):
-            yield f"{path.name}: with all variables {state}: {given}"
+    for state, parameters in zip(
+        states, compiler.parameters(path, [*states.values()]), strict=True
+    ):
+        if isinstance(parameters, compiler.NotCompiled):
+            yield f"{path.name}: with all variables {state}: {parameters}"
             return
-        values[state] = given
+        values[state] = parameters
     if not (infra.parent / values["unset"]["jobsFile"]).is_file():
         yield f"{path.name}: there is no jobs file {values['unset']['jobsFile']!r}"
     for name, (_, parameter, value) in SET.items():
-        if (found := values["set"].get(parameter)) != value:
-            yield f"{path.name}: with {name} set, {parameter} is {found!r}"
+        if (actual := values["set"].get(parameter)) != value:
+            yield f"{path.name}: with {name} set, {parameter} is {actual!r}"
         if (empty := values["empty"].get(parameter)) != (unset := values["unset"].get(parameter)):
             yield f"{path.name}: {parameter} is {empty!r} with {name} empty, {unset!r} with it unset"
 
@@ -128,8 +130,8 @@ def documented(infra: Path) -> Iterator[str]:
             yield f"deploy.md: sets {name}, which main.bicepparam does not read"
     variant = whole(infra)
     rules = [
-        *variant.made("Microsoft.Insights/scheduledQueryRules"),
-        *variant.made("Microsoft.Insights/metricAlerts"),
+        *variant.resources("Microsoft.Insights/scheduledQueryRules"),
+        *variant.resources("Microsoft.Insights/metricAlerts"),
     ]
     for rule in rules:
         name = rule["name"]
@@ -140,7 +142,7 @@ def documented(infra: Path) -> Iterator[str]:
         elif row[1] != every.get(str(often := at(rule, "properties.evaluationFrequency"))):
             yield f"deploy.md: {name} is looked at {row[1]}, it says; it is {often}"
     for deployed in variants(infra):
-        for each in deployed.made("Microsoft.Authorization/roleAssignments"):
+        for each in deployed.resources("Microsoft.Authorization/roleAssignments"):
             guid = str(each["properties"]["roleDefinitionId"]).rpartition("/")[2]
             if (role := ROLES[guid].name if guid in ROLES else guid) not in page:
                 yield f"deploy.md: does not say what {role} is for"

@@ -13,9 +13,9 @@ from tests.infra.variants import Variant, at, variants, whole
 
 def queries_in(variant: Variant) -> Iterator[tuple[str, str]]:
     """Every query that is deployed, with its name: those of the alert rules and those of the workbook."""
-    for rule in variant.made("Microsoft.Insights/scheduledQueryRules"):
+    for rule in variant.resources("Microsoft.Insights/scheduledQueryRules"):
         yield rule["name"], at(rule, "properties.criteria.allOf.0.query")
-    for workbook in variant.made("Microsoft.Insights/workbooks"):
+    for workbook in variant.resources("Microsoft.Insights/workbooks"):
         for item in json.loads(at(workbook, "properties.serializedData"))["items"]:
             if query := item["content"].get("query"):
                 yield item["name"], query
@@ -49,7 +49,7 @@ def longest(infra: Path) -> Variant:
 def alerts(infra: Path) -> Iterator[str]:
     """Each alert tells the action group that is made for the e-mail addresses, and the one that is given; its
     e-mail names what it is about, and it sees, without a gap, as far as its query looks back."""
-    for rule in longest(infra).made("Microsoft.Insights/scheduledQueryRules"):
+    for rule in longest(infra).resources("Microsoft.Insights/scheduledQueryRules"):
         window = str(at(rule, "properties.windowSize"))
         every = str(at(rule, "properties.evaluationFrequency"))
         query = at(rule, "properties.criteria.allOf.0.query")
@@ -57,7 +57,7 @@ def alerts(infra: Path) -> Iterator[str]:
             yield f"{rule['name']} looks back further than its window, {window}"
         if kql.period(every) >= kql.looks_back(query):
             yield f"{rule['name']} looks back less far than to its last run, {every} ago"
-    for rule in whole(infra).made("Microsoft.Insights/scheduledQueryRules"):
+    for rule in whole(infra).resources("Microsoft.Insights/scheduledQueryRules"):
         condition = at(rule, "properties.criteria.allOf.0")
         query = condition["query"]
         about = condition.get("dimensions") or []
@@ -70,17 +70,17 @@ def alerts(infra: Path) -> Iterator[str]:
             if each["name"] not in columns:
                 yield f"{rule['name']}: {each['name']} is no column of its query"
     for variant in variants(infra):
-        groups = [each["id"] for each in variant.made("Microsoft.Insights/actionGroups")]
-        if len(groups) != bool(variant.given.get("alertEmails")):
+        groups = [each["id"] for each in variant.resources("Microsoft.Insights/actionGroups")]
+        if len(groups) != bool(variant.parameters.get("alertEmails")):
             yield f"{variant.name}: {len(groups)} action groups"
-        wanted = [*groups, *filter(None, [variant.given.get("actionGroupId")])]
-        told = {
+        expected = [*groups, *filter(None, [variant.parameters.get("actionGroupId")])]
+        action_groups = {
             rule["name"]: at(rule, "properties.actions.actionGroups")
-            for rule in variant.made("Microsoft.Insights/scheduledQueryRules")
+            for rule in variant.resources("Microsoft.Insights/scheduledQueryRules")
         } | {
             rule["name"]: [each["actionGroupId"] for each in at(rule, "properties.actions")]
-            for rule in variant.made("Microsoft.Insights/metricAlerts")
+            for rule in variant.resources("Microsoft.Insights/metricAlerts")
         }
-        for name, found in told.items():
-            if found != wanted:
-                yield f"{variant.name}: {name} tells {found}, not {wanted}"
+        for name, actual in action_groups.items():
+            if actual != expected:
+                yield f"{variant.name}: {name} tells {actual}, not {expected}"

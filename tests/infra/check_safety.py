@@ -35,13 +35,13 @@ def permissions(infra: Path) -> Iterator[str]:
 
 def _assigned(variant: Variant) -> dict[tuple[str, str], list[str]]:
     """(principal, scope) -> role ids."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for each in variant.made("Microsoft.Authorization/roleAssignments"):
+    role_ids: dict[tuple[str, str], list[str]] = {}
+    for each in variant.resources("Microsoft.Authorization/roleAssignments"):
         where, of_one, _ = each["id"].partition("/providers/Microsoft.Authorization/")
         where = where if of_one else "the whole resource group"
         role = str(at(each, "properties.roleDefinitionId")).rpartition("/")[2]
-        found.setdefault((str(at(each, "properties.principalId")), where), []).append(role)
-    return found
+        role_ids.setdefault((str(at(each, "properties.principalId")), where), []).append(role)
+    return role_ids
 
 
 NO_KEYS: Final = (
@@ -62,30 +62,30 @@ def safety(infra: Path) -> Iterator[str]:
 
 
 def _open(variant: Variant) -> Iterator[str]:
-    for kind, path, wanted in NO_KEYS:
-        for each in variant.made(kind):
-            if (found := at(each, path)) != wanted:
-                yield f"{each['id']}: {path} is {found!r}, not {wanted!r}"
-    policies = variant.made("Microsoft.Web/sites/basicPublishingCredentialsPolicies")
+    for kind, path, expected in NO_KEYS:
+        for each in variant.resources(kind):
+            if (actual := at(each, path)) != expected:
+                yield f"{each['id']}: {path} is {actual!r}, not {expected!r}"
+    policies = variant.resources("Microsoft.Web/sites/basicPublishingCredentialsPolicies")
     if {each["name"].rpartition("/")[2] for each in policies} != {"ftp", "scm"}:
         yield "passwords are not off for both ftp and scm"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     runtime = at(variant.the("Microsoft.Web/sites"), "properties.functionAppConfig.runtime")
     if runtime != {"name": "python", "version": project["tool"]["mypy"]["python_version"]}:
         yield f"the app runs on {runtime}"
-    if variant.given.get("privateNetwork"):
-        for each in variant.made("Microsoft.Storage/storageAccounts"):
+    if variant.parameters.get("privateNetwork"):
+        for each in variant.resources("Microsoft.Storage/storageAccounts"):
             if at(each, "properties.publicNetworkAccess") != "Disabled":
                 yield f"{each['id']} can be reached from outside"
 
 
 def _unrecoverable(variant: Variant) -> Iterator[str]:
-    flat = not variant.given.get("hierarchicalNamespace")
-    for each in variant.made("Microsoft.Storage/storageAccounts"):
+    flat = not variant.parameters.get("hierarchicalNamespace")
+    for each in variant.resources("Microsoft.Storage/storageAccounts"):
         namespace = bool(at(each, "properties.isHnsEnabled"))
         if namespace != (each["id"] == variant.data_account and not flat):
             yield f"{each['id']}: a hierarchical namespace is {'on' if namespace else 'off'}"
-    for each in variant.made("Microsoft.Storage/storageAccounts/blobServices"):
+    for each in variant.resources("Microsoft.Storage/storageAccounts/blobServices"):
         if each["id"].startswith(variant.data_account):
             if not at(each, "properties.deleteRetentionPolicy.enabled"):
                 yield "soft delete is off in the data account"
@@ -98,9 +98,11 @@ def _unrecoverable(variant: Variant) -> Iterator[str]:
 def private_network(infra: Path) -> Iterator[str]:
     """With a private network: an endpoint and its name for each service that is used, and the app within."""
     for variant in variants(infra):
-        if variant.given.get("privateNetwork"):
+        if variant.parameters.get("privateNetwork"):
             yield from (f"{variant.name}: {wrong}" for wrong in _unreachable(variant))
-        elif network := [each["id"] for each in variant.made("Microsoft.Network/virtualNetworks")]:
+        elif network := [
+            each["id"] for each in variant.resources("Microsoft.Network/virtualNetworks")
+        ]:
             yield f"{variant.name}: {network} was not asked for"
 
 
@@ -123,20 +125,22 @@ def _unreachable(variant: Variant) -> Iterator[str]:
         for service in services
         if (of := account(uri, service))
     }
-    if variant.given.get("hierarchicalNamespace"):
+    if variant.parameters.get("hierarchicalNamespace"):
         used.add((variant.data_account, "dfs"))
     linked = {
         each["name"].split("/")[0]: at(each, "properties.virtualNetwork.id")
-        for each in variant.made("Microsoft.Network/privateDnsZones/virtualNetworkLinks")
+        for each in variant.resources("Microsoft.Network/privateDnsZones/virtualNetworkLinks")
     }
     zones = {
         each["name"].split("/")[0]: at(each, "properties.privateDnsZoneConfigs")
-        for each in variant.made("Microsoft.Network/privateEndpoints/privateDnsZoneGroups")
+        for each in variant.resources("Microsoft.Network/privateEndpoints/privateDnsZoneGroups")
     }
-    made = set()
-    for each in variant.made("Microsoft.Network/privateEndpoints"):
+    endpoints = set()
+    for each in variant.resources("Microsoft.Network/privateEndpoints"):
         link = at(each, "properties.privateLinkServiceConnections")[0]["properties"]
-        made |= {(link["privateLinkServiceId"], service) for service in link.get("groupIds", [])}
+        endpoints |= {
+            (link["privateLinkServiceId"], service) for service in link.get("groupIds", [])
+        }
         zone = f"privatelink.{''.join(link.get('groupIds', []))}.core.windows.net"
         ids = [at(config, "properties.privateDnsZoneId") for config in zones.get(each["name"], [])]
         if ids != [f"Microsoft.Network/privateDnsZones/{zone}"]:
@@ -145,6 +149,6 @@ def _unreachable(variant: Variant) -> Iterator[str]:
             yield f"{zone} is not linked to the network"
         if at(each, "properties.subnet.id") != f"{place}/endpoints":
             yield f"{each['name']} is not in the network"
-    for of, service in sorted(used ^ made):
+    for of, service in sorted(used ^ endpoints):
         need = "is used and has no" if (of, service) in used else "is not used and has a"
         yield f"{service} of {of} {need} private endpoint"

@@ -26,8 +26,8 @@ def order(infra: Path) -> Iterator[str]:
     """Modules and resources wait for each other where no reference makes them."""
     for file, declarations in WAITS.items():
         waits = compiler.waits_for(infra / file)
-        for symbol, wanted in declarations.items():
-            for each in sorted(wanted - waits.get(symbol, set())):
+        for symbol, expected in declarations.items():
+            for each in sorted(expected - waits.get(symbol, set())):
                 yield f"{file}: {symbol} does not wait for {each}"
 
 
@@ -57,15 +57,15 @@ def outputs(infra: Path) -> Iterator[str]:
     for variant in variants(infra):
         identity = variant.the("Microsoft.ManagedIdentity/userAssignedIdentities")["id"]
         outputs = variant.snapshot.outputs
-        wanted = {
+        expected = {
             "name": "d365-blob-bridge",
             "issuer": f"https://login.microsoftonline.com/{compiler.TENANT}/v2.0",
             "subject": f"{identity}.properties.principalId",
             "audiences": [audience],
         }
-        if (found := outputs["federatedCredential"]) != wanted:
-            yield f"{variant.name}: federatedCredential is {found}"
-        client = variant.given.get("d365ClientId") or f"{identity}.properties.clientId"
+        if (actual := outputs["federatedCredential"]) != expected:
+            yield f"{variant.name}: federatedCredential is {actual}"
+        client = variant.parameters.get("d365ClientId") or f"{identity}.properties.clientId"
         if outputs["identityClientId"] != client:
             yield f"{variant.name}: identityClientId is {outputs['identityClientId']}"
         if str(outputs["nextSteps"]).count(client) < 2:  # for the registration, and for each job

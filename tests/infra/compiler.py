@@ -162,11 +162,11 @@ def _compiled(path: Path) -> Any:
 _COMPILED: Final[dict[bytes, Any]] = {}
 
 
-def _lines(found: list[Any]) -> list[str]:
+def _lines(entries: list[Any]) -> list[str]:
     return sorted(
         f"{Path(each['source']).name}:{each['range']['start']['line'] + 1}: "
         f"{each['code']}: {each['message']}"
-        for each in found
+        for each in entries
     )
 
 
@@ -188,8 +188,8 @@ def files_used(path: Path) -> set[Path]:
 
 def parameters_without_description(path: Path) -> list[str]:
     """The names of a .bicep file's parameters that no `@description` explains."""
-    found = _warm().ask("bicep/getMetadata", path=str(path))["parameters"]
-    return [each["name"] for each in found if not each.get("description")]
+    declarations = _warm().ask("bicep/getMetadata", path=str(path))["parameters"]
+    return [each["name"] for each in declarations if not each.get("description")]
 
 
 def waits_for(path: Path) -> dict[str, set[str]]:
@@ -250,7 +250,7 @@ def _compile_parameters(compiler: _Compiler, path: Path) -> Any:
     return compiler.ask("bicep/compileParams", path=str(path), parameterOverrides={})
 
 
-def snapshot(path: Path, given: Mapping[str, Any]) -> Snapshot:
+def snapshot(path: Path, parameters: Mapping[str, Any]) -> Snapshot:
     """What a .bicep file deploys with these parameters. Raises `NotCompiled`.
 
     It is taken of the compiled template: that costs a third of what the compiling does, which so is done once
@@ -260,7 +260,7 @@ def snapshot(path: Path, given: Mapping[str, Any]) -> Snapshot:
     for secure, plain in (("securestring", "string"), ("secureObject", "object")):
         template = template.replace(f'"type": "{secure}"', f'"type": "{plain}"')
     values = f"using '{_TEMPLATE}'\n" + "".join(
-        f"param {name} = {_literal(value)}\n" for name, value in given.items()
+        f"param {name} = {_literal(value)}\n" for name, value in parameters.items()
     )
     key = template, values
     if key not in _SNAPSHOTS:
@@ -284,8 +284,8 @@ def _snapshot(template: str, values: str) -> Snapshot:
             raise NotCompiled(_errors(_compile_parameters(_warm(), path)) or str(error)) from None
     refers = set(re.findall(rf"{_PLACE}([^'\"\\]+)", result["snapshot"]))
     read = json.dumps(arm.read(json.loads(result["snapshot"])))
-    found = json.loads(read.replace(_PLACE, ""))
-    return Snapshot(found["predictedResources"], found["outputs"], refers)
+    content = json.loads(read.replace(_PLACE, ""))
+    return Snapshot(content["predictedResources"], content["outputs"], refers)
 
 
 def _literal(value: Any) -> str:

@@ -92,15 +92,15 @@ def _code(query: str) -> str:
 
 def looks_back(query: str) -> timedelta:
     """The longest time that a query looks back."""
-    found = re.findall(r"\bago\((\d+)([mhd])\)", _code(query))
-    return max((int(number) * _UNITS[unit] for number, unit in found), default=timedelta())
+    durations = re.findall(r"\bago\((\d+)([mhd])\)", _code(query))
+    return max((int(number) * _UNITS[unit] for number, unit in durations), default=timedelta())
 
 
 def period(text: str) -> timedelta:
     """An ISO 8601 duration of one unit: P2D, PT15M. Raises `ValueError` for another."""
-    if not (found := re.fullmatch(r"P(?:(\d+)(D)|T(\d+)([HM]))", text)):
+    if not (match := re.fullmatch(r"P(?:(\d+)(D)|T(\d+)([HM]))", text)):
         raise ValueError(f"{text} is no duration of days, hours or minutes")
-    number, unit = (found[1], found[2]) if found[1] else (found[3], found[4])
+    number, unit = (match[1], match[2]) if match[1] else (match[3], match[4])
     return int(number) * _UNITS[unit.lower()]
 
 
@@ -111,5 +111,5 @@ def answer(query: str, lines: Iterable[tuple[datetime, str]]) -> list[dict[str, 
     for time, line in lines:
         moment = time.astimezone(UTC).replace(tzinfo=None)
         connection.execute("INSERT INTO AppTraces VALUES (?, ?)", [moment, line])
-    found = duckdb_kql.kql(connection, query.replace(*_LOCALLY))
-    return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
+    result = duckdb_kql.kql(connection, query.replace(*_LOCALLY))
+    return [dict(zip(result.columns, row, strict=True)) for row in result.fetchall()]

@@ -44,10 +44,10 @@ def unset(page: str) -> Iterator[str]:
     for way, (shell, sets) in itertools.product(_ways(page), _SETS.items()):
         known: set[str | None] = set()
         for code in (code for part in read_in(shell, way) for code in _commands(part)):
-            for found in re.finditer(f"{sets}|{_USED}", code):
-                if found["used"] and found["used"] not in known:
-                    yield f"{found['used']} is not set before {code[found.start() :][:50]!r}"
-                known.update(found.groups())
+            for match in re.finditer(f"{sets}|{_USED}", code):
+                if match["used"] and match["used"] not in known:
+                    yield f"{match['used']} is not set before {code[match.start() :][:50]!r}"
+                known.update(match.groups())
 
 
 def read_in(shell: str, page: str) -> Iterator[Part]:

@@ -38,15 +38,17 @@ def file(tmp_path: Path) -> Path:
 @compiler.needed
 def test_warnings_are_diagnostics_too(file: Path) -> None:
     """With file, line and code."""
-    found = compiler.diagnostics(file)
-    assert any(each.startswith("some.bicep:6: no-unused-params: ") for each in found), found
+    diagnostics = compiler.diagnostics(file)
+    assert any(each.startswith("some.bicep:6: no-unused-params: ") for each in diagnostics), (
+        diagnostics
+    )
 
 
 @compiler.needed
 def test_a_snapshot_has_what_these_parameters_deploy(file: Path) -> None:
     """A secure parameter decides like any other; what only Azure knows is named by its resource."""
-    given = {"name": "abcde", "settings": {"OF": "mine, it's ${true}"}}
-    snapshot = compiler.snapshot(file, given)
+    parameters = {"name": "abcde", "settings": {"OF": "mine, it's ${true}"}}
+    snapshot = compiler.snapshot(file, parameters)
     assert [each["id"] for each in snapshot.resources] == [
         "Microsoft.Storage/storageAccounts/abcde/queueServices/default"
     ]
@@ -59,12 +61,12 @@ def test_a_snapshot_has_what_these_parameters_deploy(file: Path) -> None:
 
 @compiler.needed
 @pytest.mark.parametrize(
-    ("given", "says"), [({"name": "ab"}, "BCP333"), ({}, "BCP258"), ({"names": ""}, "BCP259")]
+    ("parameters", "says"), [({"name": "ab"}, "BCP333"), ({}, "BCP258"), ({"names": ""}, "BCP259")]
 )
-def test_a_wrong_parameter_is_said(file: Path, given: dict[str, str], says: str) -> None:
+def test_a_wrong_parameter_is_said(file: Path, parameters: dict[str, str], says: str) -> None:
     """In the compiler's own words."""
     with pytest.raises(NotCompiled, match=says):
-        compiler.snapshot(file, given)
+        compiler.snapshot(file, parameters)
 
 
 @compiler.needed

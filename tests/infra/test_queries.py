@@ -41,7 +41,7 @@ def about() -> dict[str, list[str]]:
     """The columns that an alert's e-mail names."""
     return {
         rule["name"]: [each["name"] for each in at(rule, "properties.criteria.allOf.0.dimensions")]
-        for rule in whole(INFRA).made("Microsoft.Insights/scheduledQueryRules")
+        for rule in whole(INFRA).resources("Microsoft.Insights/scheduledQueryRules")
     }
 
 
@@ -61,9 +61,9 @@ def log(caplog: pytest.LogCaptureFixture) -> Log:
     caplog.set_level(logging.INFO, "bridge")
 
     def taken() -> Lines:
-        found = [each.getMessage() for each in caplog.records if each.name == "bridge"]
+        lines = [each.getMessage() for each in caplog.records if each.name == "bridge"]
         caplog.clear()
-        return [(datetime.now(UTC), line) for line in found]
+        return [(datetime.now(UTC), line) for line in lines]
 
     return taken
 
@@ -179,14 +179,16 @@ def test_every_query_names_what_a_run_logs(
 ) -> None:
     """Each event that a query names is logged, and each field that it looks at is in one of them."""
     everything(bridge, d365, account)
-    found: dict[str, set[str]] = {}
+    fields_by_event: dict[str, set[str]] = {}
     for _, line in log():
         event, _, fields = line.partition(" ")
-        found.setdefault(event, set()).update(json.loads(fields))
+        fields_by_event.setdefault(event, set()).update(json.loads(fields))
     for name, query in queries().items():
         used = kql.events_in(query)
-        assert used <= found.keys(), name
-        assert kql.fields_in(query) <= set[str]().union(*(found[each] for each in used)), name
+        assert used <= fields_by_event.keys(), name
+        assert kql.fields_in(query) <= set[str]().union(
+            *(fields_by_event[each] for each in used)
+        ), name
 
 
 def test_every_query_answers(
@@ -195,7 +197,7 @@ def test_every_query_answers(
     """With what a person needs; what happened is told when it does, and not again an hour later."""
     everything(bridge, d365, account)
     lines = log()
-    wanted = {
+    expected = {
         FILES: (
             *("journals/USMF/lost", "file.held", "no-such-job", "nobody/may", "(none)"),
             *("journals/USMF/elsewhere", "other-company", "into DAT, not into USMF"),
@@ -207,12 +209,12 @@ def test_every_query_answers(
         "Jobs": ("vendors", "journals"),
         "Failures and their reasons": ("storage hiccup", "vendors", "not acknowledged"),
     }
-    assert wanted.keys() < queries().keys()
+    assert expected.keys() < queries().keys()
     for name in queries().keys() - {SILENT, EXPORT}:
-        told = json.dumps(kql.answer(queries()[name], lines), default=str)
-        assert told != "[]", name
-        for each in wanted.get(name, ()):
-            assert each in told, name
+        answer = json.dumps(kql.answer(queries()[name], lines), default=str)
+        assert answer != "[]", name
+        for each in expected.get(name, ()):
+            assert each in answer, name
         for row in kql.answer(
             queries()[name], lines
         ):  # what an e-mail is about is never left blank
@@ -242,14 +244,14 @@ def test_a_silence_of_a_day_is_told_within_the_rule_s_window(bridge: Bridge, log
     lines = log()
     (rule,) = (
         each
-        for each in longest(INFRA).made("Microsoft.Insights/scheduledQueryRules")
+        for each in longest(INFRA).resources("Microsoft.Insights/scheduledQueryRules")
         if each["name"] == SILENT
     )
     window = kql.period(at(rule, "properties.windowSize"))
     for past, silent in ((23 * HOUR, False), (25 * HOUR, True), (47 * HOUR, True)):
         seen = [each for each in ago(lines, past) if each[0] > datetime.now(UTC) - window]
-        told = kql.answer(dict(queries_in(longest(INFRA)))[SILENT], seen)
-        assert ("vendors" in [row["job"] for row in told]) == silent, past
+        rows = kql.answer(dict(queries_in(longest(INFRA)))[SILENT], seen)
+        assert ("vendors" in [row["job"] for row in rows]) == silent, past
 
 
 @pytest.mark.parametrize("what", ["package", "queue"])

@@ -108,9 +108,9 @@ def script() -> ModuleType:
 @pytest.fixture
 def pauses(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The waits that were asked for, none of which is waited."""
-    asked: list[float] = []
-    monkeypatch.setattr(script.time, "sleep", asked.append)
-    return asked
+    waits: list[float] = []
+    monkeypatch.setattr(script.time, "sleep", waits.append)
+    return waits
 
 
 def run(monkeypatch: pytest.MonkeyPatch, script: ModuleType, *arguments: str) -> int:

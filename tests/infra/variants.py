@@ -55,38 +55,38 @@ class Variant:
 
     name: str
     infra: Path
-    given: Mapping[str, Any]
+    parameters: Mapping[str, Any]
 
     @cached_property
     def snapshot(self) -> Snapshot:
         """What main.bicep deploys."""
-        return compiler.snapshot(self.infra / "main.bicep", {"d365Url": D365, **self.given})
+        return compiler.snapshot(self.infra / "main.bicep", {"d365Url": D365, **self.parameters})
 
     @cached_property
     def events(self) -> Snapshot:
         """What events.bicep deploys, beside that."""
         names = ("functionAppName", "dataAccountName", "topicName")
         outputs = self.snapshot.outputs
-        given = {name: outputs[name] for name in names}
-        return compiler.snapshot(self.infra / "events.bicep", given)
+        parameters = {name: outputs[name] for name in names}
+        return compiler.snapshot(self.infra / "events.bicep", parameters)
 
-    def made(self, kind: str) -> list[Resource]:
+    def resources(self, kind: str) -> list[Resource]:
         """The resources of a type."""
         return [each for each in self.snapshot.resources if each["type"].lower() == kind.lower()]
 
     def the(self, kind: str) -> Resource:
         """The one resource of a type. Raises `Missing` where there is none, or more."""
-        found = self.made(kind)
-        if len(found) != 1:
-            raise Missing(f"{self.name}: {kind}: {len(found)} are deployed, not one")
-        return found[0]
+        resources = self.resources(kind)
+        if len(resources) != 1:
+            raise Missing(f"{self.name}: {kind}: {len(resources)} are deployed, not one")
+        return resources[0]
 
     @cached_property
     def app_settings(self) -> dict[str, Any]:
         """The app's settings."""
         return {
             key: value
-            for each in self.made("Microsoft.Web/sites/config")
+            for each in self.resources("Microsoft.Web/sites/config")
             if each["name"].endswith("/appsettings")
             for key, value in each["properties"].items()
         }
@@ -94,8 +94,8 @@ class Variant:
     @property
     def d365_tenant(self) -> str:
         """The tenant in which the app registration that trusts the app asks for tokens, or "" without one."""
-        own = compiler.TENANT if self.given.get("d365ClientId") else ""
-        return str(self.given.get("d365TenantId", own))
+        own = compiler.TENANT if self.parameters.get("d365ClientId") else ""
+        return str(self.parameters.get("d365TenantId", own))
 
     @property
     def data_account(self) -> str:
@@ -111,7 +111,7 @@ class Variant:
         """The names of an account's children: `blobServices/containers`, `queueServices/queues`."""
         return {
             each["name"].rpartition("/")[2]
-            for each in self.made(f"Microsoft.Storage/storageAccounts/{kind}")
+            for each in self.resources(f"Microsoft.Storage/storageAccounts/{kind}")
             if each["id"].startswith(f"{of}/")
         }
 

@@ -495,8 +495,8 @@ def test_a_worker_is_started_with_its_settings_or_gets_them_by_a_reload(
 ) -> None:
     """Which shows in what was read at process start: on Flex Consumption the settings come after it."""
     with running_host(stage.settings, *["--direct"] * direct, app=APP) as running:
-        said = requests.get(f"{running.url}/api/open", timeout=60).json()
-    assert said["settingsAtStart"] is direct
+        body = requests.get(f"{running.url}/api/open", timeout=60).json()
+    assert body["settingsAtStart"] is direct
 
 
 def test_a_log_line_without_an_invocation_is_marked(queue_host: RunningHost) -> None:

@@ -96,8 +96,8 @@ def ask(
             headers={"Authorization": f"Bearer {token}", **headers},
             timeout=10,
         )
-        found = response.json() if response.content else None
-        return response.status_code, found if isinstance(found, dict) else {"": found}
+        content = response.json() if response.content else None
+        return response.status_code, content if isinstance(content, dict) else {"": content}
 
     return request
 
@@ -125,12 +125,12 @@ def test_a_message_is_acknowledged_with_its_three_fields(
 
 def test_an_action_takes_single_quotes(d365: Simulator, ask: Ask) -> None:
     """As d365fo.integrations sends them."""
-    _, found = ask("POST", f"/api/connector/enqueue/%7b{IMPORT_ID}%7d", "1;2;3")
+    _, body = ask("POST", f"/api/connector/enqueue/%7b{IMPORT_ID}%7d", "1;2;3")
     action = "/data/DataManagementDefinitionGroups/Microsoft.Dynamics.DataEntities.GetMessageStatus"
-    status, found = ask(
-        "POST", action, f"{{'messageId':'{found['']}'}}", Content_Type="application/json"
+    status, body = ask(
+        "POST", action, f"{{'messageId':'{body['']}'}}", Content_Type="application/json"
     )
-    assert (status, found["value"]) == (200, "Enqueued")
+    assert (status, body["value"]) == (200, "Enqueued")
 
 
 @pytest.mark.parametrize(
@@ -236,8 +236,8 @@ def test_a_part_of_a_package_can_be_asked_for(signed_in: Simulator, gives: bool)
     package = signed_in.add_package(EXPORT_ID, b"0123456789")
     path = f"/api/connector/download/{EXPORT_ID}?blob={package.blob}"
     answer = request(signed_in, path, headers={"Range": "bytes=4-"})
-    wanted = (206, b"456789", "bytes 4-9/10") if gives else (200, b"0123456789", None)
-    assert (answer.status_code, answer.content, answer.headers.get("Content-Range")) == wanted
+    expected = (206, b"456789", "bytes 4-9/10") if gives else (200, b"0123456789", None)
+    assert (answer.status_code, answer.content, answer.headers.get("Content-Range")) == expected
 
 
 def test_a_corrupt_download_is_another_each_time(signed_in: Simulator) -> None:

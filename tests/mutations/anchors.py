@@ -81,10 +81,10 @@ class _Code:
 
 
 def _changed_python(name: str, text: str, old: str, new: str) -> str:
-    found = [(reading, match) for reading in _readings(old) for match in _matches(text, reading)]
-    if len(found) != 1:
-        raise NoAnchor(f"{name} has this code {len(found)} times, not once: {old!r}")
-    ((reading, match),) = found
+    places = [(reading, match) for reading in _readings(old) for match in _matches(text, reading)]
+    if len(places) != 1:
+        raise NoAnchor(f"{name} has this code {len(places)} times, not once: {old!r}")
+    ((reading, match),) = places
     data = text.encode()
     start, end = _span(data, match.nodes)
     if reading.kind == "arguments":  # with the comma behind them

@@ -93,7 +93,7 @@ def caught(mutation: Mutation) -> str:
 def all_caught(mutations: Iterable[Mutation] = CODE) -> Iterator[tuple[Mutation, str]]:
     """Each row with the test that goes red, or the reason why its tests did not run."""
 
-    def told(mutation: Mutation) -> str:
+    def outcome(mutation: Mutation) -> str:
         try:
             return caught(mutation)
         except RuntimeError as error:
@@ -101,4 +101,4 @@ def all_caught(mutations: Iterable[Mutation] = CODE) -> Iterator[tuple[Mutation,
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         mutations = list(mutations)
-        yield from zip(mutations, pool.map(told, mutations), strict=True)
+        yield from zip(mutations, pool.map(outcome, mutations), strict=True)

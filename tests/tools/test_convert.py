@@ -97,7 +97,7 @@ OPTIONS = {
 def forty() -> bytes:
     """A Scheduler with 40 jobs of all types, half of them of each of two environments, whose activity ids and
     data projects are the same: the one is a copy of the other."""
-    found = []
+    scheduler_jobs = []
     for number in range(40):
         environment, kind = ("contoso", "contoso-test")[number % 2], KINDS[number // 2 % 6]
         options = {
@@ -108,12 +108,12 @@ def forty() -> bytes:
             options["DataProject"] = f"Project {number // 2}"
         elif "Monitor" not in kind:
             options["ActivityId"] = f"8b7d4c52-1e9a-4f63-8c2b-{number // 2:012}"
-        found.append(Job(kind, f"{kind} {number}", environment, options, ()))
+        scheduler_jobs.append(Job(kind, f"{kind} {number}", environment, options, ()))
     trigger = (
         "<trigger><cron><job-name>Export 6</job-name><job-group>contoso</job-group>"
         "<cron-expression>0 30 2 ? * MON-FRI *</cron-expression></cron></trigger>"
     )
-    return xml(found).replace(b"</schedule>", trigger.encode() + b"</schedule>")
+    return xml(scheduler_jobs).replace(b"</schedule>", trigger.encode() + b"</schedule>")
 
 
 def test_a_whole_scheduler_of_two_environments_becomes_one_jobs_file() -> None:
@@ -127,9 +127,9 @@ def test_a_whole_scheduler_of_two_environments_becomes_one_jobs_file() -> None:
     monitors = [note for note in result.notes if ": monitor of" in note]
     assert (len(served.imports) + len(served.exports), len(monitors)) == (28, 12)
     assert result.left_out == 0
-    found: list[jobs.ImportJob | jobs.ExportJob] = [*served.imports, *served.exports]
-    assert all(job.environment == job.group for job in found)
-    apis = {(job.api, bool(job.data_project)) for job in found}
+    all_jobs: list[jobs.ImportJob | jobs.ExportJob] = [*served.imports, *served.exports]
+    assert all(job.environment == job.group for job in all_jobs)
+    apis = {(job.api, bool(job.data_project)) for job in all_jobs}
     assert apis == {("recurring", False), ("package", True)}
     (weekdays,) = [each for each in served.exports if each.name == "Export-6"]
     assert weekdays.schedule == "0 30 2 * * MON-FRI"
@@ -209,7 +209,7 @@ def test_options_of_sftp_are_told_together_without_a_secret() -> None:
 
 def test_what_is_said_of_a_job_stays_with_it() -> None:
     """Its description and its group are fields; what holds for every job is said once."""
-    found = [
+    scheduler_jobs = [
         Job(
             "Upload",
             f"j{n}",
@@ -222,7 +222,7 @@ def test_what_is_said_of_a_job_stays_with_it() -> None:
             [{"EntityName": "A", "LogVerbose": "True", "RetryCount": "3"}] * 40
         )
     ]
-    result = convert.convert(found)
+    result = convert.convert(scheduler_jobs)
     assert {(each["description"], each["group"]) for each in result.imports} == {
         ("Pay roll", "Finance")
     }
@@ -313,8 +313,8 @@ def test_no_secret_is_told() -> None:
 
 def test_a_job_that_would_be_a_mistake_is_left_out_with_the_mistake() -> None:
     """An activity id that is none, or that another job has already."""
-    found = [upload("a"), upload("b"), upload("c", "not a GUID")]
-    result = convert.convert(found)
+    scheduler_jobs = [upload("a"), upload("b"), upload("c", "not a GUID")]
+    result = convert.convert(scheduler_jobs)
     assert [each["name"] for each in result.imports] == ["a"]
     assert result.left_out == 2
     text = "\n".join(result.notes)
@@ -429,7 +429,7 @@ _jobs = st.lists(
 )
 
 
-def xml(found: list[Job]) -> bytes:
+def xml(scheduler_jobs: list[Job]) -> bytes:
     """The jobs as the Scheduler would write them."""
     return (
         '<job-scheduling-data xmlns="http://quartznet.sourceforge.net/JobSchedulingData"><schedule>'
@@ -441,7 +441,7 @@ def xml(found: list[Job]) -> bytes:
                 for key, value in job.options.items()
             )
             + "</job-data-map></job>"
-            for job in found
+            for job in scheduler_jobs
         )
         + "</schedule></job-scheduling-data>"
     ).encode()
@@ -449,21 +449,21 @@ def xml(found: list[Job]) -> bytes:
 
 @given(_jobs)
 @example([convert.Job("Upload", "", "", {"UseADAL": "True", "ActivityId": "True"}, ())])
-def test_any_jobs_become_a_valid_file_and_nothing_is_dropped(found: list[Job]) -> None:
+def test_any_jobs_become_a_valid_file_and_nothing_is_dropped(scheduler_jobs: list[Job]) -> None:
     """Each job is in the file or in the notes; each option that is set is in a field or named in the notes."""
-    assert convert.read(xml(found)) == found
-    result = convert.convert(found)
+    assert convert.read(xml(scheduler_jobs)) == scheduler_jobs
+    result = convert.convert(scheduler_jobs)
     jobs.parse(result.text.encode())
     notes = "\n".join(result.notes)
     assert len(result.summary) == len(set(result.summary))
-    for job in found:
+    for job in scheduler_jobs:
         assert str(job) in notes
     assert result.left_out == notes.count("LEFT OUT\n") + notes.endswith("LEFT OUT")
-    for job in found:
+    for job in scheduler_jobs:
         if job.on("UseADAL"):
             continue  # it stays where it is, as it is
-        told = convert.convert([job])
-        words = told.text + "\n".join([*told.notes, *told.summary])
+        job_result = convert.convert([job])
+        words = job_result.text + "\n".join([*job_result.notes, *job_result.summary])
         for key, value in job.options.items():
             if value not in ("", "False", "0") and job.kind != "Odd":
                 assert key in words or FIELDS.get(key, key) in words or is_nothing(job, key), words

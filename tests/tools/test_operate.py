@@ -37,7 +37,7 @@ type Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def run(azurite: Azurite, d365: Simulator, account: DataAccount, tmp_path: Path) -> Run:
-    """Runs a command on the app settings of the tests; `said` is what is typed."""
+    """Runs a command on the app settings of the tests; `stdin` is what is typed."""
     (tmp_path / "jobs.json").write_text(json.dumps(JOBS))
     values = {
         "DataStorage": azurite.connection_string,
@@ -48,11 +48,11 @@ def run(azurite: Azurite, d365: Simulator, account: DataAccount, tmp_path: Path)
     settings = tmp_path / "local.settings.json"
     settings.write_text(json.dumps({"Values": values}))
 
-    def command(*words: str, said: str = "") -> subprocess.CompletedProcess[str]:
+    def command(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "tools", "operate", "--settings", str(settings), *words],
             cwd=ROOT,
-            input=said,
+            input=stdin,
             capture_output=True,
             text=True,
             encoding="utf-8",
@@ -111,12 +111,12 @@ def test_a_person_is_shown_the_file_and_asked(
     run: Run, rejected: File, account: DataAccount
 ) -> None:
     """Anything but yes does nothing."""
-    for said in ("", "no\n", "y\n"):
-        answer = run("resend", "may.csv", "--why", "x", said=said)
+    for stdin in ("", "no\n", "y\n"):
+        answer = run("resend", "may.csv", "--why", "x", stdin=stdin)
         assert "The journal does not balance" in answer.stdout
         assert (answer.returncode, "Nothing was done" in answer.stderr) == (1, True)
     assert only(account, FAILED).etag == rejected.etag
-    assert run("dismiss", "may", "--why", "x", said="yes\n").returncode == 0
+    assert run("dismiss", "may", "--why", "x", stdin="yes\n").returncode == 0
     assert only(account, FAILED).record.resolution == "dismissed"
 
 
@@ -173,14 +173,14 @@ def test_the_one_file_that_a_name_means_is_found_wherever_it_lies(
     for name in ("a1.csv", "a2.csv", "may.csv", "may.csv.zip", "may/1.csv", "zmay.csv"):
         drop(account, f"journals/{name}")
     drop(account, "may.csv")
-    for name, found in (
+    for name, expected in (
         ("zmay", "journals/zmay.csv"),
         ("journals/may.csv", "journals/may.csv"),
         ("may.csv", "may.csv"),
         ("journals/may/", "journals/may/1.csv"),
     ):
         with subtests.test(name):
-            assert operate._find(bridge, "waiting", name).name == found
+            assert operate._find(bridge, "waiting", name).name == expected
     for name, says in (
         ("ay", "Name one of them"),
         ("journals/may", "Name one of them"),
@@ -195,7 +195,7 @@ def test_only_a_held_file_can_be_received(run: Run, rejected: File) -> None:
     assert rejected.record.state == "failed"
     assert (
         "is not held"
-        in run("receive", "may", "--message-id", ID, "--why", "x", said="yes\n").stderr
+        in run("receive", "may", "--message-id", ID, "--why", "x", stdin="yes\n").stderr
     )
 
 
@@ -215,20 +215,20 @@ def test_a_person_exports_a_data_project_now(run: Run, project: Bridge, d365: Si
     """After being shown the last export and asked; only once, until it has ended."""
     words = ("run", "suppliers", "--why", "the auditors ask", "--by", "Ada")
     export_packages(project)
-    answer = run(*words, said="no\n")
+    answer = run(*words, stdin="no\n")
     assert "suppliers exports Vendors out; the last export ended never" in answer.stdout
     assert (answer.returncode, "Nothing was done" in answer.stderr) == (1, True)
-    answer = run(*words, said="yes\n")
+    answer = run(*words, stdin="yes\n")
     assert (answer.returncode, answer.stderr) == (0, "")
     assert "Done: an export of suppliers was requested" in answer.stdout
-    assert "an export of suppliers is under way" in run(*words, said="yes\n").stderr
+    assert "an export of suppliers is under way" in run(*words, stdin="yes\n").stderr
     assert run("runs", "suppliers").stdout.startswith("planned ")
     for _ in range(9):
         export_job(project, {"job": "suppliers"})
-    (made,) = d365.executions
+    (d365_execution,) = d365.executions
     line = run("runs", "suppliers").stdout
     assert line.startswith("stored ")
-    assert f"suppliers/{made.execution_id}.zip" in line
+    assert f"suppliers/{d365_execution.execution_id}.zip" in line
     (last,) = json.loads(run("runs", "suppliers", "--json").stdout)["last"]
     assert (last["by"], last["why"]) == ("Ada", "the auditors ask")
     assert f"the last export ended {last['ended']}" in run(*words).stdout
@@ -259,7 +259,7 @@ def test_an_export_that_there_is_not_is_told_so(run: Run, project: Bridge) -> No
     for words in (("runs", "vendors"), ("run", "vendors", "--why", "x")):
         assert "There is no job vendors that exports a data project" in run(*words).stderr
     assert run("runs", "suppliers").stdout == ""
-    answer = run("run", "suppliers", "--why", "x", said="yes\n")
+    answer = run("run", "suppliers", "--why", "x", stdin="yes\n")
     assert answer.returncode == 1
     assert "Traceback" not in answer.stderr
     assert "the app has not seen suppliers yet" in answer.stderr

@@ -76,8 +76,8 @@ def needed(packages: Path) -> set[str]:
     names, queue = set[str](), list(mine.requires or [])
     while queue:
         requirement = Requirement(queue.pop())
-        wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-        if wanted and requirement.name not in names:
+        applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if applies and requirement.name not in names:
             names.add(requirement.name)
             queue += metadata.distribution(requirement.name).requires or []
     return names
