@@ -98,15 +98,15 @@ class Bench:
             names = ["limit", "ours", "sdk", "naive"]
             if way == "export" and which("rclone"):
                 names.append("rclone")
-            found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+            runs_by_name: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
             for _ in range(self._rounds):
                 for name in names:  # in turn, so that a busy minute of the machine hits all alike
                     with servers(self._package(mib)) as url:
-                        found[name].append(run(f"{way}_{name}", url))
+                        runs_by_name[name].append(run(f"{way}_{name}", url))
             ratios = {
                 name: [
                     a["seconds"] / b["seconds"]
-                    for a, b in zip(found[name], found["ours"], strict=True)
+                    for a, b in zip(runs_by_name[name], runs_by_name["ours"], strict=True)
                 ]
                 for name in names
             }
@@ -115,16 +115,16 @@ class Bench:
             rows = [
                 (
                     name,
-                    f"{median(mib / r['seconds'] for r in found[name]):,.0f}",
+                    f"{median(mib / r['seconds'] for r in runs_by_name[name]):,.0f}",
                     f"{1 / median(ratios[name]):.2f}",
-                    f"{median(r['peak'] for r in found[name]):,.0f}",
-                    f"{median(r['cpu'] for r in found[name]) * 1024 / mib:.1f}",
+                    f"{median(r['peak'] for r in runs_by_name[name]):,.0f}",
+                    f"{median(r['cpu'] for r in runs_by_name[name]) * 1024 / mib:.1f}",
                 )
                 for name in names
             ]
             head = ("", "MiB/s", "times ours", "peak RSS, MiB", "CPU s per GiB")
             self._show(pages.Table(f"Large {way}, {mib:,} MiB", head, rows, plot=1))
-            self.figures[f"{way}_peak_rss_mib_1gib"] = max(r["peak"] for r in found["ours"])
+            self.figures[f"{way}_peak_rss_mib_1gib"] = max(r["peak"] for r in runs_by_name["ours"])
             if self._large:
                 with servers(self._package(4096)) as url:
                     peak = run(f"{way}_ours", url)["peak"]
@@ -135,14 +135,14 @@ class Bench:
         """A large package as D365 makes them, deflated: ours and the limit."""
         mib = 128 if self._quick else 1024
         path = self._package(mib, ZIP_DEFLATED)
-        found: dict[str, list[dict[str, Any]]] = {"limit": [], "ours": []}
+        runs_by_name: dict[str, list[dict[str, Any]]] = {"limit": [], "ours": []}
         for _ in range(self._rounds):
-            for name, runs in found.items():
+            for name, runs in runs_by_name.items():
                 with servers(path) as url:
                     runs.append(run(f"export_{name}", url))
         self.figures["deflated_export_of_limit"] = median(
             limit["seconds"] / ours["seconds"]
-            for limit, ours in zip(found["limit"], found["ours"], strict=True)
+            for limit, ours in zip(runs_by_name["limit"], runs_by_name["ours"], strict=True)
         )
         rows = [
             (
@@ -150,7 +150,7 @@ class Bench:
                 f"{median(mib / each['seconds'] for each in runs):,.0f}",
                 f"{median(each['cpu'] for each in runs) * 1024 / mib:.1f}",
             )
-            for name, runs in found.items()
+            for name, runs in runs_by_name.items()
         ]
         head = ("", "MiB/s of content", "CPU s per GiB of content")
         share = mib * MIB / path.stat().st_size
@@ -161,7 +161,7 @@ class Bench:
         mib = 64 if self._quick else 512
         path = self._package(mib)
         names = ("azurite_writes", "export_ours", "azurite_reads", "import_ours")
-        found: dict[str, list[float]] = {name: [] for name in names}
+        speeds: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(self._rounds):
             with running_azurite() as storage, servers(path) as url:
                 provision(storage.connection_string)
@@ -172,9 +172,9 @@ class Bench:
                 for name in names:
                     blocks = [mib * MIB // BLOCK] if name.startswith("azurite") else []
                     seconds = run(name, url, *blocks, azurite=storage)["seconds"]
-                    found[name].append(mib / seconds)
+                    speeds[name].append(mib / seconds)
         rows = [
-            (what, f"{median(found[ours]):.0f}", f"{median(found[azurite]):.0f}")
+            (what, f"{median(speeds[ours]):.0f}", f"{median(speeds[azurite]):.0f}")
             for what, ours, azurite in (
                 ("export", "export_ours", "azurite_writes"),
                 ("import", "import_ours", "azurite_reads"),
@@ -230,8 +230,8 @@ class Bench:
         for count in (1, 10, 100) if self._quick else (1, 10, 100, 500):
             with servers(path, 1, LATENCY) as url:
                 seconds = run("jobs_ours", url, count)["seconds"]
-                asked = requests.get(f"{url}/counts", timeout=10).json()["d365 dequeue"]
-            rows.append((f"{count}", f"{seconds:.1f}", f"{asked}"))
+                dequeues = requests.get(f"{url}/counts", timeout=10).json()["d365 dequeue"]
+            rows.append((f"{count}", f"{seconds:.1f}", f"{dequeues}"))
         head = ("jobs", "seconds a run", "dequeues")
         self._show(pages.Table("Many jobs, nearly all empty, 8 side by side", head, rows))
 
@@ -240,9 +240,9 @@ class Bench:
     def counts(self) -> None:
         """Requests for each package and each file, counted at the wire."""
         files = 20 if self._quick else 1000
-        found = tally.count(files=files, packages=20 if self._quick else 100)
-        self.figures.update(found.figures)
-        for table in found.tables:
+        result = tally.count(files=files, packages=20 if self._quick else 100)
+        self.figures.update(result.figures)
+        for table in result.tables:
             self._show(table)
 
     def cold(self) -> None:

@@ -32,10 +32,10 @@ def _fill(bridge: Bridge, files: int) -> None:
     def upload(number: int) -> None:
         moment = begun + timedelta(seconds=number)
         name = names.stamped(f"journals/USMF/file {number:06}.csv", moment, str(number))
-        told = Record(
+        record = Record(
             job="journals", state=State.SUCCEEDED, ended=clock.text(moment), messageid="x"
         )
-        container.upload_blob(name, b"x", metadata=records.to_metadata(told, {}))
+        container.upload_blob(name, b"x", metadata=records.to_metadata(record, {}))
 
     with ThreadPoolExecutor(8) as pool:
         for done, _ in enumerate(pool.map(upload, range(files)), 1):
@@ -44,8 +44,8 @@ def _fill(bridge: Bridge, files: int) -> None:
 
 
 def _views(bridge: Bridge) -> Iterator[tuple[str, Callable[[], object]]]:
-    def listed(**wanted: str) -> views.Listing:
-        return views.listing(bridge, Filter("succeeded", **wanted))  # type: ignore[arg-type]
+    def listed(**filters: str) -> views.Listing:
+        return views.listing(bridge, Filter("succeeded", **filters))  # type: ignore[arg-type]
 
     yield "first page", listed
     yield "second page", lambda: listed(token=listed().next_token)
@@ -69,8 +69,8 @@ def main() -> None:
             "DataStorage": azurite.connection_string,
             "JOBS_FILE": str(file),
         }
-        found = settings.load(environment)
-        bridge = Bridge(found, new_clients(found), connect(found.storage))
+        app_settings = settings.load(environment)
+        bridge = Bridge(app_settings, new_clients(app_settings), connect(app_settings.storage))
         _fill(bridge, options.files)
         for name, view in _views(bridge):
             times = []

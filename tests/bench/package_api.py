@@ -72,18 +72,18 @@ def measured(package: Path, what: str, way: str) -> Run:
             blob = account.blobs.get_blob_client(IMPORTS, f"{PACKAGE_JOB}/large.zip")
             with package.open("rb") as content:
                 blob.upload_blob(content, max_concurrency=2)
-        found = _app(f"package_{what}", d365, way, azurite.connection_string)
+        figures = _app(f"package_{what}", d365, way, azurite.connection_string)
         operations = Counter(request.operation for request in d365.requests)
         expected = _sha256(package)
         if what == "export":
-            sha256 = _sha256_of_blob(account, found["result"])
+            sha256 = _sha256_of_blob(account, figures["result"])
         else:
             (sha256,) = (received.sha256 for received in d365.received)
         assert sha256 == expected, f"{what} by {way}: the bytes are not those of the package"
     questions = operations["execution_status"]
     requests = operations.total() - operations["token"] - questions
-    peak, mib = found["peak"], found["bytes"] / MIB
-    return Run(what, way, found["seconds"], peak, mib, requests, questions, found["storage"])
+    peak, mib = figures["peak"], figures["bytes"] / MIB
+    return Run(what, way, figures["seconds"], peak, mib, requests, questions, figures["storage"])
 
 
 def _app(name: str, d365: Simulator, way: str, connection_string: str) -> dict[str, Any]:

@@ -76,9 +76,9 @@ def ours(url: str, exports: int = 1, at_once: int = 8) -> Any:
         "imports": [{"name": "journals", "activityId": IMPORT_ID, "entity": "General journal"}],
     }
     os.environ["JOBS_FILE"] = "jobs.json"
-    found = settings.load()
-    object.__setattr__(found, "jobs", jobs.parse(json.dumps(raw).encode()))
-    bridge = Bridge(found, new_clients(found), connect(found.storage))
+    app_settings = settings.load()
+    object.__setattr__(app_settings, "jobs", jobs.parse(json.dumps(raw).encode()))
+    bridge = Bridge(app_settings, new_clients(app_settings), connect(app_settings.storage))
     bridge.d365.message_status("warm-up")  # type: ignore[arg-type]  # for the token and its imports
     return bridge
 
@@ -112,9 +112,9 @@ def package_bridge(url: str, way: str) -> Any:
     os.environ.update(DataStorage=storage(url), D365_URL=url, JOBS_FILE="jobs.json")
     if way == "app":
         data_project.BY_STORAGE = execution.BY_STORAGE = sys.maxsize  # type: ignore[misc]
-    found = settings.load()
-    object.__setattr__(found, "jobs", jobs.parse(json.dumps(PACKAGE_JOBS).encode()))
-    return Bridge(found, new_clients(found), connect(found.storage))
+    app_settings = settings.load()
+    object.__setattr__(app_settings, "jobs", jobs.parse(json.dumps(PACKAGE_JOBS).encode()))
+    return Bridge(app_settings, new_clients(app_settings), connect(app_settings.storage))
 
 
 def package_export(url: str, way: str) -> dict[str, Any]:
@@ -186,8 +186,8 @@ def counted(run: Callable[[], str]) -> dict[str, Any]:
         return urlopen(pool, method, url, *args, **kw)
 
     HTTPConnectionPool.urlopen = open_  # type: ignore[method-assign, assignment]
-    found = timed(run)
-    return {**found, "bytes": bytes_[0], "storage": requests[0]}
+    figures = timed(run)
+    return {**figures, "bytes": bytes_[0], "storage": requests[0]}
 
 
 def import_ours(url: str) -> dict[str, Any]:
@@ -313,8 +313,8 @@ class Wire:
         while b"\r\n\r\n" not in self._rest:
             self._rest += self._socket.recv(1 << 16)
         head, _, self._rest = self._rest.partition(b"\r\n\r\n")
-        found = re.search(rb"Content-Length: (\d+)", head)
-        return int(found[1]) if found else 0
+        match = re.search(rb"Content-Length: (\d+)", head)
+        return int(match[1]) if match else 0
 
     def read_into(self, view: memoryview) -> None:
         got = min(len(self._rest), len(view))
@@ -552,6 +552,6 @@ if __name__ == "__main__":
 
     logging.disable(logging.CRITICAL)
     allocator.keep_freed_blocks()  # as in the app; all that is compared has it
-    found = globals()[sys.argv[1]](*sys.argv[2:])
-    print(json.dumps({"peak": peak_mib()} | found), flush=True)
+    figures = globals()[sys.argv[1]](*sys.argv[2:])
+    print(json.dumps({"peak": peak_mib()} | figures), flush=True)
     os._exit(0)

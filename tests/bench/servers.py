@@ -82,10 +82,10 @@ class Server:
             self.counts[kind] += 1
         if kind.startswith("d365"):
             time.sleep(self._latency)
-        status, found, body, file = self._made(kind, headers)
+        status, answer_headers, body, file = self._made(kind, headers)
         size = len(body) if file is None else file[1]
         lines = [f"HTTP/1.1 {status}", f"Content-Length: {size}"]
-        lines += [f"{name}: {value}" for name, value in found.items()]
+        lines += [f"{name}: {value}" for name, value in answer_headers.items()]
         if status.startswith(("204", "304")):
             lines.pop(1)
         connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
@@ -113,7 +113,7 @@ class Server:
     def _made(
         self, kind: str, headers: dict[str, str]
     ) -> tuple[str, dict[str, str], bytes, tuple[int, int] | None]:
-        found: dict[str, str] = {}
+        answer_headers: dict[str, str] = {}
         if kind == "msi":
             expires = str(int(time.time()) + 3600)
             token = {
@@ -122,58 +122,58 @@ class Server:
                 "resource": "",
                 "token_type": "Bearer",
             }
-            return "200 OK", found, json.dumps(token).encode(), None
+            return "200 OK", answer_headers, json.dumps(token).encode(), None
         if kind == "counts":
-            return "200 OK", found, json.dumps(self.counts).encode(), None
+            return "200 OK", answer_headers, json.dumps(self.counts).encode(), None
         if kind == "d365 dequeue":
             with self._lock:
                 self._left -= 1
                 left = self._left
             if left < 0:
-                return "204 No Content", found, b"", None
+                return "204 No Content", answer_headers, b"", None
             message = {"CorrelationId": str(uuid4()), "PopReceipt": "p", "DownloadLocation": ""}
             message["DownloadLocation"] = (
                 f"{self.url}/api/connector/download/x/{message['CorrelationId']}"
             )
-            return "200 OK", found, json.dumps(message).encode(), None
+            return "200 OK", answer_headers, json.dumps(message).encode(), None
         if kind == "d365 download":
-            return "200 OK", found, b"", (0, self._size)
+            return "200 OK", answer_headers, b"", (0, self._size)
         if kind == "d365 enqueue":
-            return "200 OK", found, f'"{uuid4()}"'.encode(), None
+            return "200 OK", answer_headers, f'"{uuid4()}"'.encode(), None
         if kind == "d365 message status":
-            return "200 OK", found, b'{"value": "Processed"}', None
+            return "200 OK", answer_headers, b'{"value": "Processed"}', None
         if kind.startswith("d365"):
-            return "200 OK", found, b"", None
+            return "200 OK", answer_headers, b"", None
         return self._storage(kind, headers)
 
     def _storage(
         self, kind: str, headers: dict[str, str]
     ) -> tuple[str, dict[str, str], bytes, tuple[int, int] | None]:
         now = format_datetime(datetime.now(UTC), usegmt=True)
-        found = {
+        answer_headers = {
             "ETag": ETAG,
             "Last-Modified": now,
             "x-ms-request-id": "1",
             "x-ms-version": "2025-01-05",
         }
-        found |= {
+        answer_headers |= {
             "Date": now,
             "x-ms-blob-type": "BlockBlob",
             "x-ms-request-server-encrypted": "true",
         }
         if kind.endswith("missing"):
-            return "404 Not Found", {**found, "x-ms-error-code": "BlobNotFound"}, b"", None
+            return "404 Not Found", {**answer_headers, "x-ms-error-code": "BlobNotFound"}, b"", None
         if kind == "blob HEAD":
-            return "200 OK", {**found, "Content-Type": "text/csv"}, b"", (0, self._size)
+            return "200 OK", {**answer_headers, "Content-Type": "text/csv"}, b"", (0, self._size)
         if kind == "blob GET":
-            asked = re.match(r"bytes=(\d+)-(\d+)", headers.get("x-ms-range", ""))
-            first, last = (int(asked[1]), int(asked[2])) if asked else (0, self._size - 1)
+            match = re.match(r"bytes=(\d+)-(\d+)", headers.get("x-ms-range", ""))
+            first, last = (int(match[1]), int(match[2])) if match else (0, self._size - 1)
             last = min(last, self._size - 1)
-            found["Content-Range"] = f"bytes {first}-{last}/{self._size}"
-            found["Content-Type"] = "text/csv"
-            return "206 Partial Content", found, b"", (first, last + 1 - first)
+            answer_headers["Content-Range"] = f"bytes {first}-{last}/{self._size}"
+            answer_headers["Content-Type"] = "text/csv"
+            return "206 Partial Content", answer_headers, b"", (first, last + 1 - first)
         if kind == "blob DELETE":
-            return "202 Accepted", found, b"", None
+            return "202 Accepted", answer_headers, b"", None
         if kind == "queue put":
             message = (
                 f"<MessageId>{uuid4()}</MessageId><InsertionTime>{now}</InsertionTime>"
@@ -181,11 +181,16 @@ class Server:
                 f"<TimeNextVisible>{now}</TimeNextVisible>"
             )
             text = f"<QueueMessagesList><QueueMessage>{message}</QueueMessage></QueueMessagesList>"
-            return "201 Created", {**found, "Content-Type": "application/xml"}, text.encode(), None
+            return (
+                "201 Created",
+                {**answer_headers, "Content-Type": "application/xml"},
+                text.encode(),
+                None,
+            )
         if "x-ms-copy-source" in headers:
-            found |= {"x-ms-copy-status": "success", "x-ms-copy-id": "1"}
-            return "202 Accepted", found, b"", None
-        return ("200 OK" if "metadata" in kind else "201 Created"), found, b"", None
+            answer_headers |= {"x-ms-copy-status": "success", "x-ms-copy-id": "1"}
+            return "202 Accepted", answer_headers, b"", None
+        return ("200 OK" if "metadata" in kind else "201 Created"), answer_headers, b"", None
 
 
 def main() -> None:

@@ -46,15 +46,15 @@ class Found:
 @contextmanager
 def counted() -> Iterator[Counter[str]]:
     """Every request of this process, by kind."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     urlopen = HTTPConnectionPool.urlopen
 
     def count(pool: Any, method: str, url: str, *args: Any, **kw: Any) -> Any:
-        found[_kind(method, url)] += 1
+        counts[_kind(method, url)] += 1
         return urlopen(pool, method, url, *args, **kw)
 
     with mock.patch.object(HTTPConnectionPool, "urlopen", count):
-        yield found
+        yield counts
 
 
 def _kind(method: str, url: str) -> str:
@@ -75,7 +75,7 @@ def count(files: int, packages: int) -> Found:
         provision(azurite.connection_string)
         d365.add_import_job(IMPORT_ID)
         account = connect(settings.Storage(azurite.connection_string, None, None, None))
-        found = settings.Settings(
+        app_settings = settings.Settings(
             (Environment(ONLY, d365.base_url),),
             settings.Storage("", None, None, None),
             jobs.parse(json.dumps(JOBS).encode()),
@@ -83,8 +83,8 @@ def count(files: int, packages: int) -> Found:
             timedelta(minutes=30),
         )
         with mock.patch.dict("os.environ", identity_settings(d365)):
-            bridge = Bridge(found, new_clients(found), account)
-            write = journal.keep(account, found.jobs)  # as the app does at its start
+            bridge = Bridge(app_settings, new_clients(app_settings), account)
+            write = journal.keep(account, app_settings.jobs)  # as the app does at its start
             # The hour's journal is there from here on: making it is no part of what a package costs.
             emit("export.finished", job="none", packages=1, failed=0, seconds=0)
             for number in range(packages):
@@ -105,15 +105,15 @@ def _import(bridge: Bridge, number_of_files: int) -> dict[str, Counter[str]]:
     with counted() as sending:
         for number in range(number_of_files):
             intake.import_file(bridge, f"journals/{number:05}.csv")
-    found = {"send": sending}
+    counters = {"send": sending}
     for column in ("first check", "second check", "last check"):
         waiting = list(files.listed(bridge.account, PROCESSING))
         assert len(waiting) == number_of_files
-        with counted() as found[column]:
+        with counted() as counters[column]:
             for file in waiting:
                 advance.check_status(bridge, {"file": file.name, "etag": file.etag})
     assert sum(1 for _ in files.listed(bridge.account, SUCCEEDED)) == number_of_files
-    return found
+    return counters
 
 
 def _found(
@@ -128,7 +128,7 @@ def _found(
         sum(n for kind, n in each.items() if re.match(rf"storage \w+ ({methods})\b", kind))
         for methods in ("PUT|POST|DELETE", "GET|HEAD")
     )
-    asked = sum(n for kind, n in each.items() if kind.startswith("D365"))
+    d365_requests = sum(n for kind, n in each.items() if kind.startswith("D365"))
     export = Table(
         "Requests for each exported package",
         ("request", "each"),
@@ -148,7 +148,7 @@ def _found(
         for name, column in imports.items()
     }
     figures = {
-        "d365_requests_per_package": asked,
+        "d365_requests_per_package": d365_requests,
         "storage_writes_per_package": writes,
         "storage_reads_per_package": reads,
         "d365_requests_per_file_without_checks": imports["send"]["D365 enqueue"] / files,

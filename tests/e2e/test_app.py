@@ -45,7 +45,7 @@ def test_the_timer_brings_a_package(
     assert contents(account, EXPORTS) == {
         f"vendors/{offered.correlation_id}.zip": b"".join(offered.chunks())
     }
-    assert [said["asItCame"] for said in offered.acknowledgements] == [True]
+    assert [acknowledgement["asItCame"] for acknowledgement in offered.acknowledgements] == [True]
 
 
 def test_a_job_that_was_handed_on_is_gone_on_with(
@@ -149,15 +149,15 @@ def test_a_rejected_file_ends_with_the_errors_of_d365(
     wait_for(lambda: len(contents(account, FAILED)) == 2, app.output)
     failed = contents(account, FAILED)
     report = json.loads(next(v for k, v in failed.items() if k.endswith(".error.json")))
-    said = report["d365"]
-    assert d365.reject_errors[0] in json.dumps(said["errors"])
+    d365_account = report["d365"]
+    assert d365.reject_errors[0] in json.dumps(d365_account["errors"])
     assert d365.reject_errors[0] in report["error"]
-    assert (said["executionId"], report["messageId"]) == (
+    assert (d365_account["executionId"], report["messageId"]) == (
         d365.received[0].execution_id,
         d365.received[0].message_id,
     )
-    assert said["entities"]
-    assert said["log"]
+    assert d365_account["entities"]
+    assert d365_account["log"]
     assert report["status"] == "ProcessedWithErrors"
 
 

@@ -61,10 +61,10 @@ class Page:
 
     def failed(self) -> Any:
         """The one failed file, as soon as there is one that is on its way no more."""
-        found = wait_for(lambda: self.json("files", state="failed")["files"], self.host.output)
+        rows = wait_for(lambda: self.json("files", state="failed")["files"], self.host.output)
         wait_for(lambda: not self.json("files", state="processing")["files"], self.host.output)
-        assert len(found) == 1
-        return found[0]
+        assert len(rows) == 1
+        return rows[0]
 
 
 @pytest.fixture
@@ -72,15 +72,15 @@ def page(account: DataAccount, app: RunningHost) -> Page:
     """The page, with an empty journal."""
     with contextlib.suppress(ResourceNotFoundError):
         journal = account.blobs.get_container_client(JOURNAL)
-        for found in journal.list_blobs():
-            journal.delete_blob(found.name)
+        for blob in journal.list_blobs():
+            journal.delete_blob(blob.name)
     return Page(app)
 
 
 def by(row: Any, action: str, **fields: str) -> dict[str, str]:
     """A form about a file, filled in."""
-    given = {"do": action, "name": row["name"], "etag": row["etag"], "confirm": "yes"}
-    return {**given, "by": "Ada", "why": "account 999999 now exists", **fields}
+    form = {"do": action, "name": row["name"], "etag": row["etag"], "confirm": "yes"}
+    return {**form, "by": "Ada", "why": "account 999999 now exists", **fields}
 
 
 def test_a_rejected_file_is_seen_with_its_reason(
@@ -112,9 +112,9 @@ def test_a_failed_file_is_sent_again_by_a_person_who_is_recorded(
     wait_for(lambda: contents(account, SUCCEEDED), page.host.output)
     assert len(d365.received) == 2
     (done,) = page.json("files", state="succeeded")["files"]
-    theirs = page.get("file", **{"in": SUCCEEDED, "name": done["name"]}).text
-    assert "account 999999 now exists" in theirs
-    assert "Ada" in theirs
+    html = page.get("file", **{"in": SUCCEEDED, "name": done["name"]}).text
+    assert "account 999999 now exists" in html
+    assert "Ada" in html
     ((name, report),) = contents(account, FAILED).items()
     assert name.endswith(".error.json")
     (resolution,) = json.loads(report)["resolutions"]
@@ -217,9 +217,9 @@ def test_a_package_is_handed_over_again_under_a_fresh_name(
     page.host.invoke("export_packages")
     (row,) = page.json("files", state="exported")["files"]
     assert page.act(by(row, "redeliver")).status_code == 303
-    found = contents(account, EXPORTS)
-    assert list(found.values()) == [b"".join(offered.chunks())] * 2
-    assert any(re.fullmatch(r"vendors/.*\.redelivered-\d{8}T\d{6}Z\.zip", name) for name in found)
+    blobs = contents(account, EXPORTS)
+    assert list(blobs.values()) == [b"".join(offered.chunks())] * 2
+    assert any(re.fullmatch(r"vendors/.*\.redelivered-\d{8}T\d{6}Z\.zip", name) for name in blobs)
 
 
 def test_jobs_are_shown_with_queue_rate_and_last_run(
@@ -299,8 +299,8 @@ def test_the_filters_find_and_leave_out(page: Page, account: DataAccount) -> Non
         drop(account, name)
 
     def names(**query: str) -> set[str]:
-        found = page.json("files", state="waiting", **query)["files"]
-        return {row["name"] for row in found}
+        rows = page.json("files", state="waiting", **query)["files"]
+        return {row["name"] for row in rows}
 
     assert len(names()) == 3
     assert names(job="packages") == {"packages/june.zip"}
@@ -322,11 +322,11 @@ def test_the_check_of_a_sound_set_up_finds_nothing_wrong(
     page: Page, account: DataAccount, d365: Simulator
 ) -> None:
     """Every thing is tried, the probe's event comes, nothing is taken or left behind, nothing was sent."""
-    found = verdicts(page)
-    assert not [each for each in found.items() if each[1][0] == "wrong"]
-    assert found["event of a dropped file"][0] == "ok"
-    assert found["import job journals"][0] == "can't tell"
-    assert found["export job vendors"][0] == "can't tell"
+    results = verdicts(page)
+    assert not [each for each in results.items() if each[1][0] == "wrong"]
+    assert results["event of a dropped file"][0] == "ok"
+    assert results["import job journals"][0] == "can't tell"
+    assert results["export job vendors"][0] == "can't tell"
     page.host.invoke("export_packages")
     assert verdicts(page)["export job vendors"][0] == "ok"
     for container in CONTAINERS:
@@ -354,9 +354,9 @@ def test_the_check_tells_401_from_403_and_both_from_silence(page: Page, d365: Si
 def test_the_check_says_that_no_token_can_be_had(start: Start) -> None:
     """The identity endpoint refuses."""
     with start(IDENTITY_HEADER="another") as app:
-        found = verdicts(Page(app))
-    assert found["token"][0] == "wrong"
-    assert "managed identity" in found["token"][1]
+        results = verdicts(Page(app))
+    assert results["token"][0] == "wrong"
+    assert "managed identity" in results["token"][1]
 
 
 def test_the_check_misses_a_container_an_event_and_sees_poison(
@@ -371,17 +371,17 @@ def test_the_check_misses_a_container_an_event_and_sees_poison(
     account.blobs.delete_container(SUCCEEDED)
     account.queue(NOTIFICATIONS_QUEUE).delete_queue()
     try:
-        found = verdicts(page)
+        results = verdicts(page)
     finally:
         wait_for(lambda: _made(account, SUCCEEDED), page.host.output)
         account.queue(NOTIFICATIONS_QUEUE).create_queue()
-    assert found[f"container {SUCCEEDED}"][0] == "wrong"
-    assert "it is missing" in found[f"container {SUCCEEDED}"][1]
-    assert found[f"queue {NOTIFICATIONS_QUEUE}"][0] == "wrong"
-    assert "(QueueNotFound): it is missing" in found[f"queue {NOTIFICATIONS_QUEUE}"][1]
-    assert found["poison queues"][0] == "wrong"
-    assert found["event of a dropped file"][0] == "wrong"
-    assert "reconcile" in found["event of a dropped file"][1]
+    assert results[f"container {SUCCEEDED}"][0] == "wrong"
+    assert "it is missing" in results[f"container {SUCCEEDED}"][1]
+    assert results[f"queue {NOTIFICATIONS_QUEUE}"][0] == "wrong"
+    assert "(QueueNotFound): it is missing" in results[f"queue {NOTIFICATIONS_QUEUE}"][1]
+    assert results["poison queues"][0] == "wrong"
+    assert results["event of a dropped file"][0] == "wrong"
+    assert "reconcile" in results["event of a dropped file"][1]
     assert not contents(account, IMPORTS)
 
 

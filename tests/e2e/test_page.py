@@ -47,15 +47,15 @@ def options() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A headless Chromium."""
-    found = find_chromium()
-    if not found:
+    executable = find_chromium()
+    if not executable:
         pytest.fail(
             "no Chromium was found: install it (Debian: apt-get install chromium), or name a Chromium, "
             "Chrome or Edge in CHROMIUM"
         )
     expect.set_options(timeout=1000 * PATIENCE)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=list(ARGUMENTS))
+        browser = playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
         yield browser
         browser.close()
 
@@ -79,7 +79,7 @@ def opening(browser: Browser, app: RunningHost) -> Iterator[Open]:
         context.set_default_timeout(1000 * PATIENCE)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda said: complaints.append(said.text))
+        page.on("console", lambda message: complaints.append(message.text))
         page.goto(
             f"{app.url}/api/operate{'/' if view else ''}{view}{'&' if '?' in view else '?'}code={app.key}"
         )
@@ -255,8 +255,8 @@ def look_at(page: Page, name: str) -> None:
     keep(page, name)
     page.evaluate((ROOT / "node_modules/axe-core/axe.min.js").read_text(encoding="utf-8"))
     # The viewer can stop the page from refreshing (WCAG 2.2.1), which axe can't see.
-    found = page.evaluate("axe.run({rules: {'meta-refresh': {enabled: false}}})")["violations"]
-    wrong = [(each["id"], [node["html"] for node in each["nodes"]][:3]) for each in found]
+    violations = page.evaluate("axe.run({rules: {'meta-refresh': {enabled: false}}})")["violations"]
+    wrong = [(each["id"], [node["html"] for node in each["nodes"]][:3]) for each in violations]
     assert not wrong, name
     wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
     assert wide <= 0, f"{name} is {wide} px too wide"

@@ -73,22 +73,22 @@ def test_one_trace_from_drop_to_end_and_metrics_by_outcome(
             wait_for(lambda: len(contents(account, FAILED)) == 2, app.output)
             names = {"send file", "check file", "export package"}
             wait_for(lambda: names <= {span.name for span in collector.spans}, app.output)
-            wanted = {
+            metrics = {
                 "bridge.files",
                 "bridge.packages",
                 "bridge.package.size",
             }
-            wait_for(lambda: wanted <= collector.points.keys(), app.output)
+            wait_for(lambda: metrics <= collector.points.keys(), app.output)
             log = app.output()
     for resource in collector.resources:
         assert resource["service.name"] == "d365-blob-bridge"
         assert resource["service.version"] == __version__
     (file,) = files.listed(account, FAILED)
     trace_id = file.record.traceparent.split("-")[1]
-    found = {
+    trace_ids = {
         span.trace_id.hex() for span in collector.spans if span.name in ("send file", "check file")
     }
-    assert found == {trace_id}
+    assert trace_ids == {trace_id}
     lines = [
         line for line in log.splitlines() if file.name in line and "message.ignored" not in line
     ]

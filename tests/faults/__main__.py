@@ -24,7 +24,7 @@ def print_sends() -> list[str]:
     wrong = []
     for row in sending.tried():
         mark = "ok" if not row.violation else "WRONG: " + row.violation
-        print(f"  {row.case.what:<46} {row.found:<12} D365 took it {row.received}x   {mark}")
+        print(f"  {row.case.what:<46} {row.verdict:<12} D365 took it {row.received}x   {mark}")
         wrong += [f"{row.case.what}: {row.violation}"] if row.violation else []
     return wrong
 

@@ -218,14 +218,14 @@ def _bridge(urls: Mapping[str, str], account: DataAccount) -> Bridge:
             )
         ],
     }
-    found = settings.Settings(
+    app_settings = settings.Settings(
         tuple(Environment(name, url) for name, url in urls.items()),
         settings.Storage("", None, None, None),
         jobs.parse(json.dumps(raw).encode()),
         settings.EXPORT_PARALLELISM,
         timedelta(minutes=30),
     )
-    return Bridge(found, new_clients(found), account)
+    return Bridge(app_settings, new_clients(app_settings), account)
 
 
 @contextmanager

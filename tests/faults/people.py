@@ -45,9 +45,9 @@ def trouble(world: World) -> None:
             world.d365.add_fault("enqueue", "reset-after", activity_id=job)
             _send(bridge, world, name, f"{data}{world.number}")
     world.account.queue(STATUS_QUEUE).clear_messages()
-    found = {file.record.source: file for file in files.listed(world.account, FAILED)}
-    assert set(found) == set(world.dropped), found
-    assert {name for name, file in found.items() if file.record.state == "held"} == {
+    files_by_source = {file.record.source: file for file in files.listed(world.account, FAILED)}
+    assert set(files_by_source) == set(world.dropped), files_by_source
+    assert {name for name, file in files_by_source.items() if file.record.state == "held"} == {
         f"journals/{HELD}",
         f"journals/{HELD_AND_REJECTED}",
     }
@@ -78,13 +78,13 @@ def tend(world: World, host: RunningHost) -> bool:
 def _act(world: World, host: RunningHost, file: File) -> None:
     if file.record.state != "held":
         refused = file.record.reason == "rejected"
-        said = _post(host, file, "resend" if refused else "dismiss")
-    elif found := [r for r in world.d365.received if r.external_id == file.record.externalid]:
-        said = _post(host, file, "receive", message_id=found[0].message_id)
+        answer = _post(host, file, "resend" if refused else "dismiss")
+    elif receipts := [r for r in world.d365.received if r.external_id == file.record.externalid]:
+        answer = _post(host, file, "receive", message_id=receipts[0].message_id)
     else:
-        said = _post(host, file, "resend")
+        answer = _post(host, file, "resend")
     # By us, before the crash; the answer says what to do with this one.
-    if "has resent it" in said:
+    if "has resent it" in answer:
         _post(host, file, "dismiss")
 
 
@@ -107,10 +107,10 @@ def untended(world: World) -> list[str]:
         times = world.received(world.dropped[name])
         if times != 1:
             wrong.append(f"{name}: D365 took it {times} times")
-        wanted = FAILED if name.endswith("rejected.csv") else SUCCEEDED
-        found = [file.container for file in versions]
-        if found != [wanted]:
-            wrong.append(f"{name} is in {found}, not in {wanted}")
-        elif wanted == FAILED and versions[0].record.resolution != "dismissed":
+        container = FAILED if name.endswith("rejected.csv") else SUCCEEDED
+        containers = [file.container for file in versions]
+        if containers != [container]:
+            wrong.append(f"{name} is in {containers}, not in {container}")
+        elif container == FAILED and versions[0].record.resolution != "dismissed":
             wrong.append(f"{name} is not dismissed")
     return wrong

@@ -66,8 +66,8 @@ class Case:
 
 
 def _answer(status: int, body: str = "", **headers: str) -> dict[str, Any]:
-    found = {name.replace("_", "-"): value for name, value in headers.items()}
-    return {"do": "answer", "status": status, "body": body, "headers": found}
+    answer_headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    return {"do": "answer", "status": status, "body": body, "headers": answer_headers}
 
 
 CASES: Final = (
@@ -301,7 +301,7 @@ class Tried:
     """What came of a case."""
 
     case: Case
-    found: str
+    verdict: str
     received: int
     violation: str
 
@@ -364,18 +364,18 @@ def _try(case: Case, operation: str, simulator: Simulator, send: Callable[[D365]
     if case.fault:
         simulator.add_fault(**{"operation": operation, "times": -1, **case.fault})
     with place(case.place, simulator) as url:
-        found = "accepted"
+        verdict = "accepted"
         try:
             send(D365(url, new_credential))
         except D365Error as error:
-            found = next(name for name, kind in VERDICTS.items() if type(error) is kind)
+            verdict = next(name for name, kind in VERDICTS.items() if type(error) is kind)
     received = len(simulator.received)
     wrong = []
-    if found != case.verdict:
+    if verdict != case.verdict:
         wrong.append(f"should be {case.verdict}")
     if received != case.taken:
         wrong.append(f"D365 should have it {case.taken}x")
-    return Tried(case, found, received, "; ".join(wrong))
+    return Tried(case, verdict, received, "; ".join(wrong))
 
 
 @contextmanager

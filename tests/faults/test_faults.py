@@ -75,6 +75,6 @@ def test_a_random_schedule_ends_in_order(seed: int, seconds: float) -> None:
 )
 def test_the_check_of_the_order_finds_what_it_should(turns: list[Turn], wrong: str) -> None:
     """What is no promise is no violation: a file that came too late to be seen may wait."""
-    found = violations(turns)
-    assert len(found) == (1 if wrong else 0), found
-    assert wrong in "".join(found)
+    mistakes = violations(turns)
+    assert len(mistakes) == (1 if wrong else 0), mistakes
+    assert wrong in "".join(mistakes)

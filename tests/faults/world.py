@@ -319,8 +319,8 @@ class World:
             template = templates.fetch(self.account, TEMPLATE, samples.VENDORS.name)
             templates.wrap(template, [data], len(data), wrapped)
             data = wrapped.getvalue()
-        wanted = hashlib.sha256(data).hexdigest()
-        return [each for each in self.d365.received if each.sha256 == wanted]
+        sha256 = hashlib.sha256(data).hexdigest()
+        return [each for each in self.d365.received if each.sha256 == sha256]
 
     def received(self, data: bytes) -> int:
         """How often D365 took these bytes."""
@@ -330,15 +330,15 @@ class World:
 
     def places(self) -> dict[str, list[File]]:
         """Of each dropped file, where it lies: once, but for those that people say another stands for."""
-        found: dict[str, list[File]] = {name: [] for name in self.dropped}
+        files_by_name: dict[str, list[File]] = {name: [] for name in self.dropped}
         for container in (IMPORTS, PROCESSING, SUCCEEDED, FAILED):
             for file in files.listed(self.account, container):
                 if self.is_ours(file.name):
-                    found.setdefault(file.record.source or file.name, []).append(file)
-        for name, versions in found.items():
+                    files_by_name.setdefault(file.record.source or file.name, []).append(file)
+        for name, versions in files_by_name.items():
             open_ = [file for file in versions if file.record.resolution != "dismissed"]
-            found[name] = open_ or versions
-        return found
+            files_by_name[name] = open_ or versions
+        return files_by_name
 
     def settled(self) -> bool:
         """Whether nothing is left to do for the app: with a twin that is down, of what is ours."""
@@ -364,26 +364,32 @@ class World:
         return places, packages, exported, times, self.twin and self.twin.state()
 
     def _exported(self) -> bool:
-        found = execution.read(self.account, self.suppliers)
-        if not found or not found[0].executionid or found[0].under_way:
+        execution_and_etag = execution.read(self.account, self.suppliers)
+        if (
+            not execution_and_etag
+            or not execution_and_etag[0].executionid
+            or execution_and_etag[0].under_way
+        ):
             return False
-        return clock.parse(found[0].due) >= max(self.due)
+        return clock.parse(execution_and_etag[0].due) >= max(self.due)
 
     def _lost_or_doubled_exports(self) -> list[str]:
         """Each execution that D365 has made must be stored once, under its id; and each due time must have
         one, or be covered by a later one, or have been reported."""
         hashes = self._stored_exports()
-        made = {
+        d365_hashes = {
             each.execution_id: each.sha256
             for each in self.d365.executions
             if each.project == self.data_project
         }
-        wrong = [f"{id_} is stored, and D365 made no such package" for id_ in hashes - made.keys()]
-        wrong += [f"{id_} was made by D365, and not stored" for id_ in made.keys() - hashes]
+        wrong = [
+            f"{id_} is stored, and D365 made no such package" for id_ in hashes - d365_hashes.keys()
+        ]
+        wrong += [f"{id_} was made by D365, and not stored" for id_ in d365_hashes.keys() - hashes]
         wrong += [
             f"{id_} has other bytes"
             for id_, stored in hashes.items()
-            if set(stored) != {made.get(id_)}
+            if set(stored) != {d365_hashes.get(id_)}
         ]
         twice = sum(len(stored) > 1 for stored in hashes.values())
         if twice > self.crashes:
@@ -392,7 +398,7 @@ class World:
         wrong += [
             f"{name} was left" for name in staged if name.startswith(f"staging/{self.suppliers}/")
         ]
-        return wrong + self._wrong_ends(set(made))
+        return wrong + self._wrong_ends(set(d365_hashes))
 
     def _stored_exports(self) -> dict[str, list[str]]:
         """The SHA-256 of each stored package of the data project, by its execution's id; a reader may have
@@ -410,17 +416,18 @@ class World:
                 hashes.setdefault(id_, []).append(sha256)
         return hashes
 
-    def _wrong_ends(self, made: set[str]) -> list[str]:
+    def _wrong_ends(self, execution_ids: set[str]) -> list[str]:
         """Where the ends that were told of exports are not those that they had."""
         ended = execution.last(self.account, self.suppliers, 1000)
         wrong = [
             f"{each.executionid} ended as {each.outcome}: {each.error}"
             for each in ended
-            if each.outcome != ("stored" if each.executionid in made else "failed")
+            if each.outcome != ("stored" if each.executionid in execution_ids else "failed")
             or (each.outcome == "failed" and not (self.loses or self.troubled))
         ]
         wrong += [
-            f"{id_} was made, and its end not told" for id_ in made - {e.executionid for e in ended}
+            f"{id_} was made, and its end not told"
+            for id_ in execution_ids - {e.executionid for e in ended}
         ]
         times = Counter(each.due for each in ended if not each.by)
         wrong += [
@@ -474,9 +481,9 @@ class World:
         wrong: list[str] = []
         container = self.account.blobs.get_container_client(EXPORTS)
         there = {
-            found.name: hashlib.sha256(container.download_blob(found.name).readall()).hexdigest()
-            for found in container.list_blobs()
-            if self.is_ours(found.name) and not found.name.startswith(f"{self.suppliers}/")
+            blob.name: hashlib.sha256(container.download_blob(blob.name).readall()).hexdigest()
+            for blob in container.list_blobs()
+            if self.is_ours(blob.name) and not blob.name.startswith(f"{self.suppliers}/")
         }
         away = [(name, sha256) for name, sha256 in self.taking.items() if name not in there]
         hashes: dict[str, list[str]] = {}
@@ -582,5 +589,5 @@ class World:
 
 def metadata_of(account: DataAccount, container: str) -> Mapping[str, Mapping[str, str]]:
     """The metadata of a container's blobs, decoded."""
-    found = account.blobs.get_container_client(container).list_blobs(include=["metadata"])
-    return {each.name: {k: unquote(v) for k, v in (each.metadata or {}).items()} for each in found}
+    blobs = account.blobs.get_container_client(container).list_blobs(include=["metadata"])
+    return {each.name: {k: unquote(v) for k, v in (each.metadata or {}).items()} for each in blobs}
