@@ -8,7 +8,7 @@ March); a step beyond the field, of 0 or below it is taken; the ends of a range 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Final, NamedTuple
 
@@ -68,7 +68,8 @@ def next_run(schedule: str, after: datetime) -> datetime | None:
     for ahead in range(366 * _YEARS):
         day: date = (after + timedelta(days=ahead)).date()
         if day.month in months and day.day in days and day.isoweekday() % 7 in weekdays:
-            for each in _clock_times(seconds, minutes, hours):
+            least = time.min if ahead else after.time()
+            for each in _clock_times(seconds, minutes, hours, least, time.max):
                 if (due := datetime.combine(day, each, after.tzinfo)) > after:
                     return due
     return None
@@ -81,7 +82,9 @@ def last_run(schedule: str, after: datetime, until: datetime) -> datetime | None
     for back in range((until.date() - after.date()).days + 1):
         day: date = (until - timedelta(days=back)).date()
         if day.month in months and day.day in days and day.isoweekday() % 7 in weekdays:
-            for each in _clock_times(seconds[::-1], minutes[::-1], hours[::-1]):
+            greatest = time.max if back else until.time()
+            backwards = (seconds[::-1], minutes[::-1], hours[::-1])
+            for each in _clock_times(*backwards, time.min, greatest):
                 if (due := datetime.combine(day, each, until.tzinfo)) <= until:
                     return due if due > after else None
     return None
@@ -104,11 +107,19 @@ def check(schedule: str) -> None:
 
 
 def _clock_times(
-    seconds: tuple[int, ...], minutes: tuple[int, ...], hours: tuple[int, ...]
+    seconds: Sequence[int],
+    minutes: Sequence[int],
+    hours: Sequence[int],
+    least: time,
+    greatest: time,
 ) -> Iterator[time]:
-    return (
-        time(hour, minute, second) for hour in hours for minute in minutes for second in seconds
-    )
+    """Times of a day in the fields' order, without the minutes that lie outside: a day has 86,400 seconds."""
+    first, last = (least.hour, least.minute), (greatest.hour, greatest.minute)
+    for hour in hours:
+        if least.hour <= hour <= greatest.hour:
+            for minute in minutes:
+                if first <= (hour, minute) <= last:
+                    yield from (time(hour, minute, second) for second in seconds)
 
 
 def _values(schedule: str) -> tuple[tuple[int, ...], ...]:

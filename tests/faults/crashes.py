@@ -25,6 +25,8 @@ from tests.faults.world import FUNCTION_TIMEOUT, NEVER, OFTEN, World
 
 SETTLE_SECONDS = 120
 """Without a change of `World.state`, after which nothing more is awaited: a slow machine may take longer."""
+LOOK_SECONDS = 10
+"""Between two looks for a change."""
 LONGEST_SECONDS = 900
 LATER = 300
 """Seconds, more than a file waits for its next try after some in vain."""
@@ -317,15 +319,17 @@ def _until_settled(world: World, flow: Flow, host: RunningHost) -> None:
 
 def wait_until_settled(world: World, settled: Callable[[], bool]) -> None:
     """Wait until all is settled, or nothing changes any more."""
-    started = changed = time.monotonic()
+    started = looked = changed = time.monotonic()
     state = world.state()
     while not settled():
         now = time.monotonic()
-        if (new := world.state()) != state:
-            state, changed = new, now
+        if now > looked + LOOK_SECONDS:
+            looked = now
+            if (new := world.state()) != state:
+                state, changed = new, now
         if now > min(changed + SETTLE_SECONDS, started + LONGEST_SECONDS):
             return
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 
 def accounts(count: int) -> list[str]:
