@@ -102,8 +102,6 @@ class Run:
     large: Path
     hosts: list[RunningHost | None] = field(default_factory=lambda: [None, None])
     actions: Counter[str] = field(default_factory=Counter)
-    other_jobs: bool = False
-    """Whether the second worker has a jobs file without the import job."""
     ahead: int = 0
     """Seconds by which the workers' clocks are ahead, from outages."""
 
@@ -263,7 +261,7 @@ class Run:
         by_storage = self.random.choice((0, BY_STORAGE))
         plan = {"seed": self.random.randrange(1 << 30), "rate": rate, "ahead": self.ahead}
         plan["byStorage"] = by_storage
-        jobs = OTHER_JOBS if index and self.other_jobs else JOBS
+        jobs = OTHER_JOBS if index and self.world.two_jobs_files else JOBS
         self.hosts[index] = self.stack.enter_context(
             running_host(
                 self.world.settings(timers=OFTEN, jobs=jobs),
@@ -391,14 +389,13 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
             loses=loses,
             project=project,
             troubled=True,
+            two_jobs_files=seed % 4 == 2,
             # far more than a writer's pause, on a slow machine too
             settle_seconds=8 if seed % 3 == 1 else 0,
         )
         for other in environments[1:]:
             world.add_twin(other)
-        one = Run(
-            seed, seconds, azurite, world, stack, large, other_jobs=seed % 4 == 2 and not world.twin
-        )
+        one = Run(seed, seconds, azurite, world, stack, large)
         started = time.monotonic()
         reader = seed % 3 == 1
         with reading(world) if reader else nullcontext():
@@ -412,7 +409,7 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
         order += ", which loses executions" if loses else ""
         order += ", with a data project" if project else ""
         order += ", settling" if world.settle_seconds else ""
-        order += ", two jobs files" if one.other_jobs else ""
+        order += ", two jobs files" if world.two_jobs_files else ""
         order += ", two environments" if world.twin else ""
         text = (
             f"seed {seed} ({uncertain}{order}): {world.outcome()}; "
