@@ -48,12 +48,6 @@ class Bridge:
     account: DataAccount
     _places: dict[tuple[Work, str], Places] = field(default_factory=dict, repr=False)
 
-    @property
-    def d365(self) -> D365:
-        """The client of the only environment."""
-        (client,) = self.clients.values()
-        return client
-
     def d365_for(self, job: ExportJob | ImportJob) -> D365:
         """The client of a job's environment."""
         return self.clients[self.settings.environment_of(job).name]

@@ -16,6 +16,7 @@ from shared.bridge import Bridge, new_clients
 from shared.config import jobs, settings
 from shared.config.environments import ONLY, Environment
 from shared.config.settings import Settings, Storage
+from shared.d365 import D365
 from shared.imports import advance
 from shared.storage import files
 from shared.storage.account import (
@@ -92,6 +93,12 @@ def make_bridge_of(job: str, d365: Simulator, account: DataAccount, **changes: o
         timedelta(minutes=30),
     )
     return Bridge(app_settings, new_clients(app_settings), account)
+
+
+def client_of(bridge: Bridge) -> D365:
+    """The client of the only environment."""
+    (client,) = bridge.clients.values()
+    return client
 
 
 def drop(account: DataAccount, name: str, data: bytes = b"1;2;3") -> str:

@@ -18,6 +18,7 @@ from shared import __version__
 from shared.bridge import Bridge
 from shared.d365 import MessageId
 from shared.d365.errors import Rejected
+from tests.helpers import client_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,7 +34,7 @@ def test_the_changelog_begins_with_the_version() -> None:
 def test_d365_is_told_the_version(bridge: Bridge, d365: Simulator) -> None:
     """In the User-Agent of each request."""
     with pytest.raises(Rejected):
-        bridge.d365.message_status(MessageId("some"))
+        client_of(bridge).message_status(MessageId("some"))
     assert {
         each.headers["User-Agent"] for each in d365.requests if each.operation == "message_status"
     } == {f"d365-blob-bridge/{__version__}"}

@@ -21,7 +21,7 @@ from local.simulator import Simulator, identity_settings, running_simulator
 from shared.bridge import Bridge
 from shared.d365 import D365
 from shared.identity import new_credential
-from tests.helpers import EXPORT_ID, IMPORT_ID
+from tests.helpers import EXPORT_ID, IMPORT_ID, client_of
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def request(d365: Simulator, path: str, **options: Any) -> requests.Response:
 @pytest.fixture
 def signed_in(bridge: Bridge, d365: Simulator) -> Simulator:
     """The simulator, of which there is a token."""
-    bridge.d365.dequeue(EXPORT_ID)
+    client_of(bridge).dequeue(EXPORT_ID)
     return d365
 
 

@@ -31,7 +31,7 @@ from shared.storage import files
 from shared.storage.account import EXPORTS, DataAccount, connect
 from shared.threads import Pool
 from tests.faults import sending
-from tests.helpers import EXPORT_ID, IMPORT_ID, drop, report
+from tests.helpers import EXPORT_ID, IMPORT_ID, client_of, drop, report
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -111,7 +111,7 @@ def test_a_dripping_dequeue_answer_ends(bridge: Bridge, d365: Simulator, bytes_:
     seconds = 0.3 if bytes_ == 1 else LONG
     d365.add_fault("dequeue", "drip", bytes=bytes_, seconds=seconds, times=-1)
     with pytest.raises(Uncertain):
-        bridge.d365.dequeue(EXPORT_ID)
+        client_of(bridge).dequeue(EXPORT_ID)
     assert d365.count("dequeue") == 1
 
 
@@ -120,11 +120,14 @@ def test_a_dripping_dequeue_answer_ends(bridge: Bridge, d365: Simulator, bytes_:
 def test_a_dripping_download_ends(bridge: Bridge, d365: Simulator, bytes_: int) -> None:
     """However much of it is asked for at once."""
     d365.add_package(EXPORT_ID, b"PK" * 50_000)
-    message = bridge.d365.dequeue(EXPORT_ID)
+    message = client_of(bridge).dequeue(EXPORT_ID)
     assert message
     seconds = 0.1 if bytes_ == 1 else LONG
     d365.add_fault("download", "drip", bytes=bytes_, seconds=seconds)
-    with pytest.raises(Unavailable, match="broke off"), bridge.d365.download(message) as download:
+    with (
+        pytest.raises(Unavailable, match="broke off"),
+        client_of(bridge).download(message) as download,
+    ):
         download.read(1 << 20)
 
 
@@ -136,10 +139,10 @@ def test_an_answer_that_never_comes_ends(bridge: Bridge, d365: Simulator, operat
     d365.add_fault(operation, "hang", seconds=LONG, times=-1)
 
     def ask() -> None:
-        message = bridge.d365.dequeue(EXPORT_ID)
+        message = client_of(bridge).dequeue(EXPORT_ID)
         assert message
-        bridge.d365.acknowledge(EXPORT_ID, message)
-        bridge.d365.message_status(MessageId("1"))
+        client_of(bridge).acknowledge(EXPORT_ID, message)
+        client_of(bridge).message_status(MessageId("1"))
 
     with pytest.raises(D365Error) as failed:
         ask()
@@ -154,7 +157,7 @@ def test_a_hanging_identity_endpoint_is_told_as_what_it_is(
     monkeypatch.setattr("shared.d365.transport.TOKEN_TIMEOUT", SOON)
     d365.add_fault("token", "hang", seconds=LONG, times=-1)
     with pytest.raises(Denied, match="no token"):
-        bridge.d365.dequeue(EXPORT_ID)
+        client_of(bridge).dequeue(EXPORT_ID)
 
 
 @pytest.mark.usefixtures("in_time")
@@ -163,7 +166,7 @@ def test_a_file_that_d365_does_not_read_is_given_up(bridge: Bridge, d365: Simula
     d365.add_fault("enqueue", "hang", seconds=LONG)
     block, count = bytes(1 << 20), 48  # more than all buffers between
     with pytest.raises(Unavailable):
-        bridge.d365.enqueue(
+        client_of(bridge).enqueue(
             IMPORT_ID,
             lambda: iter([block] * count),
             count << 20,
@@ -206,7 +209,7 @@ def test_no_wait_goes_beyond_the_deadline(
     d365.add_fault("dequeue", "answer", status=429, headers={"Retry-After": "20"})
     for _ in range(2):
         with pytest.raises(Unavailable) as failed:
-            bridge.d365.dequeue(EXPORT_ID)
+            client_of(bridge).dequeue(EXPORT_ID)
         assert 10 < (failed.value.retry_after or 0) <= 20
     assert (slept, d365.count("dequeue")) == ([], 1)
 
@@ -217,7 +220,7 @@ def test_a_file_of_error_keys_is_not_waited_for_beyond_the_deadline(
     """D365 makes it in its own time."""
     slept: list[float] = []
     monkeypatch.setattr(clock, "sleep", slept.append)
-    message_id = bridge.d365.enqueue(
+    message_id = client_of(bridge).enqueue(
         IMPORT_ID, lambda: iter([b"REJECT"]), 6, entity="x", company=None, external_id="x"
     )
     assert message_id
@@ -225,7 +228,7 @@ def test_a_file_of_error_keys_is_not_waited_for_beyond_the_deadline(
     with (
         deadline.within(3.9),
         pytest.raises(Unavailable, match="has not made the file"),
-        bridge.d365.error_keys(d365.received[0].execution_id, "x"),
+        client_of(bridge).error_keys(d365.received[0].execution_id, "x"),
     ):
         pass
     assert slept == [1, 2]
@@ -234,7 +237,7 @@ def test_a_file_of_error_keys_is_not_waited_for_beyond_the_deadline(
 def test_nothing_is_asked_after_the_deadline(bridge: Bridge, d365: Simulator) -> None:
     """Of D365, nor of storage."""
     with deadline.within(0), pytest.raises(Unavailable, match="time is up"):
-        bridge.d365.dequeue(EXPORT_ID)
+        client_of(bridge).dequeue(EXPORT_ID)
     with deadline.within(0), pytest.raises(AzureError, match="time is up"):
         files.find(bridge.account, EXPORTS, "x")
     assert d365.requests == []

@@ -16,7 +16,7 @@ from shared.exports.run import export_packages
 from shared.imports import advance, intake
 from shared.storage import files, records
 from shared.storage.account import EXPORTS, FAILED, PROCESSING, SUCCEEDED, DataAccount
-from tests.helpers import EXPORT_ID, contents, drop, empty, only, report, work_queue
+from tests.helpers import EXPORT_ID, client_of, contents, drop, empty, only, report, work_queue
 
 _FIELDS = (
     "CorrelationId",
@@ -69,7 +69,7 @@ def test_any_answer_to_enqueue(bridge: Bridge, d365: Simulator, body: str) -> No
     """A message id, or an error of the client's own kinds."""
     answers(d365, "enqueue", body)
     with suppress(D365Error):
-        bridge.d365.enqueue(
+        client_of(bridge).enqueue(
             EXPORT_ID, lambda: iter([b"1"]), 1, entity=None, company=None, external_id="x"
         )
 

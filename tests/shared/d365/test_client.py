@@ -24,7 +24,7 @@ from shared.identity import new_credential
 from shared.observability.events import emit, redact
 from shared.threads import Pool
 from tests.faults import sending
-from tests.helpers import EXPORT_ID, IMPORT_ID, PATIENCE, wait_for
+from tests.helpers import EXPORT_ID, IMPORT_ID, PATIENCE, client_of, wait_for
 
 type Events = Callable[[str], list[dict[str, Any]]]
 
@@ -35,7 +35,7 @@ BUSY = '{"Message": "An error has occurred."}'
 def send(bridge: Bridge, data: bytes = b"1;2;3", **names: str) -> MessageId:
     """Send a file as the import does."""
     options = {"entity": "General journal", "company": "USMF", "external_id": "may.csv", **names}
-    return bridge.d365.enqueue(IMPORT_ID, lambda: iter([data]), len(data), **options)
+    return client_of(bridge).enqueue(IMPORT_ID, lambda: iter([data]), len(data), **options)
 
 
 @pytest.fixture
@@ -51,16 +51,16 @@ def test_every_request_has_the_headers_of_the_documentation(
 ) -> None:
     """Read off the wire, in the case in which they are documented."""
     d365.add_package(EXPORT_ID, PACKAGE)
-    message = bridge.d365.dequeue(EXPORT_ID)
+    message = client_of(bridge).dequeue(EXPORT_ID)
     assert message
-    with bridge.d365.download(message) as download:
+    with client_of(bridge).download(message) as download:
         while download.read(1 << 20):
             pass
-    bridge.d365.acknowledge(EXPORT_ID, message)
+    client_of(bridge).acknowledge(EXPORT_ID, message)
     message_id = send(bridge)
-    bridge.d365.message_status(message_id)
-    bridge.d365.job_status(IMPORT_ID, message_id)
-    bridge.d365.execution_errors("DMF-1")
+    client_of(bridge).message_status(message_id)
+    client_of(bridge).job_status(IMPORT_ID, message_id)
+    client_of(bridge).execution_errors("DMF-1")
     seen = {request.operation: request for request in d365.requests}
     assert seen.keys() == {
         "token",
@@ -96,10 +96,10 @@ def test_every_request_has_the_headers_of_the_documentation(
 def test_the_token_is_asked_for_once_and_renewed_once(bridge: Bridge, d365: Simulator) -> None:
     """Many requests share one; a 401 brings a new one, and the request goes through."""
     for _ in range(5):
-        bridge.d365.dequeue(EXPORT_ID)
+        client_of(bridge).dequeue(EXPORT_ID)
     assert d365.count("token") == 1
     d365.revoke_tokens()
-    bridge.d365.dequeue(EXPORT_ID)
+    client_of(bridge).dequeue(EXPORT_ID)
     assert d365.count("token") == 2
 
 
@@ -107,14 +107,14 @@ def test_a_second_401_is_final(bridge: Bridge, d365: Simulator, events: Events) 
     """A new token that is refused too is the set-up's fault."""
     d365.add_fault("dequeue", "answer", status=401, times=-1)
     with pytest.raises(Denied, match="D365_URL"):
-        bridge.d365.dequeue(EXPORT_ID)
+        client_of(bridge).dequeue(EXPORT_ID)
     assert (d365.count("dequeue"), d365.count("token")) == (2, 2)
     assert len(events("d365.denied")) == 1
 
 
 def test_a_file_is_sent_again_after_a_401(bridge: Bridge, d365: Simulator) -> None:
     """Its body from the beginning."""
-    bridge.d365.dequeue(EXPORT_ID)
+    client_of(bridge).dequeue(EXPORT_ID)
     d365.revoke_tokens()
     send(bridge, b"x" * 3_000_000)
     assert [received.length for received in d365.received] == [3_000_000]
@@ -181,7 +181,7 @@ def test_d365_says_how_long_to_wait(bridge: Bridge, d365: Simulator, slept: list
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
     for text in ("7", soon):
         d365.add_fault("dequeue", "answer", status=429, headers={"Retry-After": text})
-    assert bridge.d365.dequeue(EXPORT_ID) is None
+    assert client_of(bridge).dequeue(EXPORT_ID) is None
     assert 7 <= slept[0] <= 7 * 1.25
     assert 10 < slept[-1] <= 20 * 1.25
 
@@ -194,7 +194,7 @@ def test_when_one_is_asked_to_wait_all_wait(
     with pytest.raises(Unavailable):
         send(bridge)
     slept.clear()
-    bridge.d365.dequeue(EXPORT_ID)
+    client_of(bridge).dequeue(EXPORT_ID)
     assert [10 < wait <= 25 for wait in slept] == [True]
 
 
@@ -203,12 +203,12 @@ def test_a_wait_asked_for_at_a_download_is_kept_by_all(
 ) -> None:
     """It comes from D365 as well."""
     d365.add_package(EXPORT_ID, PACKAGE)
-    message = bridge.d365.dequeue(EXPORT_ID)
+    message = client_of(bridge).dequeue(EXPORT_ID)
     assert message
     d365.add_fault("download", "answer", status=429, headers={"Retry-After": "20"})
-    with pytest.raises(Unavailable), bridge.d365.download(message):
+    with pytest.raises(Unavailable), client_of(bridge).download(message):
         pass
-    with bridge.d365.download(message):
+    with client_of(bridge).download(message):
         assert [10 < wait <= 25 for wait in slept] == [True]
 
 
@@ -222,7 +222,7 @@ def test_a_long_wait_is_not_spent_inside_a_run(
     assert (failed.value.retry_after, slept) == (300, [])
     # Nor does anything else go out before that time (A2).
     with pytest.raises(Unavailable) as early:
-        bridge.d365.dequeue(EXPORT_ID)
+        client_of(bridge).dequeue(EXPORT_ID)
     assert 290 < (early.value.retry_after or 0) <= 300
     assert (d365.count("enqueue"), d365.count("dequeue"), slept) == (1, 0, [])
 
@@ -233,7 +233,7 @@ def test_a_long_wait_at_a_question_is_not_spent_inside_a_run_either(
     """It is not asked again, however often that may be done."""
     d365.add_fault("job_status", "answer", status=429, headers={"Retry-After": "300"}, times=-1)
     with pytest.raises(Unavailable) as failed:
-        bridge.d365.job_status(IMPORT_ID, MessageId("1"))
+        client_of(bridge).job_status(IMPORT_ID, MessageId("1"))
     assert (failed.value.retry_after, d365.count("job_status"), slept) == (300, 1, [])
 
 
@@ -254,7 +254,7 @@ def test_tries_are_bounded_jittered_and_told(
     """Growing waits, then the error."""
     d365.add_fault("dequeue", "answer", status=500, body=BUSY, times=-1)
     with pytest.raises(Uncertain):
-        bridge.d365.dequeue(EXPORT_ID)
+        client_of(bridge).dequeue(EXPORT_ID)
     assert d365.count("dequeue") == transport.ATTEMPTS
     assert len(slept) == len(events("d365.retry")) == transport.ATTEMPTS - 1
     assert all(0 < wait <= 8 for wait in slept)
@@ -304,7 +304,7 @@ def test_a_slow_reader_has_as_long_as_an_answer(
     monkeypatch.setattr(transport, "CONNECT_TIMEOUT", 0.3)
     d365.add_fault("enqueue", "delay", seconds=1.5)
     block, blocks = bytes(1 << 20), 48  # more than all buffers between
-    bridge.d365.enqueue(
+    client_of(bridge).enqueue(
         IMPORT_ID,
         lambda: iter([block] * blocks),
         blocks << 20,
@@ -327,7 +327,7 @@ def test_a_file_that_storage_does_not_give_is_surely_not_sent(
 
     expected = Uncertain if chunks == 3 else Unavailable
     with pytest.raises(expected, match="no route to the data account") as failed:
-        bridge.d365.enqueue(
+        client_of(bridge).enqueue(
             IMPORT_ID, body, 27, entity="General journal", company="USMF", external_id="may.csv"
         )
     assert ("from storage" in str(failed.value)) == (chunks < 3)
@@ -360,7 +360,7 @@ def test_an_answer_to_a_file_is_waited_for_longer_than_any_other(
 def test_no_byte_more_than_announced_is_sent(bridge: Bridge, d365: Simulator) -> None:
     """D365's host would take it for a request of its own; and what has another length is another file."""
     with pytest.raises(Unavailable, match="more than the 27 bytes announced"):
-        bridge.d365.enqueue(
+        client_of(bridge).enqueue(
             IMPORT_ID,
             lambda: iter([b"x" * 20] * 2),
             27,
@@ -378,7 +378,7 @@ def test_half_a_surrogate_pair_does_no_harm(bridge: Bridge, d365: Simulator) -> 
     body = json.dumps({"value": f"[{cut}]"})
     d365.add_fault("execution_errors", "answer", status=200, body=body)
     d365.add_fault("enqueue", "answer", status=400, body=r'{"error": {"message": "No \ud83d"}}')
-    (error,) = bridge.d365.execution_errors("DMF-1")
+    (error,) = client_of(bridge).execution_errors("DMF-1")
     assert error.encode() == b"The name ? is too long"
     with pytest.raises(Rejected) as failed:
         send(bridge)
@@ -387,7 +387,7 @@ def test_half_a_surrogate_pair_does_no_harm(bridge: Bridge, d365: Simulator) -> 
 
 def dequeued(bridge: Bridge) -> DequeuedMessage:
     """The message that D365 offers."""
-    message = bridge.d365.dequeue(EXPORT_ID)
+    message = client_of(bridge).dequeue(EXPORT_ID)
     assert message
     return message
 
@@ -428,7 +428,7 @@ def test_a_message_without_a_file_is_one(
     )
     message = dequeued(bridge)
     assert (message.has_file, message.problem) == (False, problem)
-    bridge.d365.acknowledge(EXPORT_ID, message)
+    client_of(bridge).acknowledge(EXPORT_ID, message)
     assert package.acknowledged == 1
 
 
@@ -441,9 +441,9 @@ def test_an_error_is_one_whatever_its_status(
     d365.add_package(EXPORT_ID, PACKAGE)
     message = dequeued(bridge)
     calls: dict[str, Callable[[], object]] = {
-        "dequeue": lambda: bridge.d365.dequeue(EXPORT_ID),
-        "acknowledge": lambda: bridge.d365.acknowledge(EXPORT_ID, message),
-        "message_status": lambda: bridge.d365.message_status(MessageId("1")),
+        "dequeue": lambda: client_of(bridge).dequeue(EXPORT_ID),
+        "acknowledge": lambda: client_of(bridge).acknowledge(EXPORT_ID, message),
+        "message_status": lambda: client_of(bridge).message_status(MessageId("1")),
     }
     d365.add_fault(operation, "answer", status=200, body=body, times=-1)
     with pytest.raises(D365Error):
@@ -456,9 +456,9 @@ def test_an_interim_answer_is_not_the_answer(bridge: Bridge, d365: Simulator, st
     d365.add_package(EXPORT_ID, PACKAGE)
     d365.add_fault("*", "interim", status=status, times=-1)
     message = dequeued(bridge)
-    with bridge.d365.download(message) as download:
+    with client_of(bridge).download(message) as download:
         assert download.read(1 << 20) == PACKAGE
-    bridge.d365.acknowledge(EXPORT_ID, message)
+    client_of(bridge).acknowledge(EXPORT_ID, message)
     assert send(bridge) == d365.received[0].message_id
     assert d365.packages[0].acknowledged == 1
     assert d365.count("enqueue") == d365.count("acknowledge") == 1
@@ -474,10 +474,10 @@ def test_an_acknowledgement_that_was_lost_is_done_when_d365_knows_the_message_no
     package = d365.add_package(EXPORT_ID, PACKAGE)
     message = dequeued(bridge)
     d365.add_fault("acknowledge", **fault)
-    bridge.d365.acknowledge(EXPORT_ID, message)
+    client_of(bridge).acknowledge(EXPORT_ID, message)
     assert (package.acknowledged, d365.count("acknowledge")) == (1, 2)
     with pytest.raises(Rejected):
-        bridge.d365.acknowledge(EXPORT_ID, message)
+        client_of(bridge).acknowledge(EXPORT_ID, message)
 
 
 def test_of_several_waits_the_longest_is_kept(
@@ -488,13 +488,13 @@ def test_of_several_waits_the_longest_is_kept(
     for operation, wait in (("message_status", "1"), ("dequeue", "20")):
         d365.add_fault(operation, "answer", status=429, headers={"Retry-After": wait})
     with Pool(2) as pool:
-        slow = pool.submit(bridge.d365.message_status, MessageId("1"))
+        slow = pool.submit(client_of(bridge).message_status, MessageId("1"))
         wait_for(lambda: d365.count("message_status"))
-        assert bridge.d365.dequeue(EXPORT_ID) is None
+        assert client_of(bridge).dequeue(EXPORT_ID) is None
         with pytest.raises(D365Error):  # it knows no such message
             slow.result()
     slept.clear()
-    bridge.d365.dequeue(EXPORT_ID)
+    client_of(bridge).dequeue(EXPORT_ID)
     assert [wait > 10 for wait in slept] == [True]
 
 
@@ -505,7 +505,7 @@ def test_those_who_wait_come_back_one_after_the_other(
     waits = []
     for _ in range(8):
         d365.add_fault("dequeue", "answer", status=429, headers={"Retry-After": "20"})
-        bridge.d365.dequeue(EXPORT_ID)
+        client_of(bridge).dequeue(EXPORT_ID)
         waits.append(slept[0])
         slept.clear()
     assert min(waits) >= 20
@@ -525,9 +525,9 @@ def test_all_wait_after_a_refusal_for_now(
     """A second where D365 does not say how long; a 503 must say it."""
     d365.add_fault("job_status", "answer", status=status, headers=headers, times=-1)
     with pytest.raises(D365Error):
-        bridge.d365.job_status(IMPORT_ID, MessageId("1"))
+        client_of(bridge).job_status(IMPORT_ID, MessageId("1"))
     slept.clear()
-    bridge.d365.dequeue(EXPORT_ID)
+    client_of(bridge).dequeue(EXPORT_ID)
     expected = [True] * (status == 429 or bool(headers))
     assert [wait > least for wait in slept] == expected
 
@@ -537,12 +537,12 @@ def test_a_token_that_d365_will_not_have_does_not_double_the_requests(
 ) -> None:
     """An identity endpoint that keeps its tokens has no other."""
     d365.keeps_tokens = True
-    bridge.d365.dequeue(EXPORT_ID)
+    client_of(bridge).dequeue(EXPORT_ID)
     d365.revoke_tokens()
 
     def ask(_: int) -> bool:
         with pytest.raises(Denied):
-            bridge.d365.dequeue(EXPORT_ID)
+            client_of(bridge).dequeue(EXPORT_ID)
         return True
 
     with Pool(8) as pool:
@@ -557,7 +557,7 @@ def test_an_application_that_d365_will_not_have_does_not_double_the_requests(
     d365.add_fault("dequeue", "answer", status=401, times=-1)
     for _ in range(50):
         with pytest.raises(Denied):
-            bridge.d365.dequeue(EXPORT_ID)
+            client_of(bridge).dequeue(EXPORT_ID)
     assert (d365.count("dequeue"), d365.count("token")) == (50 + 1, 2)
 
 
@@ -565,7 +565,7 @@ def test_threads_that_need_a_token_at_once_ask_for_one(bridge: Bridge, d365: Sim
     """The others wait for it."""
     d365.latency["token"] = 0.3
     with Pool(8) as pool:
-        list(pool.map(lambda _: bridge.d365.dequeue(EXPORT_ID), range(8)))
+        list(pool.map(lambda _: client_of(bridge).dequeue(EXPORT_ID), range(8)))
     assert (d365.count("token"), d365.count("dequeue")) == (1, 8)
 
 
@@ -574,7 +574,7 @@ def test_texts_of_errors_have_bounds(bridge: Bridge, d365: Simulator, events: Ev
     long = "x" * 5_000_000
     d365.add_fault("dequeue", "answer", status=200, body=json.dumps([long]), times=-1)
     with pytest.raises(D365Error) as failed:
-        bridge.d365.dequeue(EXPORT_ID)
+        client_of(bridge).dequeue(EXPORT_ID)
     assert len(str(failed.value)) < 5000
     emit("export.failed", job="vendors", error=long)
     assert len(events("export.failed")[0]["error"]) < 5000
@@ -587,7 +587,7 @@ def test_an_answer_that_is_too_large_is_none(
     monkeypatch.setattr(responses, "_ANSWER_LIMIT", 1000)
     d365.add_fault("dequeue", "answer", status=200, body="x" * 1001, times=-1)
     with pytest.raises(Uncertain, match="larger"):
-        bridge.d365.dequeue(EXPORT_ID)
+        client_of(bridge).dequeue(EXPORT_ID)
 
 
 def test_what_is_left_of_an_answer_is_no_answer(
@@ -598,9 +598,9 @@ def test_what_is_left_of_an_answer_is_no_answer(
     message = dequeued(bridge)
     # The rest comes later: what is there already urllib3 would notice.
     d365.add_fault("download", "drip", bytes=10, seconds=30)
-    with bridge.d365.download(message) as download:
+    with client_of(bridge).download(message) as download:
         assert download.read(10)
-    assert bridge.d365.dequeue(EXPORT_ID) is None
+    assert client_of(bridge).dequeue(EXPORT_ID) is None
     assert not events("d365.retry")
 
 
@@ -626,7 +626,7 @@ def test_a_file_that_is_not_as_long_as_announced_is_not_sent(
 ) -> None:
     """D365 would take what is too much for the next request, or wait for what is missing."""
     with pytest.raises(Unavailable, match="announced"):
-        bridge.d365.enqueue(
+        client_of(bridge).enqueue(
             IMPORT_ID, lambda: iter(parts), 3, entity="x", company=None, external_id="x"
         )
     assert d365.received == []
@@ -635,7 +635,9 @@ def test_a_file_that_is_not_as_long_as_announced_is_not_sent(
 
 def test_a_file_without_a_byte_can_be_sent(bridge: Bridge, d365: Simulator) -> None:
     """With the length 0."""
-    bridge.d365.enqueue(IMPORT_ID, lambda: iter([]), 0, entity="x", company=None, external_id="x")
+    client_of(bridge).enqueue(
+        IMPORT_ID, lambda: iter([]), 0, entity="x", company=None, external_id="x"
+    )
     assert d365.received[0].length == 0
     assert d365.requests[-1].headers["Content-Length"] == "0"
 
@@ -648,7 +650,7 @@ def test_a_download_goes_on_where_it_broke_off(
     d365.gives_ranges = gives
     d365.add_package(EXPORT_ID, PACKAGE)
     message = dequeued(bridge)
-    with bridge.d365.download(message, start=7) as download:
+    with client_of(bridge).download(message, start=7) as download:
         assert (download.start, download.length) == (7 * gives, len(PACKAGE))
         assert download.read(1 << 20) == PACKAGE[7 * gives :]
 
@@ -687,7 +689,7 @@ def test_the_token_goes_to_d365_alone(bridge: Bridge, elsewhere: tuple[str, Else
     """A1: a location on another host is fetched, over https, without it."""
     url, server = elsewhere
     message = DequeuedMessage("1", f"{url}/package?sig=secret", b"{}")
-    with bridge.d365.download(message) as download:
+    with client_of(bridge).download(message) as download:
         assert download.read(1 << 20) == PACKAGE
     (headers,) = server.headers
     assert "authorization" not in headers
@@ -716,7 +718,7 @@ def test_a_package_of_d365s_is_asked_for_at_d365(
     """Whatever name, scheme and port stand in its location: D365 may have an alias, or a gateway before it."""
     path = "/api/connector/download/{activity}?correlation-id={correlation}&blob={blob}"
     d365.add_package(EXPORT_ID, PACKAGE, location=base + path)
-    with bridge.d365.download(dequeued(bridge)) as download:
+    with client_of(bridge).download(dequeued(bridge)) as download:
         assert download.read(1 << 20) == PACKAGE
 
 
@@ -728,7 +730,7 @@ def test_a_package_elsewhere_that_needs_a_token_says_why_it_got_none(
     server.status = 401
     with (
         pytest.raises(Unavailable, match=r"(?s)localhost answered 401.*without a token"),
-        bridge.d365.download(DequeuedMessage("1", f"{url}/package", b"{}")),
+        client_of(bridge).download(DequeuedMessage("1", f"{url}/package", b"{}")),
     ):
         pass
 
@@ -749,7 +751,7 @@ def test_a_refusal_elsewhere_is_not_d365s(
     server.status = 403
     with (
         pytest.raises(Unavailable, match=r"localhost answered 403.*not on the host of D365_URL"),
-        bridge.d365.download(DequeuedMessage("1", f"{url}/package?sig=secret", b"{}")),
+        client_of(bridge).download(DequeuedMessage("1", f"{url}/package?sig=secret", b"{}")),
     ):
         pass
     assert not events("d365.denied")
@@ -762,11 +764,11 @@ def test_error_keys_are_fetched_without_the_token(
     url, server = elsewhere
     message_id = send(bridge)
     (received,) = d365.received
-    with bridge.d365.error_keys(received.execution_id, "General journal") as download:
+    with client_of(bridge).error_keys(received.execution_id, "General journal") as download:
         assert download is None
     received.errors = ["Bad."]
     d365.keys_location, d365.keys_polls = url + "/keys?sv=1&sig=secret", 2
-    with bridge.d365.error_keys(received.execution_id, "General journal") as download:
+    with client_of(bridge).error_keys(received.execution_id, "General journal") as download:
         assert download
         assert download.read(1 << 20) == PACKAGE
     (headers,) = server.headers
@@ -781,7 +783,7 @@ def test_a_location_without_https_is_not_fetched(bridge: Bridge, location: str) 
     """A1."""
     with (
         pytest.raises(Rejected, match="only https"),
-        bridge.d365.download(DequeuedMessage("1", location, b"{}")),
+        client_of(bridge).download(DequeuedMessage("1", location, b"{}")),
     ):
         pass
 
@@ -791,7 +793,7 @@ def test_a_redirect_is_never_followed(bridge: Bridge, d365: Simulator) -> None:
     there = {"Location": f"{d365.base_url}/api/connector/dequeue/{EXPORT_ID}"}
     d365.add_fault("dequeue", "answer", status=302, headers=there, times=-1)
     with pytest.raises(Denied, match="sign-in page"):
-        bridge.d365.dequeue(EXPORT_ID)
+        client_of(bridge).dequeue(EXPORT_ID)
     assert d365.count("dequeue") == 1
 
 
@@ -811,12 +813,12 @@ def test_no_secret_is_logged(
     """A3: at the most talkative level, whatever goes wrong."""
     caplog.set_level(logging.DEBUG)
     url, _ = elsewhere
-    with bridge.d365.download(DequeuedMessage("1", f"{url}/x?sv=1&sig=abcDEF123%3D", b"{}")):
+    with client_of(bridge).download(DequeuedMessage("1", f"{url}/x?sv=1&sig=abcDEF123%3D", b"{}")):
         assert "/x?sv=1" in caplog.text
     body = json.dumps({"Message": "see https://x.blob/y?sv=1&sig=abcDEF123%3D&x=1"})
     d365.add_fault("dequeue", "answer", status=400, body=body)
     with pytest.raises(D365Error) as failed:
-        bridge.d365.dequeue(EXPORT_ID)
+        client_of(bridge).dequeue(EXPORT_ID)
     d365.add_fault("enqueue", "reset-after")
     with pytest.raises(D365Error):
         send(bridge)
@@ -873,14 +875,14 @@ def test_what_commands_a_terminal_does_not_pass(
     body = json.dumps({"Message": f"No{ESCAPES}."})
     d365.add_fault("dequeue", "answer", status=400, body=body)
     with pytest.raises(D365Error) as failed:
-        bridge.d365.dequeue(EXPORT_ID)
+        client_of(bridge).dequeue(EXPORT_ID)
     texts = [str(failed.value)]
     body = json.dumps({"value": json.dumps([{"ErrorMessage": f"No{ESCAPES}."}])})
     d365.add_fault("execution_errors", "answer", status=200, body=body)
-    texts += bridge.d365.execution_errors("DMF-1")
+    texts += client_of(bridge).execution_errors("DMF-1")
     body = json.dumps({"value": f"Processed{ESCAPES}"})
     d365.add_fault("message_status", "answer", status=200, body=body)
-    texts.append(bridge.d365.message_status(MessageId("1")))
+    texts.append(client_of(bridge).message_status(MessageId("1")))
     emit("probe.arrived", file=f"may{ESCAPES}.csv")
     texts.append(caplog.records[-1].getMessage())
     assert not set("\x1b\x07\x9b\r\u202e") & set("".join(texts))
@@ -918,7 +920,7 @@ def test_a_summary_link_leads_to_d365_in_one_line(
     host = d365.base_url.rsplit(":", 1)[0]
     body = json.dumps({"value": page.format(base=d365.base_url, http=host)})
     d365.add_fault("action", "answer", status=200, body=body)
-    url = bridge.d365.execution_summary_url("DMF-1")
+    url = client_of(bridge).execution_summary_url("DMF-1")
     assert url.startswith(f"{d365.base_url}/?cmp=")
     assert url.endswith("USMF")
     assert not re.search(r"\s", url)
@@ -938,12 +940,12 @@ def test_what_is_gone_does_not_blame_the_set_up(
 ) -> None:
     """The address was D365's own: neither D365_URL nor the activity id is wrong."""
     d365.add_package(EXPORT_ID, PACKAGE)
-    message = bridge.d365.dequeue(EXPORT_ID)
+    message = client_of(bridge).dequeue(EXPORT_ID)
     assert message
     d365.add_fault(operation, "answer", status=status, body="<html></html>", times=-1)
     with ExitStack() as stack, pytest.raises(Rejected, match=says) as failed:
-        stack.enter_context(bridge.d365.download(message)) if operation == "download" else (
-            bridge.d365.acknowledge(EXPORT_ID, message)
+        stack.enter_context(client_of(bridge).download(message)) if operation == "download" else (
+            client_of(bridge).acknowledge(EXPORT_ID, message)
         )
     assert "D365_URL" not in str(failed.value)
     assert "activity id" not in str(failed.value)
@@ -967,7 +969,7 @@ def test_a_d365_in_trouble_is_not_prompt(
     for name in ("PROMPT_FOR", "SLOW_FOR"):  # on a slow machine an answer may be old
         monkeypatch.setattr(transport, name, PATIENCE)
     monkeypatch.setattr(client, "PROMPT", PATIENCE)
-    assert bridge.d365.answers_promptly()
+    assert client_of(bridge).answers_promptly()
     monkeypatch.setattr(client, "PROMPT", 0.5)
     slow = D365(d365.base_url, new_credential)
     d365.add_fault("message_status", times=-1, **fault)
@@ -984,6 +986,6 @@ def test_a_d365_that_asks_all_to_wait_is_not_prompt(bridge: Bridge, d365: Simula
     """For as long as it asks."""
     d365.add_fault("dequeue", "answer", status=429, headers={"Retry-After": "600"})
     with pytest.raises(Unavailable):
-        bridge.d365.dequeue(EXPORT_ID)
-    assert not bridge.d365.answers_promptly()
+        client_of(bridge).dequeue(EXPORT_ID)
+    assert not client_of(bridge).answers_promptly()
     assert not d365.count("message_status")

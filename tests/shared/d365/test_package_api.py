@@ -15,6 +15,7 @@ from shared.d365 import transport
 from shared.d365.errors import Rejected, Uncertain
 from shared.storage import signed
 from tests.faults import sending
+from tests.helpers import client_of
 
 PACKAGE = samples.package("Vendors", [samples.Part(samples.VENDORS, 5)])
 ACTIONS = "/data/DataManagementDefinitionGroups/Microsoft.Dynamics.DataEntities."
@@ -22,7 +23,7 @@ ACTIONS = "/data/DataManagementDefinitionGroups/Microsoft.Dynamics.DataEntities.
 
 def uploaded(bridge: Bridge, data: bytes = PACKAGE) -> str:
     """The URL of a package that was written to D365's storage."""
-    url = bridge.d365.packages.write_url("a package.zip")
+    url = client_of(bridge).packages.write_url("a package.zip")
     signed.upload(signed.client(url), iter([data[:100], data[100:]]))
     return url
 
@@ -31,7 +32,7 @@ def import_package(
     bridge: Bridge, url: str, execution_id: str = "one", company: str = "USMF"
 ) -> str:
     """Import it as the flow does."""
-    return bridge.d365.packages.import_package(
+    return client_of(bridge).packages.import_package(
         url, "Vendors in", execution_id, execute=True, overwrite=True, company=company
     )
 
@@ -49,7 +50,7 @@ def test_a_package_is_uploaded_and_imported(bridge: Bridge, d365: Simulator, old
         "USMF",
         len(PACKAGE),
     )
-    packages = bridge.d365.packages
+    packages = client_of(bridge).packages
     assert [packages.execution_status("one") for _ in range(4)] == [
         "NotRun",
         "Executing",
@@ -95,11 +96,11 @@ def test_an_execution_that_d365_does_not_know_is_told_apart(
     bridge: Bridge, d365: Simulator
 ) -> None:
     """A 400 with these words is an answer; any other 400 is an error."""
-    assert bridge.d365.packages.execution_status("unknown") is None
-    assert bridge.d365.packages.execution_details("unknown") is None
+    assert client_of(bridge).packages.execution_status("unknown") is None
+    assert client_of(bridge).packages.execution_details("unknown") is None
     d365.add_fault("execution_status", "answer", status=400, body='{"error": {"message": "No."}}')
     with pytest.raises(Rejected, match="400: No"):
-        bridge.d365.packages.execution_status("unknown")
+        client_of(bridge).packages.execution_status("unknown")
 
 
 def test_an_execution_is_not_found_for_a_while_after_it_was_taken(
@@ -108,8 +109,8 @@ def test_an_execution_is_not_found_for_a_while_after_it_was_taken(
     """The details are the second witness."""
     d365.package_api.hidden_seconds = 60
     import_package(bridge, uploaded(bridge))
-    assert bridge.d365.packages.execution_status("one") is None
-    assert bridge.d365.packages.execution_details("one") is not None
+    assert client_of(bridge).packages.execution_status("one") is None
+    assert client_of(bridge).packages.execution_details("one") is not None
 
 
 def test_a_url_that_has_expired_is_refused_by_the_storage(bridge: Bridge, d365: Simulator) -> None:
@@ -119,7 +120,7 @@ def test_a_url_that_has_expired_is_refused_by_the_storage(bridge: Bridge, d365: 
         uploaded(bridge)
     assert caught.value.status_code == 403
     with pytest.raises(Rejected, match="could not be read"):
-        import_package(bridge, bridge.d365.packages.write_url("x.zip"))
+        import_package(bridge, client_of(bridge).packages.write_url("x.zip"))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_an_address_that_is_not_signed_https_is_not_used(
     """A package goes nowhere else."""
     d365.package_api.url_form = form
     with pytest.raises(Rejected, match="only a signed address over https"):
-        bridge.d365.packages.write_url("x.zip")
+        client_of(bridge).packages.write_url("x.zip")
 
 
 @pytest.mark.parametrize("case", sending.PACKAGE_CASES, ids=lambda case: case.what)
@@ -162,7 +163,7 @@ def test_d365_goes_on_when_its_client_has_left(
     url = uploaded(bridge)
     with pytest.raises(Uncertain):
         import_package(bridge, url)
-    while bridge.d365.packages.execution_status("one") is None:
+    while client_of(bridge).packages.execution_status("one") is None:
         pass
     assert len(d365.received) == 1
 
@@ -202,7 +203,7 @@ def test_a_running_or_dead_execution_blocks_the_projects_next_one(
     import_package(bridge, uploaded(bridge))
     with pytest.raises(Rejected, match="job history"):
         import_package(bridge, uploaded(bridge), "two")
-    while bridge.d365.packages.execution_status("one") != "Succeeded":
+    while client_of(bridge).packages.execution_status("one") != "Succeeded":
         pass
     d365.package_api.blocked_projects.add("Vendors in")
     with pytest.raises(Rejected, match="job history"):
@@ -218,8 +219,8 @@ def test_errors_that_are_no_json_are_split_at_their_records(
     d365.package_api.broken_errors = True
     d365.package_api.statuses = ("Failed",)
     import_package(bridge, uploaded(bridge))
-    assert bridge.d365.packages.execution_status("one") == "Failed"
-    assert bridge.d365.execution_errors("one") == [
+    assert client_of(bridge).packages.execution_status("one") == "Failed"
+    assert client_of(bridge).execution_errors("one") == [
         'The value "A, "B" }" is not valid. (record 1)',
         "Plain. (record 2)",
     ]

@@ -27,7 +27,7 @@ from shared.operations import actions, health, views
 from shared.operations.actions import Action, NotDone
 from shared.storage import block_copy
 from shared.storage.account import DELIVERED, EXPORT_JOBS_QUEUE, EXPORTS, STATE, DataAccount
-from tests.helpers import contents
+from tests.helpers import client_of, contents
 
 type Events = Callable[[str], list[dict[str, Any]]]
 
@@ -213,7 +213,7 @@ def test_what_is_asked_for_is_what_the_job_says(
 ) -> None:
     """All parameters, in the order of the client that is known to work."""
     bodies: list[dict[str, Any]] = []
-    packages = project.d365.packages
+    packages = client_of(project).packages
     call = packages._transport.call
 
     def note(operation: str, method: str, path: str, body: bytes, *rest: Any) -> Any:

@@ -29,7 +29,7 @@ from shared.exports import run
 from shared.exports.run import Totals, export_packages
 from shared.storage.account import EXPORT_JOBS_QUEUE, EXPORTS, DataAccount
 from shared.storage.transfer import BLOCK
-from tests.helpers import EXPORT_ID, PATIENCE, contents, wait_for
+from tests.helpers import EXPORT_ID, PATIENCE, client_of, contents, wait_for
 
 type Events = Callable[[str], list[dict[str, Any]]]
 
@@ -295,13 +295,13 @@ def test_a_download_that_outlasts_the_run_is_given_up(
 ) -> None:
     """The host would end the run; we end it first, in good order."""
     package = d365.add_package(EXPORT_ID, large)
-    monotonic, download = clock.monotonic, bridge.d365.download
+    monotonic, download = clock.monotonic, client_of(bridge).download
 
     def slow(message: DequeuedMessage) -> AbstractContextManager[Download]:
         monkeypatch.setattr(clock, "monotonic", lambda: monotonic() + 27 * 60 + 20)
         return download(message)
 
-    monkeypatch.setattr(bridge.d365, "download", slow)
+    monkeypatch.setattr(client_of(bridge), "download", slow)
     assert export_packages(bridge) == Totals(0, 1)
     assert package.acknowledged == 0
     assert exported(bridge.account) == {}
@@ -429,7 +429,7 @@ def test_a_message_that_is_being_offered_again_is_waited_for(
     d365.reoffer_seconds = 0
     package = d365.add_package(EXPORT_ID, SMALL)
     refused, offered = Event(), Event()
-    dequeue, acknowledge = bridge.d365.dequeue, bridge.d365.acknowledge
+    dequeue, acknowledge = client_of(bridge).dequeue, client_of(bridge).acknowledge
 
     def slow_dequeue(activity_id: str) -> DequeuedMessage | None:
         message = dequeue(activity_id)
@@ -447,8 +447,8 @@ def test_a_message_that_is_being_offered_again_is_waited_for(
             Timer(0.2, refused.set).start()
             raise
 
-    monkeypatch.setattr(bridge.d365, "dequeue", slow_dequeue)
-    monkeypatch.setattr(bridge.d365, "acknowledge", watched_acknowledge)
+    monkeypatch.setattr(client_of(bridge), "dequeue", slow_dequeue)
+    monkeypatch.setattr(client_of(bridge), "acknowledge", watched_acknowledge)
     assert export_packages(two_at_once(bridge)) == Totals(1, 0)
     assert package.acknowledged == 1
 
@@ -510,7 +510,7 @@ def activity_id(number: int) -> str:
 def held_up(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> tuple[Event, Event]:
     """Let the downloads of `job-0` wait: the events that one waits, and that all may go on."""
     waiting, go_on = Event(), Event()
-    download = bridge.d365.download
+    download = client_of(bridge).download
 
     def slow(message: DequeuedMessage, start: int = 0) -> AbstractContextManager[Download]:
         if activity_id(0) in message.download_location:
@@ -518,7 +518,7 @@ def held_up(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> tuple[Event, Eve
             assert go_on.wait(PATIENCE)
         return download(message, start)
 
-    monkeypatch.setattr(bridge.d365, "download", slow)
+    monkeypatch.setattr(client_of(bridge), "download", slow)
     return waiting, go_on
 
 
@@ -612,7 +612,7 @@ def test_a_run_begins_where_the_last_one_ended(
 ) -> None:
     """So that it is not always the same jobs that are left."""
     three = with_jobs(bridge, d365, 3, "rotated", export_parallelism=1)
-    monotonic, dequeue = clock.monotonic, three.d365.dequeue
+    monotonic, dequeue = clock.monotonic, client_of(three).dequeue
     activity_ids: list[str] = []
 
     def slow(activity_id: str) -> DequeuedMessage | None:
@@ -620,7 +620,7 @@ def test_a_run_begins_where_the_last_one_ended(
         monkeypatch.setattr(clock, "monotonic", lambda: monotonic() + len(activity_ids) * 19 * 60)
         return dequeue(activity_id)
 
-    monkeypatch.setattr(three.d365, "dequeue", slow)
+    monkeypatch.setattr(client_of(three), "dequeue", slow)
     for _ in range(3):
         export_packages(three)
     assert sorted(activity_ids) == [activity_id(number) for number in range(3)]
@@ -679,14 +679,14 @@ def test_a_turn_that_hangs_does_not_keep_the_run_from_its_end(
     soon = with_jobs(bridge, d365, 2, function_timeout=timedelta(seconds=2))
     d365.add_package(activity_id(1), SMALL)
     go_on = Event()
-    dequeue = soon.d365.dequeue
+    dequeue = client_of(soon).dequeue
 
     def hanging(id_: str) -> DequeuedMessage | None:
         if id_ == activity_id(0):
             go_on.wait(PATIENCE)
         return dequeue(id_)
 
-    monkeypatch.setattr(soon.d365, "dequeue", hanging)
+    monkeypatch.setattr(client_of(soon), "dequeue", hanging)
     try:
         assert export_packages(soon).packages == 1
         assert not go_on.is_set()

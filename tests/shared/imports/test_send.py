@@ -23,6 +23,7 @@ from shared.storage.account import FAILED, IMPORTS, PROCESSING, SUCCEEDED, TEMPL
 from tests.helpers import (
     EXPORT_ID,
     PACKAGE_ID,
+    client_of,
     contents,
     drop,
     make_bridge,
@@ -115,17 +116,17 @@ def test_a_file_overwritten_while_it_is_sent(
 ) -> None:
     """What was claimed is what is sent; the new version waits where it was dropped: a file of its own."""
     name = drop(account, "journals/may.csv", b"old")
-    enqueue = bridge.d365.enqueue
+    enqueue = client_of(bridge).enqueue
 
     def overwritten(*args: Any, **kw: Any) -> Any:
         drop(account, name, b"new")
         return enqueue(*args, **kw)
 
-    monkeypatch.setattr(bridge.d365, "enqueue", overwritten)
+    monkeypatch.setattr(client_of(bridge), "enqueue", overwritten)
     intake.import_file(bridge, name)
     assert contents(account, IMPORTS) == {name: b"new"}
     assert list(contents(account, PROCESSING).values()) == [b"old"]
-    monkeypatch.setattr(bridge.d365, "enqueue", enqueue)
+    monkeypatch.setattr(client_of(bridge), "enqueue", enqueue)
     intake.import_file(bridge, name)
     assert len(d365.received) == 2
 
@@ -169,14 +170,14 @@ def test_a_worker_that_dies_while_it_sends_leaves_its_intent(
 ) -> None:
     """The next one finds that it was being sent, waits until that worker can't live any more, and holds it."""
     name = drop(account, "journals/may.csv")
-    enqueue = bridge.d365.enqueue
+    enqueue = client_of(bridge).enqueue
 
     def die(*args: Any, **kw: Any) -> Any:
         enqueue(*args, **kw)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(bridge.d365, "enqueue", die)
+        patch.setattr(client_of(bridge), "enqueue", die)
         with pytest.raises(KeyboardInterrupt):
             intake.import_file(bridge, name)
     file = only(account, PROCESSING)
@@ -361,7 +362,7 @@ def test_a_worker_that_is_killed_while_it_only_waits_leaves_no_doubt(
         with monkeypatch.context() as patch:
             patch.setattr(clock, "sleep", die)
             with pytest.raises(Killed):
-                bridge.d365.dequeue(EXPORT_ID)
+                client_of(bridge).dequeue(EXPORT_ID)
     elif waits_for == "an answer to a question":
         d365.add_fault("enqueue", "reset-after")
         intake.import_file(bridge, drop(account, "journals/april.csv"))
@@ -372,7 +373,7 @@ def test_a_worker_that_is_killed_while_it_only_waits_leaves_no_doubt(
         elif waits_for == "D365's leave":
             patch.setattr(clock, "sleep", die)
         else:
-            patch.setattr(type(bridge.d365), "_probe_before_send", die)
+            patch.setattr(type(client_of(bridge)), "_probe_before_send", die)
         with pytest.raises(Killed):
             intake.import_file(bridge, name)
     assert only(account, PROCESSING).record.state == "claimed"

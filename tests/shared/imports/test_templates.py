@@ -22,7 +22,7 @@ from shared.imports.templates import InvalidTemplate
 from shared.operations import health
 from shared.packages import PackageCheck
 from shared.storage.account import PROCESSING, SUCCEEDED, TEMPLATES, DataAccount
-from tests.helpers import contents, drop, make_bridge, only, report, try_on, work_queue
+from tests.helpers import client_of, contents, drop, make_bridge, only, report, try_on, work_queue
 
 NAME = "vendors.zip"
 VENDORS = Part(samples.VENDORS, 3)
@@ -40,7 +40,7 @@ def put(account: DataAccount, data: bytes = TEMPLATE, name: str = NAME) -> None:
 def sent(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Every body that was given to be sent, whole."""
     bodies: list[bytes] = []
-    enqueue = type(bridge.d365).enqueue
+    enqueue = type(client_of(bridge)).enqueue
 
     def spy(
         self: Any, activity_id: str, body: Callable[[], Iterator[bytes]], *a: Any, **k: Any
@@ -48,7 +48,7 @@ def sent(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         bodies.append(b"".join(body()))
         return enqueue(self, activity_id, body, *a, **k)
 
-    monkeypatch.setattr(type(bridge.d365), "enqueue", spy)
+    monkeypatch.setattr(type(client_of(bridge)), "enqueue", spy)
     return bodies
 
 

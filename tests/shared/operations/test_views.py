@@ -43,7 +43,7 @@ from shared.operations.views import Filter
 from shared.operations.web import Request
 from shared.storage import files, names
 from shared.storage.account import EXPORTS, FAILED, IMPORTS, SUCCEEDED, DataAccount
-from tests.helpers import EXPORT_ID, drop, wait_for, work_queue
+from tests.helpers import EXPORT_ID, client_of, drop, wait_for, work_queue
 
 LINKS = Links("/api/operate", "", (Environment(ONLY, "https://d365.example.com"),))
 
@@ -531,7 +531,7 @@ def test_a_link_into_d365_leads_nowhere_else(bridge: Bridge, d365: Simulator) ->
     body = '{"value": "https://d365.example.com.evil.example/?q=1"}'
     d365.add_fault("action", "answer", status=200, body=body)
     with pytest.raises(Rejected, match="a page elsewhere"):
-        bridge.d365.execution_summary_url("DMF-1")
+        client_of(bridge).execution_summary_url("DMF-1")
 
 
 def test_what_is_odd_about_a_success_is_seen(
