@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.helpers import client_of
-
 BLOCK = 8 << 20
 PARALLEL = 4
 PART = 16 << 20
@@ -81,7 +79,8 @@ def ours(url: str, exports: int = 1, at_once: int = 8) -> Any:
     app_settings = settings.load()
     object.__setattr__(app_settings, "jobs", jobs.parse(json.dumps(raw).encode()))
     bridge = Bridge(app_settings, new_clients(app_settings), connect(app_settings.storage))
-    client_of(bridge).message_status("warm-up")  # type: ignore[arg-type]  # for the token and its imports
+    (client,) = bridge.clients.values()
+    client.message_status("warm-up")  # type: ignore[arg-type]  # for the token and its imports
     return bridge
 
 
