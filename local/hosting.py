@@ -135,7 +135,13 @@ def running_host(
             process.wait()
             reader.join(5)
             raise HostFailed("".join(log))
-        host = RunningHost(process, log, json.loads(line))
+        try:
+            ready = json.loads(line)
+        except ValueError as error:
+            process.kill()
+            reader.join(5)
+            raise HostFailed(f"its first line is {line!r}; its log:\n{''.join(log)}") from error
+        host = RunningHost(process, log, ready)
         try:
             yield host
         finally:
