@@ -1,4 +1,5 @@
-"""Queue: asks D365 how a file fares, and files it at its end."""
+"""Queue: asks D365 for the status of a sent file, and moves the file to succeeded or failed when it has
+ended."""
 
 import azure.functions as func
 

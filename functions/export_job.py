@@ -1,4 +1,4 @@
-"""Queue: goes on with an export job for which a run had no time."""
+"""Queue: continues one export job: the timer's run had no time for it, or a data project is being exported."""
 
 import azure.functions as func
 

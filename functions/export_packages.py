@@ -1,4 +1,5 @@
-"""Timer: asks every export job's queue for packages."""
+"""Timer: fetches the packages from every export job's queue, and starts the exports of data projects that
+are due."""
 
 import azure.functions as func
 

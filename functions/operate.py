@@ -1,4 +1,4 @@
-"""HTTP: the page for the people who run it, and the same as JSON. Imports wait until somebody looks."""
+"""HTTP: the operating page, and the same views as JSON. Its modules are imported at the first request."""
 
 from typing import TYPE_CHECKING
 

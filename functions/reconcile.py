@@ -1,4 +1,4 @@
-"""Timer: finds what events and messages missed."""
+"""Timer: finds the files whose event or queue message was lost."""
 
 import azure.functions as func
 

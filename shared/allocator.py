@@ -1,4 +1,4 @@
-"""The C library's allocator, set for what we do: blocks of many MiB, taken and freed all the time.
+"""Makes the C library's allocator keep freed blocks: the app takes and frees blocks of many MiB all the time.
 
 A fresh block costs a page fault for each 4 KiB of it, so freed ones are kept. On Flex Consumption a worker
 process is started first and gets its app settings later, so that glibc's own variables (`MALLOC_…`) would

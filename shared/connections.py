@@ -1,4 +1,4 @@
-"""Connections for HTTP, to D365 and to Azure alike, which keep the deadline (A6).
+"""HTTP connections to D365 and to Azure that keep the invocation's deadline (A6).
 
 The HTTP libraries count a time-out anew with each byte that comes or goes. Here each connect, each write and
 each read has besides at most what is left of the deadline. An interim answer (RFC 9110, section 15.2: 102, 103)

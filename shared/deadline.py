@@ -1,4 +1,4 @@
-"""The time that an invocation has (A6): whatever waits asks here how long it may.
+"""The deadline of an invocation (A6): each piece of code that waits asks here how long it may wait.
 
 `bridge.run` sets it from the function's time-out; a flow narrows it where something must be left for what
 comes after. Connections (`connections`) keep it by themselves: each connect, each write and each read has at

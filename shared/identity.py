@@ -1,4 +1,4 @@
-"""Who the process is: `azure-identity`'s own environment decides what stands behind its credential.
+"""The process's credential for Azure and D365: `azure-identity` chooses it by its environment variables.
 
 In Azure it is the function app's managed identity (`AZURE_CLIENT_ID` names a user-assigned one); on a
 developer's machine the Azure CLI's sign-in, or a client secret or certificate in `AZURE_…` variables. To D365

@@ -1,4 +1,5 @@
-"""XML from outside, read without a document type: so it has no entities, reads nothing else and can't grow."""
+"""Reads XML from outside and refuses a document type: so the XML has no entities, reads no other file and
+can't grow."""
 
 from typing import NoReturn
 from xml.etree import ElementTree

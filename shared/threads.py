@@ -1,4 +1,5 @@
-"""Threads that know for whom they work, and places for a few of them."""
+"""Thread pools that keep their caller's context (deadline, ids for the log), and limits for how many work at
+once."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor

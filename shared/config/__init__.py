@@ -1,1 +1,1 @@
-"""What the app is told: the app settings and the jobs file, checked."""
+"""The configuration: the app settings and the jobs file, read and checked."""

@@ -1,4 +1,5 @@
-"""What can go wrong between us and D365, by what it proves. The flows decide by class alone.
+"""The errors of requests to D365, one class for each thing that an error can prove. The flows decide by class
+alone.
 
     D365Error
     ├── NotAccepted        D365 has surely not done what we asked

@@ -1,4 +1,4 @@
-"""What D365 answers: read in whole, parsed, and of an error what it proves."""
+"""Reads and parses D365's responses, and decides what an error response proves."""
 
 import json
 import logging

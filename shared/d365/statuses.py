@@ -1,4 +1,5 @@
-"""What D365 says of a message or an execution: its status, how its execution fared, its errors.
+"""Parses what D365 says about a message or an execution (status, counts, errors), and decides what a status
+means.
 
 The status values are those of Microsoft Learn, "Recurring integrations", section on the message status, and
 those that the Recurring Integrations Scheduler's source has beside them, by name and by number (S1). The form

@@ -1,4 +1,4 @@
-"""The way to D365: connections, token, throttling, attempts."""
+"""Sends requests to D365: connections, token, throttling, retries."""
 
 import logging
 import random

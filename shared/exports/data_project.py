@@ -1,4 +1,5 @@
-"""Export of data projects by the package API: each due time once, fetched to its end whatever crashes.
+"""Exports data projects by the package API: one export for each due time, whose package is fetched even after
+a crash.
 
 The timer `export_packages` sees that a job is due and puts a message on the queue `export-jobs`; `export_job`
 goes on with the job from there, with a message to itself wherever it must wait. What is under way stands in the

@@ -1,4 +1,4 @@
-"""What was delivered: notes on the packages of the last weeks, so that none is delivered a second time (E7).
+"""Notes on the packages that were delivered in the last weeks, so that none is delivered a second time (E7).
 
 D365 offers a package again when its acknowledgement was lost, and a reader may have taken the blob by then. The
 container `exports-delivered` has two notes on each package, empty blobs whose metadata is a `Delivery`:

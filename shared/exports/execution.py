@@ -1,4 +1,4 @@
-"""What is known of a job's export of a data project: the one that is under way, or the last one.
+"""The record of a job's export of a data project: the export that is under way, or the last one.
 
 The container `state` has an empty blob `executions/{job}` for each job, with an `Execution` in its metadata.
 It is written under the blob's lease, and only if nobody wrote before: of all workers one goes on with a job. An

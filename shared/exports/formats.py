@@ -1,4 +1,4 @@
-"""What a file is, told from its first bytes: D365 gives a package no name, and a job of type File no package.
+"""Tells an exported file's format from its first bytes, because D365 sends neither a name nor a format with it.
 
 Microsoft Learn, "Recurring integrations" ("a generated file or package"): a recurring export delivers a data
 package (a zip), or the bare file in the format of its data project: CSV, XML, Excel, or text of another kind.

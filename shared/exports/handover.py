@@ -1,4 +1,5 @@
-"""Hands an export job over to an invocation of `export_job`, by a message on the queue `export-jobs`."""
+"""Puts a message on the queue `export-jobs`, with which an invocation of `export_job` continues an export
+job."""
 
 import json
 

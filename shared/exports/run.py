@@ -1,4 +1,5 @@
-"""Export runs: which job's queue is served when, and by whom."""
+"""An export run: serves the jobs' queues by turns, and hands the jobs that it has no time for to
+`export_job`."""
 
 import logging
 from collections import deque

@@ -1,4 +1,5 @@
-"""Status: asks D365 for the status of a sent file until it ends; then files it under succeeded or failed."""
+"""Handles a message of the queue `import-status`: checks the status of a sent file, or sends a file that
+waits."""
 
 import logging
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""One attempt to send a file: its bytes, its intent, and what is written down of how it went."""
+"""One attempt to send a file: reads its bytes, writes the intent before, and the result after."""
 
 import hashlib
 import logging

@@ -1,4 +1,4 @@
-"""Whether a dropped file can be taken yet; its claim; the job that it is for.
+"""Checks whether a dropped file must still wait, claims it, and applies `routing` to the claimed file.
 
 The claim of one version is a copy that only one of many workers makes (I1). What is to become of a file is
 decided when it lies in processing, and written there first (`outcome`): of two instances that decide

@@ -1,4 +1,4 @@
-"""What can be told of a data package before it is sent: it is a zip, whole, with its manifest at its root.
+"""Checks a data package before it is sent: it must be a whole zip with its manifest at the root.
 
 Only what D365 can't but turn down is turned down here; of what is merely odd, D365 itself is the judge.
 """

@@ -1,4 +1,5 @@
-"""Import, from the event of a dropped file: it is claimed, sent to D365, and from then on tracked.
+"""Starts an import at the event of a dropped file: claims the file, has it sent to D365, and schedules its
+status checks.
 
     imports/{path} --claim--> imports-processing [claimed] --intent--> [sending] --enqueue--> [sent]
 

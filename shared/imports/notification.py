@@ -1,4 +1,5 @@
-"""Notifications: a message on a queue for each file that failed for good or is held, for whatever tells people.
+"""Notifications: a queue message for each file that failed for good or is held, for programs that notify
+people.
 
 The form is that of CloudEvents 1.0 (JSON), so that what takes it up need not know us. A crash at the wrong
 moment can repeat one; its `id` is then the same. The JSON Schema (`docs/notification.schema.json`) is made from

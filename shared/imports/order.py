@@ -1,4 +1,5 @@
-"""The rules of ordered jobs (I5): which file goes next. Pure: nothing is read and nothing is written here.
+"""The rules of ordered jobs (I5): decides which file is sent next. Pure: nothing is read and nothing is
+written here.
 
 One file of an ordered job is under way at a time. So it is in a job of the package API, since a data project
 runs one import at a time; but there no file waits for one that can't go yet. A job with `onFailure: stop` sends

@@ -1,4 +1,4 @@
-"""What a dropped file is, by its name, size and age: no data at all, one to wait with, or one for a job.
+"""Decides which job and company a dropped file is for, whether it must wait, and whether it is data at all.
 
 Pure: nothing is read and nothing is written here. Whether to wait is asked before a file is claimed; for which
 job and company it is, only afterwards, when it lies in processing and nobody else can decide about it.

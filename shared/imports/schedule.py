@@ -1,4 +1,4 @@
-"""When a file is looked at next: a message on the status queue, which becomes visible at that time.
+"""Schedules a file's next check: a message on the queue `import-status` that becomes visible at that time.
 
 The queue only wakes. What is due when stands in the file's metadata, so a message that is lost, late or
 repeated changes nothing (S2).

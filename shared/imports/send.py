@@ -1,4 +1,4 @@
-"""Send a claimed file to D365, or schedule another attempt.
+"""Sends a claimed file to D365, or schedules another attempt.
 
 The intent is written before D365 gets the first byte (I1), and the message id after D365 has answered. If the
 worker ends in between, nobody can know whether D365 has the file: then `whenUncertain` decides (I2).

@@ -1,4 +1,4 @@
-"""Data-package templates: a file of one entity, put into a data package that a template says the rest of.
+"""Wraps a file of one entity in a data package: everything but the file comes from a template.
 
 A template is a zip in the container `templates` with `Manifest.xml` and `PackageHeader.xml`: what D365 gives
 when a data project is downloaded as a package. Its manifest names each entity's file (`InputFilePath`; element

@@ -1,4 +1,4 @@
-"""Whose turn it is in an ordered job: reads what `order.decide` needs, and claims the file that it names."""
+"""Finds the next file of an ordered job: reads what `order.decide` needs, and claims the file that it names."""
 
 import logging
 from collections.abc import Iterable, Iterator

@@ -1,1 +1,1 @@
-"""What the app tells: log events, traces, metrics."""
+"""What the app reports: log events, traces, metrics."""

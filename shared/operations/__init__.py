@@ -1,1 +1,1 @@
-"""What a person sees and does. Imported only when somebody looks."""
+"""The operating page, its JSON, and the actions of people. Imported at the first request to the page."""

@@ -1,4 +1,5 @@
-"""What a person does about a file: resend it, mark it as received, ask D365 again, dismiss or redeliver it.
+"""The actions of people: resend a file, mark it as received, ask D365 again, dismiss it, deliver a copy,
+export now.
 
 Each needs the ETag of the version that the person looked at, so that nothing is done to a file that has changed
 since. Two clicks do it once: the first changes the ETag. Who, when and why stand in the file's metadata, in the

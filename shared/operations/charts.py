@@ -1,5 +1,6 @@
-"""The geometry of two small charts, which `html/charts.html` draws as SVG: a plotting library would cost every
-cold start seconds. All lengths are in units of the SVG's view box."""
+"""The geometry of two small charts, which `html/charts.html` draws as SVG.
+
+The import of a plotting library would take seconds. All lengths are in units of the SVG's view box."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Will it work? Each thing that a file or a package needs, tried before the first one comes.
+"""The check: tries each thing that a file or a package needs, before the first one comes.
 
 It tries what the app does, with what changes nothing: no message is taken from D365, nothing is sent there,
 and what is written into storage is a probe, which every flow passes by. What can't be told without taking a

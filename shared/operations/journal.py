@@ -1,4 +1,4 @@
-"""The journal: what happened, for the page. A container of that name holds an append blob an hour, such
+"""The journal: the recent history, for the page. A container of that name holds an append blob an hour, such
 as `2026/11/23/14.jsonl`, with a JSON object a line: `at`, `event`, the event's fields and the activity id that
 the job had.
 

@@ -1,4 +1,5 @@
-"""What a person sees: the jobs, the files and packages with their states, one file whole. It changes nothing.
+"""The views of the page: the jobs, the files and packages with their states, one file with its details. It
+changes nothing.
 
 Each view costs a few storage requests, however many files there are: a listing is a page of the container that
 is the state, in name order, and what happened in the last day comes from the journal.

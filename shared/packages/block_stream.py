@@ -1,4 +1,5 @@
-"""Read records from bytes that are pushed in blocks of any size: the parser waits, the caller never does."""
+"""Lets a parser read records from bytes that come in blocks of any size; whoever gives the bytes never
+waits."""
 
 from collections.abc import Generator
 from struct import Struct

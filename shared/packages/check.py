@@ -1,4 +1,4 @@
-"""Is a stream of bytes a whole, readable zip? Found out in one pass while they stream by, in bounded memory."""
+"""Checks whether a stream of bytes is a whole, readable zip, in one pass and in bounded memory."""
 
 from array import array
 from bisect import bisect_left

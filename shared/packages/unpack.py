@@ -1,4 +1,4 @@
-"""The files in a package, to be written elsewhere: a package with one unsafe entry gives none (A4)."""
+"""Takes the files out of a package; if one entry is unsafe, it takes out none (A4)."""
 
 import re
 import stat

@@ -1,4 +1,4 @@
-"""Blocks that one storage account fetches from another by itself: no byte of them comes through the app.
+"""Lets one storage account fetch a blob's blocks from another: no byte of them comes through the app.
 
 Put Block From URL (Microsoft Learn, "Put Block From URL") takes a source that the target's service can reach,
 and is allowed to read by the URL alone. Whether it can depends on networks that the app does not see, so it is

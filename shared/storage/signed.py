@@ -1,4 +1,4 @@
-"""Blobs at signed URLs: D365's own storage, at which we are nobody and our token does not go (A1).
+"""Blobs at signed URLs in D365's own storage: requests to them carry no token of ours (A1).
 
 A URL's query is sent as it came, since a part of it that we do not know may be signed too.
 """

@@ -1,4 +1,4 @@
-"""Bytes from one side to the other: in bounded memory, in parallel, counted and hashed on the way.
+"""Copies bytes into and out of our storage: in bounded memory, in parallel, counted and hashed on the way.
 
 Blocks of `BLOCK` bytes go to storage, `PARALLEL` of them at once, and parts of `PART` bytes come from it, so a
 transfer holds a few of them whatever its size (E6). A block blob is invisible until its
