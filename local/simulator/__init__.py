@@ -1,9 +1,9 @@
-"""A D365 environment on loopback, as far as `docs/d365-api.md` says what one does, with its identity endpoint.
+"""A simulator of a D365 environment and of its identity endpoint, on loopback.
 
-It keeps to the contract and, on request, breaks it: faults make it answer wrongly, late, in part or not at
-all. Everything that it was asked and everything that it took is recorded, so that a test can compare both.
+It does what `docs/d365-api.md` says of D365. A `Fault` makes it answer wrongly, late, in part or not at all. It
+records every request and every file that it received, so that a test can compare them with what was sent.
 
-`python -m local.simulator` serves it alone; `/control/...` then stands for `Simulator`'s methods.
+`python -m local.simulator` serves it in a process of its own, where `/control/...` calls `Simulator`'s methods.
 """
 
 from local.simulator.application import running_simulator

@@ -1,4 +1,4 @@
-"""The environment, served."""
+"""The simulator as an ASGI application, and its server."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from local.simulator.state import Simulator
 
 
 def application(simulator: Simulator) -> ASGIApp:
-    """The environment as an ASGI application."""
+    """The simulator as an ASGI application."""
     routes = (
         *connector.ROUTES,
         *package_api.ROUTES,

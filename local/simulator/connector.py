@@ -13,16 +13,16 @@ from starlette.routing import Route
 
 from local.simulator.context import D365Request, refused
 from local.simulator.downloads import download
-from local.simulator.faults import finished
+from local.simulator.faults import after_serving
 from local.simulator.records import RECORDS, Package, Received
 from local.simulator.state import Simulator
 
 KEPT: Final = 1024 * 1024
-"""Bodies up to this many bytes are searched for `reject_text`."""
+"""Only the beginning of a file, up to this many bytes, is searched for `reject_text`."""
 
 
 async def dequeue(request: D365Request) -> Response:
-    """The next package that is offered, if there is one."""
+    """Offer the next package of a job's queue; answer 204 if there is none to offer."""
     d365, activity_id = request.state["d365"], request.state["activity_id"]
     if activity_id not in d365.export_jobs:
         return refused(404, f"The data job {activity_id} does not exist.")
@@ -57,16 +57,17 @@ def _message(d365: Simulator, package: Package) -> bytes:
             "PopReceipt": package.pop_receipt,
             "DownloadLocation": location,
             "IsDownLoadFileExist": package.file_exists,
-            # Blank at first: seen as null, and as an empty text.
+            # D365 gives null or an empty text for a field without a value; both were seen.
             "FileDownLoadErrorMessage": package.problem or d365.blank,
             "LastDequeueDateTime": d365.blank if package.offered == 1 else "2026-11-23T00:00:00",
         },
-        indent=1,  # D365's spacing is not known, so an echo must be of the bytes
+        # D365's spacing is not known. With this one, a test sees a client that encodes the message anew.
+        indent=1,
     ).encode()
 
 
 async def fetch(request: D365Request) -> Response:
-    """A package."""
+    """Download a package, which its blob id names, or else its correlation id."""
     blob = request.query_params.get("blob")
     correlation_id = request.path_params.get("correlation_id", "")
     for package in reversed(request.state["d365"].packages):
@@ -77,7 +78,7 @@ async def fetch(request: D365Request) -> Response:
 
 
 async def acknowledge(request: D365Request) -> Response:
-    """Strikes a package off its queue."""
+    """Remove a package from its queue."""
     d365, raw = request.state["d365"], await request.body()
     request.state["record"].length = len(raw)
     try:
@@ -92,25 +93,26 @@ async def acknowledge(request: D365Request) -> Response:
         if package.offered and not package.acknowledged
         if (package.activity_id, package.offered_as) == message
     ]
-    if not waiting:  # it never was, or it has been acknowledged already
+    if not waiting:  # it never existed, or it was acknowledged before
         return refused(404, "The message does not exist.")
     package = next((p for p in waiting if p.pop_receipt == receipt), waiting[0])
     if d365.strict_receipts and receipt != package.pop_receipt:
         return refused(400, "The pop receipt is not valid any more.")
-    same = {"asItCame": raw == package.answer, "receipt": receipt}
-    package.acknowledgements.append(same)
+    acknowledgement = {"asItCame": raw == package.answer, "receipt": receipt}
+    package.acknowledgements.append(acknowledgement)
     package.acknowledged += 1
-    return finished(request, Response())
+    return after_serving(request, Response())
 
 
 async def enqueue(request: D365Request) -> Response:
-    """Takes a file."""
+    """Receive a file."""
     d365, record = request.state["d365"], request.state["record"]
     activity_id = request.state["activity_id"]
     if activity_id not in d365.import_jobs:
         return refused(404, f"The data job {activity_id} does not exist.")
     if "json" in request.headers.get("content-type", ""):
-        return refused(415, "A file is not JSON.")  # no client that is known to work says so
+        # No client that is known to work sends this content type.
+        return refused(415, "A file is not JSON.")
     began = time.time()
     digest, length, kept = hashlib.sha256(), 0, bytearray()
     try:
@@ -146,11 +148,11 @@ async def enqueue(request: D365Request) -> Response:
     )
     d365.received.append(received)
     message_id = d365.message_id_form.format(received.message_id)
-    return finished(request, Response(message_id, media_type="application/json"))
+    return after_serving(request, Response(message_id, media_type="application/json"))
 
 
 async def job_status(request: D365Request) -> Response:
-    """How a file fares, with the counts of its records."""
+    """The state of a file's import, with the numbers of its records."""
     key = (request.query_params.get("jobId", ""), request.state["activity_id"])
     received = request.state["d365"].taken(lambda r: (r.message_id, r.activity_id) == key)
     if received is None:
@@ -197,4 +199,4 @@ ROUTES: Final = (
     Route(f"{_AT}/enqueue/{_JOB}", enqueue, methods=["POST"]),
     Route(f"{_AT}/jobstatus/{_JOB}", job_status),
 )
-"""Each is named after its operation."""
+"""Each route has the name of its operation: `Fault` and `Recorded` use it."""

@@ -1,4 +1,4 @@
-"""A request to D365 as what serves it gets it, and the error that D365 answers."""
+"""The request that each endpoint of the simulator gets, and the error answer of D365's connector."""
 
 from typing import TypedDict
 
@@ -10,11 +10,11 @@ from local.simulator.state import Simulator
 
 
 class Context(TypedDict):
-    """What the middleware gives every request on its way: `request.state`."""
+    """What the middleware puts into `request.state`."""
 
     d365: Simulator
     activity_id: str
-    """Of the recurring job, in small letters and without braces; empty where the path has none."""
+    """The recurring job's, in small letters and without braces; empty if the path has none."""
     record: Recorded
     fault: Fault | None
 
@@ -23,7 +23,7 @@ type D365Request = Request[Context]
 
 
 def refused(status: int, text: str) -> Response:
-    """An error as the connector gives it."""
+    """An error answer in the connector's form."""
     return JSONResponse(
         {"Message": "An error has occurred.", "ExceptionMessage": text}, status_code=status
     )

@@ -1,4 +1,4 @@
-"""`/control/...`: the methods of `Simulator` for other processes, with their arguments as a JSON object."""
+"""`/control/...`: other processes call methods of `Simulator`, with the arguments as a JSON object."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from local.simulator.state import Simulator
 
 
 def control(d365: Simulator) -> Mount:
-    """The routes of an environment's remote control."""
+    """The routes by which other processes control a simulator."""
 
     def package(activity_id: str, file: str = "", text: str = "", **options: Any) -> str:
         content = Path(file) if file else text.encode("latin-1")
@@ -24,12 +24,10 @@ def control(d365: Simulator) -> Mount:
         d365.add_fault(**options)
 
     def settings(**values: Any) -> None:
-        for name, value in values.items():
-            setattr(d365, name, type(getattr(d365, name))(value))
+        _set(d365, values)
 
     def package_settings(**values: Any) -> None:
-        for name, value in values.items():
-            setattr(d365.package_api, name, type(getattr(d365.package_api, name))(value))
+        _set(d365.package_api, values)
 
     methods: dict[str, Callable[..., Any]] = {
         "state": d365.state,
@@ -51,3 +49,9 @@ def control(d365: Simulator) -> Mount:
         return JSONResponse(methods[name](**json.loads(raw or b"{}")))
 
     return Mount("/control", routes=[Route("/{name}", call, methods=["GET", "POST"])])
+
+
+def _set(target: object, values: dict[str, Any]) -> None:
+    """Set attributes. JSON's values become the types that the attributes have."""
+    for name, value in values.items():
+        setattr(target, name, type(getattr(target, name))(value))

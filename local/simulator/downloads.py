@@ -1,4 +1,4 @@
-"""A package on its way: whole, or as its fault has it."""
+"""The download of a package: whole, or broken by a fault."""
 
 import gzip
 import re
@@ -14,7 +14,7 @@ from local.simulator.records import Package
 
 
 def download(package: Package, request: D365Request) -> Response:
-    """The answer with a package, from the byte on that the request asks for."""
+    """The answer with a package, or with the part of it that the request asks for."""
     fault, size = request.state["fault"], package.size
     do, at = (fault.do, fault.bytes) if fault else ("", 0)
     package.downloads += 1
@@ -24,7 +24,7 @@ def download(package: Package, request: D365Request) -> Response:
     chunks = package.chunks(start)
     headers = {"Content-Length": str(size - start)}
     if do == "corrupt":
-        chunks = _changed(chunks, at - start, package.downloads % 255 + 1)
+        chunks = _corrupt(chunks, at - start, package.downloads % 255 + 1)
     elif do == "gzip":
         chunks = iter([gzip.compress(b"".join(chunks), 1)])
         headers = {"Content-Encoding": "gzip"}
@@ -33,11 +33,11 @@ def download(package: Package, request: D365Request) -> Response:
     elif do in ("chunked", "truncate-silently"):
         headers = {}
     if do in ("truncate", "truncate-silently", "reset-during"):
-        chunks = _first(chunks, at)
+        chunks = _first_bytes(chunks, at)
     if start:
         headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
     return StreamingResponse(
-        _sent(chunks, do, request.scope),
+        _send(chunks, do, request.scope),
         status_code=206 if start else 200,
         headers=headers,
         media_type="application/octet-stream",
@@ -45,12 +45,12 @@ def download(package: Package, request: D365Request) -> Response:
 
 
 def _start(request: D365Request) -> int:
-    """Where the part begins that is asked for, in an environment that gives parts."""
+    """The first byte that the request asks for (`Range`); 0 if the environment ignores that header."""
     byte_range = re.fullmatch(r"bytes=(\d+)-", request.headers.get("range", ""))
     return int(byte_range[1]) if byte_range and request.state["d365"].gives_ranges else 0
 
 
-async def _sent(chunks: Iterator[bytes], do: str, scope: Scope) -> AsyncIterator[bytes]:
+async def _send(chunks: Iterator[bytes], do: str, scope: Scope) -> AsyncIterator[bytes]:
     for chunk in chunks:
         yield chunk
     if do == "reset-during":
@@ -60,7 +60,7 @@ async def _sent(chunks: Iterator[bytes], do: str, scope: Scope) -> AsyncIterator
         raise ClientDisconnect
 
 
-def _first(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
+def _first_bytes(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
     for chunk in chunks:
         yield chunk[:count]
         count -= len(chunk)
@@ -68,7 +68,7 @@ def _first(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
             return
 
 
-def _changed(chunks: Iterator[bytes], at: int, bits: int) -> Iterator[bytes]:
+def _corrupt(chunks: Iterator[bytes], at: int, bits: int) -> Iterator[bytes]:
     for chunk in chunks:
         if 0 <= at < len(chunk):
             yield chunk[:at] + bytes([chunk[at] ^ bits]) + chunk[at + 1 :]

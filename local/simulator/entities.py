@@ -14,7 +14,7 @@ from local.simulator.odata import refused
 
 
 async def applications(request: D365Request) -> Response:
-    """Those with the client id of a filter, or all."""
+    """The applications with the client id of a filter; without a filter, all."""
     d365 = request.state["d365"]
     condition = request.query_params.get("$filter", "")
     match = re.fullmatch("AADClientId eq '([^']*)'", condition)
@@ -29,7 +29,7 @@ async def applications(request: D365Request) -> Response:
 
 
 async def add_application(request: D365Request) -> Response:
-    """Registers one, which may come in from then on."""
+    """Register an application. From then on D365 lets requests in (`registered`)."""
     d365, application = request.state["d365"], await request.json()
     if application["UserId"].lower() not in d365.users:
         return refused(

@@ -1,4 +1,4 @@
-"""Executions of data projects, and what can be set of the API that starts them."""
+"""Executions of data projects, and settings of the package API, which starts them."""
 
 import hashlib
 from collections import deque
@@ -19,29 +19,29 @@ class Execution:
     execution_id: str
     project: str
     statuses: deque[str]
-    """Those that it has one after the other, a status question each; the last one stays."""
+    """The next statuses. Each request for the status takes one; the last one stays."""
     status: str = "NotRun"
     visible_at: float = 0.0
-    """Until then its status is "not found", as `time.time()` says it."""
+    """Before this `time.time()`, a request for its status gets "not found"."""
     details_at: float = 0.0
-    """The same of the entity of executions' details."""
+    """Before this `time.time()`, DataManagementExecutionJobDetails does not list it."""
     received: Received | None = None
-    """Of an import, what was taken."""
+    """The imported file; None for an export."""
     errors: list[str] = field(default_factory=list)
-    """Of an export."""
+    """An export's errors; those of an import are in `received`."""
     empty_urls: int = 0
-    """So often the address of its package is asked for in vain."""
+    """How many more requests for the URL of an export's package get an empty text."""
     fetched: int = 0
-    """So often it was given."""
+    """How often that URL was given."""
     polls: int = 0
     blob: str = ""
-    """Of an export, where the package lies in D365's storage."""
+    """The name of an export's package in D365's storage."""
     content: bytes | Path = b""
-    """The package: of an import the one that was taken, of an export the one that it makes."""
+    """The package that was imported, or that the export made; empty if it is only in storage."""
 
     @property
     def sha256(self) -> str:
-        """Of the package."""
+        """The hash of `content`."""
         if isinstance(self.content, Path):
             with self.content.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
@@ -49,6 +49,7 @@ class Execution:
 
     @property
     def is_running(self) -> bool:
+        """Whether it still runs. If only a final status is left, it has ended, though nobody has read it."""
         return self.status in _RUNNING and not (
             len(self.statuses) == 1 and self.statuses[0] not in _RUNNING
         )
@@ -56,35 +57,35 @@ class Execution:
 
 @dataclass
 class PackageSettings:
-    """How the environment behaves where it may behave in one way or the other."""
+    """How the package API behaves, where nobody knows it or environments differ."""
 
     statuses: tuple[str, ...] = ("NotRun", "Executing", "Succeeded")
-    """Of an execution; ("Executing",) stays so for ever."""
+    """The statuses of each new execution; one with ("Executing",) never ends."""
     companies: frozenset[str] = frozenset(("USMF", "DEMF", "DAT"))
     url_lifetime: timedelta = timedelta(minutes=30)
     old_signatures: bool = False
-    """Signed URLs of the form that D365's real ones had."""
+    """Whether signed URLs have the old form, which those of a real D365 had."""
     url_form: str = "{url}"
-    """What D365 gives for a URL."""
+    """The text in which D365 gives a URL."""
     import_seconds: float = 0.0
-    """So long ImportFromPackage takes before it answers. A client that leaves does not end it."""
+    """How long ImportFromPackage takes. It continues when the client disconnects."""
     hidden_seconds: float = 0.0
-    """So long after its import an execution's status is "not found"."""
+    """How long the status of a new execution is "not found"."""
     hidden_details_seconds: float = 0.0
-    """The same of the details, the second witness."""
+    """How long DataManagementExecutionJobDetails does not list a new execution."""
     broken_errors: bool = False
-    """Whether quotes and line breaks in a list of errors are not escaped, so that it is no JSON."""
+    """Whether GetExecutionErrors does not escape quotes and line breaks, so that its answer is not JSON."""
     vanishing: int = 0
-    """So many executions of each data project are accepted and leave no trace."""
+    """How many executions of each data project are accepted but leave no trace."""
     blocked_projects: set[str] = field(default_factory=set)
-    """Those with a dead execution, which keeps the next one from running until a person deletes it."""
+    """Projects with a dead execution: until a person deletes it, no other one can run."""
     exports: dict[str, bytes | Path] = field(default_factory=dict)
-    """The package of each data project; where there is none, each execution has one of its own."""
+    """The package that a data project exports. For other projects, each export makes a new package."""
     export_blobs: dict[str, str] = field(default_factory=dict)
-    """Of data projects whose package lies in D365's storage before it is exported, the blob there."""
+    """For data projects whose package is in D365's storage before the export: the name of its blob."""
     export_errors: list[str] = field(default_factory=lambda: ["Vendor 1 has no name."])
-    """Of an export that fails, or succeeds in part."""
+    """The errors of an export that fails, or succeeds in part."""
     empty_urls: int = 1
-    """So often the address of an export's package is empty."""
+    """How many requests for the URL of an export's package get an empty text first."""
     used_id: Literal["refused", "taken"] = "refused"
-    """What an execution id does that was used before: it is refused, or makes a second import."""
+    """Whether an execution id that was used before is refused, or starts a second execution."""

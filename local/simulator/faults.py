@@ -1,4 +1,4 @@
-"""What goes wrong with a request, whatever it asks for; `downloads` has what goes wrong with a package."""
+"""Applies faults to requests and their answers; `downloads` applies those that change a package."""
 
 import asyncio
 import time
@@ -14,8 +14,8 @@ from local.simulator.context import D365Request
 from local.simulator.records import Fault
 
 
-def chosen(faults: Iterable[Fault], operation: str, activity_id: str, path: str) -> Fault | None:
-    """The fault that a request meets. Each that it could meet counts it, up to this one."""
+def choose(faults: Iterable[Fault], operation: str, activity_id: str, path: str) -> Fault | None:
+    """The first fault that applies to a request. A fault that still skips requests counts this one."""
     for fault in faults:
         if fault.operation not in (operation, "*") or fault.times == 0:
             continue
@@ -31,8 +31,11 @@ def chosen(faults: Iterable[Fault], operation: str, activity_id: str, path: str)
     return None
 
 
-async def instead(request: D365Request) -> Response | None:
-    """The fault's answer, where the request is not to be served. Raises `ClientDisconnect`."""
+async def before_serving(request: D365Request) -> Response | None:
+    """Apply a fault before the request is served. Returns its answer, or None to serve the request.
+
+    Raises `ClientDisconnect` where the connection has ended.
+    """
     match fault := request.state["fault"]:
         case Fault(do="answer"):
             return _answer(fault)
@@ -44,18 +47,18 @@ async def instead(request: D365Request) -> Response | None:
         case Fault(do="reset"):
             cut(request.scope)
         case Fault(do="reset-during") if request.method == "POST":
-            taken = 0
+            length = 0
             async for chunk in request.stream():
-                taken += len(chunk)
-                if taken >= fault.bytes:
+                length += len(chunk)
+                if length >= fault.bytes:
                     break
             request.state["d365"].aborted += 1
             cut(request.scope)
     return None
 
 
-def finished(request: D365Request, answer: Response) -> Response:
-    """The answer to what has been done, unless a fault eats it. Raises `ClientDisconnect`."""
+def after_serving(request: D365Request, answer: Response) -> Response:
+    """Apply a fault after D365 has done its work: the answer to give. Raises `ClientDisconnect`."""
     match fault := request.state["fault"]:
         case Fault(do="reset-after"):
             cut(request.scope)
@@ -64,14 +67,16 @@ def finished(request: D365Request, answer: Response) -> Response:
     return answer
 
 
-async def begun(fault: Fault | None, scope: Scope) -> None:
-    """What comes before an answer."""
+def before_answer(fault: Fault | None, scope: Scope) -> None:
+    """Apply a fault that sends an interim answer first."""
     if fault and fault.do == "interim":
         scope["transport"].write(f"HTTP/1.1 {fault.status} Wait\r\n\r\n".encode())
 
 
-async def slowly(fault: Fault | None, scope: Scope, message: Message) -> AsyncIterator[Message]:
-    """A message with a part of an answer's body, as its fault has it on its way. Raises `ClientDisconnect`."""
+async def answer_parts(
+    fault: Fault | None, scope: Scope, message: Message
+) -> AsyncIterator[Message]:
+    """A message of an answer; several smaller ones if a fault slows it down. Raises `ClientDisconnect`."""
     body = message.get("body", b"")
     if not fault or fault.do != "drip" or not body:
         yield message
@@ -87,7 +92,7 @@ async def slowly(fault: Fault | None, scope: Scope, message: Message) -> AsyncIt
 
 
 async def _sleep(scope: Scope, seconds: float) -> None:
-    """Wait, but not for a client that is gone. Raises `ClientDisconnect`."""
+    """Wait. Raises `ClientDisconnect` as soon as the client has disconnected."""
     end = time.monotonic() + seconds
     while (rest := end - time.monotonic()) > 0:
         if scope["transport"].is_closing():
@@ -96,7 +101,7 @@ async def _sleep(scope: Scope, seconds: float) -> None:
 
 
 def cut(scope: Scope) -> NoReturn:
-    """Reset the connection. What serves it then ends as it does when the client is gone."""
+    """Reset the connection, and raise `ClientDisconnect`, as if the client had disconnected."""
     reset(scope)
     raise ClientDisconnect
 

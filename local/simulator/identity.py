@@ -1,4 +1,4 @@
-"""Who may ask: the managed-identity endpoint, which issues tokens, and the look at them."""
+"""The managed-identity endpoint, which issues tokens, and the check of the tokens in requests."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ IDENTITY_HEADER: Final = "local-identity-header"
 
 
 def identity_settings(simulator: Simulator) -> dict[str, str]:
-    """The environment in which `azure-identity` takes its tokens from the simulator."""
+    """The environment variables with which `azure-identity` gets its tokens from the simulator."""
     return {
         "IDENTITY_ENDPOINT": f"{simulator.base_url}/msi/token",
         "IDENTITY_HEADER": IDENTITY_HEADER,
@@ -25,21 +25,21 @@ def identity_settings(simulator: Simulator) -> dict[str, str]:
 
 
 def authorized(d365: Simulator, request: Request) -> bool:
-    """Whether the request bears a token for this environment that is still good."""
+    """Whether the request has a token for this environment that has not expired."""
     token = request.headers.get("authorization", "").removeprefix("Bearer ")
     audience, expires = d365.issuer.tokens.get(token, ("", 0.0))
     return audience == d365.base_url and time.time() < expires
 
 
 def refusal(request: D365Request) -> Response | None:
-    """What a request is told that may not come in."""
+    """The answer that denies a request access; None where it has access."""
     d365, record = request.state["d365"], request.state["record"]
     if record.operation in ("token", "error_keys"):
         return None
     if not record.authorized:
         header = {"WWW-Authenticate": f'Bearer resource="{d365.base_url}"'}
         return Response(status_code=401, headers=header)
-    if not d365.registered and record.operation != "applications":  # of which a person asks
+    if not d365.registered and record.operation != "applications":  # a person sends these
         text = "The application is not registered in Dynamics 365, or its user is disabled."
         return refused(403, text)
     return None
@@ -69,7 +69,7 @@ async def token(request: D365Request) -> Response:
 
 
 def _unsigned_jwt(audience: str, client_id: str, expires: float) -> str:
-    """A token of Entra's form. Azurite reads its claims, and checks no signature."""
+    """A token in Entra's form. Azurite reads its claims, but does not check its signature."""
     claims = {
         "aud": audience.rstrip("/"),
         "appid": client_id,

@@ -1,4 +1,4 @@
-"""What every request to D365 passes before it is served."""
+"""The middleware that every request to D365 passes before it is served."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from local.simulator.state import Simulator
 
 
 class Recorder:
-    """Middleware: a request is recorded, waits, meets its fault and shows its token; then it is served."""
+    """Records a request, delays it, applies a fault to it and checks its token; then it is served."""
 
     def __init__(self, app: ASGIApp, d365: Simulator, routes: Sequence[Route]) -> None:
         self._app, self._d365, self._routes = app, d365, routes
@@ -31,13 +31,13 @@ class Recorder:
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                while unread:  # no answer overtakes the body that it answers, not even a refusal
+                while unread:  # every answer comes after the whole request body, a refusal too
                     await read()
                 record.status = message["status"]
-                await faults.begun(fault, scope)
+                faults.before_answer(fault, scope)
                 await send(message)
             else:
-                async for part in faults.slowly(fault, scope, message):
+                async for part in faults.answer_parts(fault, scope, message):
                     await send(part)
 
         d365, (operation, activity_id) = self._d365, self._operation(scope)
@@ -53,17 +53,17 @@ class Recorder:
         if seconds := d365.latency.get(operation, d365.latency.get("*", 0.0)):
             await asyncio.sleep(seconds)
         target = f"{scope['path']}?{record.query}"
-        fault = faults.chosen(d365.faults, operation, activity_id, target)
+        fault = faults.choose(d365.faults, operation, activity_id, target)
         scope["state"] = Context(d365=d365, activity_id=activity_id, record=record, fault=fault)
         request: D365Request = Request(scope, read)
         with contextlib.suppress(ClientDisconnect):
             served: ASGIApp = (
-                await faults.instead(request) or identity.refusal(request) or self._app
+                await faults.before_serving(request) or identity.refusal(request) or self._app
             )
             await served(scope, read, answer)
 
     def _operation(self, scope: Scope) -> tuple[str, str]:
-        """The operation, by which its route goes, and the activity id."""
+        """The operation, which is the name of the request's route, and the activity id."""
         for route in self._routes:
             match, child_scope = route.matches(scope)
             if match is not Match.NONE:

@@ -1,4 +1,4 @@
-"""The OData actions that follow a file, and the error keys file to which one of them leads."""
+"""The OData actions that tell of an import, and the error keys file, whose URL one of them gives."""
 
 import ast
 import json
@@ -66,14 +66,22 @@ def _summary_page(d365: Simulator, arguments: Json) -> Value:
 
 
 def refused(status: int, text: str) -> Response:
-    """An error as the OData service gives it."""
+    """An error answer in the OData service's form."""
     error = {"code": "", "message": "An error has occurred.", "innererror": {"message": text}}
     return JSONResponse({"error": error}, status_code=status)
 
 
+def answer(d365: Simulator, value: Value) -> Response:
+    """The answer of an action with its value."""
+    context = f"{d365.base_url}/data/$metadata#Edm.String"
+    return JSONResponse({"@odata.context": context, "value": value})
+
+
 def arguments(body: bytes) -> Json:
-    """Raises `ValueError` or `SyntaxError`. D365's reader takes single quotes too, as d365fo.integrations sends
-    them."""
+    """An action's arguments. D365 accepts single quotes too, which d365fo.integrations sends.
+
+    Raises `ValueError` or `SyntaxError`.
+    """
     try:
         return dict(json.loads(body or b"{}"))
     except ValueError:
@@ -91,19 +99,18 @@ def _action(name: str, do: Callable[[Simulator, Json], Value], operation: str = 
             return refused(400, "The request body is not valid JSON.")
         if value is None:
             return refused(404, "No message with this id was found.")
-        context = f"{d365.base_url}/data/$metadata#Edm.String"
-        return JSONResponse({"@odata.context": context, "value": value})
+        return answer(d365, value)
 
     return Route(ACTIONS + name, act, methods=["POST"], name=operation)
 
 
 async def no_action(request: D365Request) -> Response:
-    """What D365 has no such action for."""
+    """Answer a request for an action that D365 does not have."""
     return refused(404, f"No action {request.path_params['name']}.")
 
 
 async def error_keys(request: D365Request) -> Response:
-    """A file in D365's own storage, which takes a signature and no token."""
+    """Download an error keys file. D365's storage has it, which checks a signature and no token."""
     if "sig" not in request.query_params:
         return Response("<Error><Code>AuthenticationFailed</Code></Error>", 403)
     return Response(f"LINENUMBER\r\n17 of {request.path_params['execution_id']}\r\n")
@@ -121,4 +128,4 @@ ROUTES: Final = (
     Route(ACTIONS + "{name}", no_action, methods=["POST"], name="action"),
     Route("/keys/{execution_id}/{entity:path}", error_keys),
 )
-"""Each is named after its operation."""
+"""Each route has the name of its operation."""

@@ -1,7 +1,7 @@
 """The data management package REST API: OData actions on executions whose ids the client chooses.
 
-`docs/d365-api.md` has what is known of each, and from where; where nobody knows, `PackageSettings` offers each
-way.
+`docs/d365-api.md` says what is known of each action, with the source. Where nobody knows how D365 behaves,
+`PackageSettings` has a setting.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any, Final
+from typing import IO, Final
 from uuid import uuid4
 
 import requests
@@ -26,19 +26,19 @@ from starlette.routing import Route
 from local.samples import VENDORS, Part, package
 from local.simulator.context import D365Request
 from local.simulator.executions import Execution
-from local.simulator.faults import finished
-from local.simulator.odata import ACTIONS, arguments, refused
+from local.simulator.faults import after_serving
+from local.simulator.odata import ACTIONS, answer, arguments, refused
 from local.simulator.records import CHUNK, RECORDS, Json, Received
 from local.simulator.state import Simulator
 
 LARGE: Final = 64 << 20
-"""Bytes of a package from which on it is not kept in memory."""
+"""A package of more bytes than this is kept on disk, not in memory."""
 
 type Action = Callable[[Simulator, Json, D365Request], Awaitable[Response]]
 
 
 class _Refusal(Exception):
-    """D365 turns a request down, with 400 if nothing else is arguments."""
+    """D365 refuses a request, with status 400 unless another one is given."""
 
     def __init__(self, text: str, status: int = 400) -> None:
         self.text, self.status = text, status
@@ -52,11 +52,11 @@ async def write_url(d365: Simulator, arguments: Json, request: D365Request) -> R
         raise _Refusal(f"The name {name} can't be a file's.")
     url = d365.package_url(name, "rw")
     value = json.dumps({"BlobId": f"{{{uuid4()}}}".upper(), "BlobUrl": url})
-    return finished(request, _value(d365, value))
+    return after_serving(request, answer(d365, value))
 
 
 async def import_package(d365: Simulator, arguments: Json, request: D365Request) -> Response:
-    """ImportFromPackage: it answers when the package is unpacked, and goes on also when the client has left."""
+    """ImportFromPackage: answers when the package is unpacked, and continues if the client disconnects."""
     settings = d365.package_api
     url, project = str(arguments["packageUrl"]), str(arguments["definitionGroupId"])
     execution_id, company = str(arguments["executionId"]), str(arguments["legalEntityId"])
@@ -64,7 +64,7 @@ async def import_package(d365: Simulator, arguments: Json, request: D365Request)
     began = time.time()
     _check_import(d365, project, company, overwrite)
     async with _alone(d365, project):
-        taken = await asyncio.to_thread(_take, url, d365.reject_text)
+        file = await asyncio.to_thread(_read, url, d365.reject_text)
         if settings.import_seconds:
             await asyncio.sleep(settings.import_seconds)
         execution_id = _check_id(d365, execution_id)
@@ -75,8 +75,8 @@ async def import_package(d365: Simulator, arguments: Json, request: D365Request)
             company=company,
             into=company,
             external_id=execution_id,
-            sha256=taken.sha256,
-            length=taken.length,
+            sha256=file.sha256,
+            length=file.length,
             headers=request.state["record"].headers,
             statuses=deque(),
             errors=[],
@@ -85,11 +85,11 @@ async def import_package(d365: Simulator, arguments: Json, request: D365Request)
             execution_id=execution_id,
         )
         if _vanishes(d365, project):
-            return finished(request, _value(d365, execution_id))
+            return after_serving(request, answer(d365, execution_id))
         d365.received.append(received)
-        d365.executions.append(_execution(d365, received, taken, execute=bool(execute)))
+        d365.executions.append(_execution(d365, received, file, execute=bool(execute)))
         d365.projects.setdefault(project, "plain")
-    return finished(request, _value(d365, execution_id))
+    return after_serving(request, answer(d365, execution_id))
 
 
 def _check_import(d365: Simulator, project: str, company: str, overwrite: object) -> None:
@@ -116,20 +116,22 @@ def _check_blocked(d365: Simulator, project: str) -> None:
 
 
 @dataclass(frozen=True)
-class _Taken:
+class _PackageFile:
     """A package that was imported."""
 
     sha256: str
     length: int
     content: bytes
-    """Empty of a large one."""
+    """Empty if the package is large."""
     rejected: bool
-    """Whether it holds the text by which D365 rejects."""
+    """Whether it contains the text for which D365 rejects a file."""
 
 
-def _take(url: str, reject_text: bytes) -> _Taken:
-    """As D365 reads it: by the address that it gave, which may have expired. A large package goes to disk, and
-    is not looked into."""
+def _read(url: str, reject_text: bytes) -> _PackageFile:
+    """Read a package from the URL that the client gives, which may have expired. Raises `_Refusal`.
+
+    A large package is not searched for `reject_text`.
+    """
     response = requests.get(url, timeout=60, stream=True)
     if response.status_code != 200:
         raise _Refusal(f"The package file could not be read: {response.status_code}.")
@@ -145,7 +147,7 @@ def _take(url: str, reject_text: bytes) -> _Taken:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     rejected = bool(content and reject_text and reject_text in _plain(content))
-    return _Taken(digest.hexdigest(), length, content, rejected)
+    return _PackageFile(digest.hexdigest(), length, content, rejected)
 
 
 def _check_package(file: IO[bytes]) -> None:
@@ -159,9 +161,12 @@ def _check_package(file: IO[bytes]) -> None:
 
 
 def _check_id(d365: Simulator, execution_id: str) -> str:
-    """What an id does that was used before: nobody says, so it is a switch."""
+    """The id of a new execution: the client's, or a new one if the client gives none. Raises `_Refusal`.
+
+    Nobody knows what D365 does with an id that was used before: `used_id` says it.
+    """
     if not execution_id:
-        return str(uuid4())  # and a repeated request makes a second import of it
+        return str(uuid4())  # so a repeated request starts a second execution
     if len(execution_id) > 60 or not execution_id.isascii() or "'" in execution_id:
         raise _Refusal("The execution id is not valid.")
     used = any(each.execution_id == execution_id for each in d365.executions)
@@ -180,7 +185,7 @@ def _vanishes(d365: Simulator, project: str) -> bool:
 
 @asynccontextmanager
 async def _alone(d365: Simulator, project: str) -> AsyncIterator[None]:
-    """Imports of one project at the same time get in each other's way. How many there were at once is noted."""
+    """Refuse an import while another one of the same project is in progress. Counts those of all projects."""
     d365.importing.append(project)
     d365.most_importing = max(d365.most_importing, len(d365.importing))
     try:
@@ -195,11 +200,13 @@ async def _alone(d365: Simulator, project: str) -> AsyncIterator[None]:
         d365.importing.remove(project)
 
 
-def _execution(d365: Simulator, received: Received, taken: _Taken, *, execute: bool) -> Execution:
+def _execution(
+    d365: Simulator, received: Received, file: _PackageFile, *, execute: bool
+) -> Execution:
     statuses = list(d365.package_api.statuses)
     if not execute:
         statuses = ["NotRun"]
-    elif taken.rejected:
+    elif file.rejected:
         received.errors = list(d365.reject_errors)
         received.imported = d365.imported
         statuses[-1] = "PartiallySucceeded" if d365.imported else "Failed"
@@ -210,7 +217,7 @@ def _execution(d365: Simulator, received: Received, taken: _Taken, *, execute: b
         visible_at=time.time() + d365.package_api.hidden_seconds,
         details_at=time.time() + d365.package_api.hidden_details_seconds,
         received=received,
-        content=taken.content,
+        content=file.content,
     )
 
 
@@ -220,7 +227,7 @@ def _plain(data: bytes) -> bytes:
 
 
 async def export_package(d365: Simulator, arguments: Json, request: D365Request) -> Response:
-    """ExportToPackage: it answers at once, and the execution goes on by itself."""
+    """ExportToPackage: answers at once; the execution goes on."""
     settings = d365.package_api
     project, name = str(arguments["definitionGroupId"]), str(arguments["packageName"])
     execution_id, company = str(arguments["executionId"]), str(arguments["legalEntityId"])
@@ -233,14 +240,14 @@ async def export_package(d365: Simulator, arguments: Json, request: D365Request)
     execution_id = _check_id(d365, execution_id)
     _check_blocked(d365, project)
     if _vanishes(d365, project):
-        return finished(request, _value(d365, execution_id))
+        return after_serving(request, answer(d365, execution_id))
     blob = settings.export_blobs.get(project, "")
     content: bytes | Path = b""
     if not blob:
         blob = f"{execution_id}.zip"
         content = settings.exports.get(project) or package(execution_id, [Part(VENDORS, 5)])
         await asyncio.to_thread(d365.store, blob, content)
-    bad = settings.statuses[-1] != "Succeeded"
+    succeeds = settings.statuses[-1] == "Succeeded"
     execution = Execution(
         execution_id,
         project,
@@ -249,15 +256,15 @@ async def export_package(d365: Simulator, arguments: Json, request: D365Request)
         details_at=time.time() + settings.hidden_details_seconds,
         content=content,
         blob=blob,
-        errors=list(settings.export_errors) if bad else [],
+        errors=[] if succeeds else list(settings.export_errors),
         empty_urls=settings.empty_urls,
     )
     d365.executions.append(execution)
-    return finished(request, _value(d365, execution_id))
+    return after_serving(request, answer(d365, execution_id))
 
 
 async def exported_url(d365: Simulator, arguments: Json, request: D365Request) -> Response:
-    """GetExportedPackageUrl: an address to read a package from; empty at first, and while there is none."""
+    """GetExportedPackageUrl: a URL to read the package from; empty at first, and while there is no package."""
     execution = d365.execution(str(arguments["executionId"]))
     if execution is None or execution.received:
         raise _Refusal(
@@ -265,13 +272,13 @@ async def exported_url(d365: Simulator, arguments: Json, request: D365Request) -
         )
     if execution.status not in ("Succeeded", "PartiallySucceeded") or execution.empty_urls:
         execution.empty_urls = max(0, execution.empty_urls - 1)
-        return finished(request, _value(d365, ""))
+        return after_serving(request, answer(d365, ""))
     execution.fetched += 1
-    return finished(request, _value(d365, d365.package_url(execution.blob, "r")))
+    return after_serving(request, answer(d365, d365.package_url(execution.blob, "r")))
 
 
 async def execution_status(d365: Simulator, arguments: Json, request: D365Request) -> Response:
-    """GetExecutionSummaryStatus; each question brings the execution on."""
+    """GetExecutionSummaryStatus: each request takes the execution to its next status."""
     execution = _known(d365, str(arguments["executionId"]))
     execution.polls += 1
     execution.status = execution.statuses[0]
@@ -279,7 +286,7 @@ async def execution_status(d365: Simulator, arguments: Json, request: D365Reques
         execution.statuses.popleft()
     elif execution.received and not execution.is_running:
         execution.received.ended = execution.received.ended or time.time()
-    return finished(request, _value(d365, execution.status))
+    return after_serving(request, answer(d365, execution.status))
 
 
 def _known(d365: Simulator, execution_id: str) -> Execution:
@@ -290,15 +297,15 @@ def _known(d365: Simulator, execution_id: str) -> Execution:
 
 
 async def execution_details(request: D365Request) -> Response:
-    """DataManagementExecutionJobDetails: the second witness, an entity of OData."""
+    """DataManagementExecutionJobDetails: an OData entity, the other proof that an execution exists."""
     d365, condition = request.state["d365"], request.query_params.get("$filter", "")
-    field, _, text = condition.partition(" eq ")
-    guid = text.removeprefix("'").removesuffix("'").replace("''", "'")
+    field, _, literal = condition.partition(" eq ")
+    id_ = literal.removeprefix("'").removesuffix("'").replace("''", "'")
     executions = [
         each
         for each in d365.executions
         if each.details_at <= time.time()
-        and guid == {"JobId": each.execution_id, "DefinitionGroupId": each.project}.get(field)
+        and id_ == {"JobId": each.execution_id, "DefinitionGroupId": each.project}.get(field)
     ]
     value = [_details(each) for each in executions]
     return JSONResponse({"@odata.context": f"{d365.base_url}/data/$metadata", "value": value})
@@ -320,11 +327,6 @@ def _details(execution: Execution) -> Json:
         "TargetRecordsCreatedCount": imported if done else 0,
         "TargetRecordsUpdatedCount": 0,
     }
-
-
-def _value(d365: Simulator, value: Any) -> Response:
-    context = f"{d365.base_url}/data/$metadata#Edm.String"
-    return JSONResponse({"@odata.context": context, "value": value})
 
 
 def _action(name: str, do: Action, operation: str) -> Route:
@@ -349,4 +351,4 @@ ROUTES: Final = (
     _action("GetExecutionSummaryStatus", execution_status, "execution_status"),
     Route("/data/DataManagementExecutionJobDetails", execution_details, name="execution_details"),
 )
-"""Each is named after its operation. They come before those of `odata`, whose last one takes any action."""
+"""Each route has the name of its operation. They precede those of `odata`, where one matches any action."""

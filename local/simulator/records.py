@@ -1,4 +1,4 @@
-"""What the environment keeps: packages, files that it took, faults, and requests as they came."""
+"""What the simulator keeps: packages, received files, faults and requests."""
 
 import hashlib
 from collections import deque
@@ -11,7 +11,7 @@ from uuid import uuid4
 CHUNK: Final = 512 * 1024
 
 RECORDS: Final = 20
-"""Of every file."""
+"""The number of records in every file."""
 
 type Json = dict[str, Any]
 
@@ -22,7 +22,7 @@ GATEWAY_ERRORS: Final = {
     "ASP.NET": '{"Message":"An error has occurred."}',
     "a page": "<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>",
 }
-"""Bodies of errors as they occur on the way to D365; with `answer-after`, after D365 has done all the same."""
+"""Bodies of error answers by gateways before D365. With `answer-after`, D365 has done its work nevertheless."""
 
 
 @dataclass
@@ -32,17 +32,17 @@ class Package:
     activity_id: str
     content: bytes | Path
     correlation_id: str = field(default_factory=lambda: str(uuid4()))
-    """Under which it is offered first; empty for none."""
+    """That of the first offer; empty for none."""
     blob: str = field(default_factory=lambda: str(uuid4()))
-    """Its id in D365's storage, which no further offer changes."""
+    """Its id in D365's storage, the same in every offer."""
     location: str | None = (
         "{base}/api/connector/download/{activity}?correlation-id={correlation}&blob={blob}"
     )
     """The download location to give, with {base}, {host}, {activity}, {correlation} and {blob}."""
     file_exists: bool = True
-    """False for a message without a file, as *Prevent upload when zero records* makes them."""
+    """False for a message without a file, which *Prevent upload when zero records* makes."""
     problem: str | None = ""
-    """What D365 says of a file that it could not make."""
+    """D365's error text where it could not make the file."""
     pop_receipt: str = ""
     offered_as: str = ""
     """The correlation id of the newest offer."""
@@ -77,13 +77,13 @@ class Package:
 
 @dataclass
 class Received:
-    """A file that D365 has taken."""
+    """A file that D365 has received."""
 
     message_id: str
     activity_id: str
     entity: str | None
     company: str | None
-    """As the request says."""
+    """The company in the request."""
     into: str
     """The company into which it is imported."""
     external_id: str
@@ -93,39 +93,49 @@ class Received:
     statuses: deque[str]
     errors: list[Any]
     began: float
-    """When its first byte was waited for; like the other times as `time.time()` says it."""
+    """When D365 began to read it. This and the other times are `time.time()`."""
     taken: float
-    """When all of it was there."""
+    """When D365 had read all of it."""
     ended: float = 0.0
-    """When its final status was first told; 0 while nobody was."""
+    """When a request first got its final status; 0 before."""
     execution_id: str = field(default_factory=lambda: f"DMF-{uuid4().hex[:12].upper()}")
     status: str = "Enqueued"
     polls: int = 0
     imported: int | None = None
-    """Records that got into their tables, of `RECORDS`; None: all, or with errors none."""
+    """How many of its `RECORDS` got into their tables. None: all, or if there are `errors`, none."""
 
 
 @dataclass
 class Fault:
     """Something that goes wrong with the next `times` requests of an operation (-1: with all).
 
-    `do` is one of: `answer` (status, headers, body) instead of serving; `answer-after`: serve, then this
-    answer; `reset`: before the body is read; `reset-during`: after `bytes` of the body, either way;
-    `reset-after`: serve, but the answer is lost; `delay` (seconds), then serve; `hang`: no answer for
-    `seconds`; `interim`: serve, but before the answer comes an interim one with `status` (102, 103); `drip`:
-    serve, but of the answer's body `bytes` at a time with `seconds` between them (many `seconds` are a stall).
-    Of a download: `truncate` (after `bytes`, the length was announced), `truncate-silently` (no length was),
-    `corrupt` (the byte at `bytes` is wrong, each time otherwise), `chunked`, `gzip`, `longer` (announces one
-    byte more than comes and ends).
+    `do` is one of:
+    - `answer`: give `status`, `headers` and `body` instead of serving the request
+    - `answer-after`: serve it, then give them instead of the real answer
+    - `reset`: reset the connection before the body is read
+    - `reset-during`: reset it after `bytes` of the body that is sent or downloaded
+    - `reset-after`: serve it, then reset the connection, so that the answer is lost
+    - `delay`: wait `seconds`, then serve it
+    - `hang`: give no answer for `seconds`, then reset the connection
+    - `interim`: serve it, but send an interim answer with `status` (102, 103) first
+    - `drip`: serve it, but send the answer's body `bytes` at a time, with `seconds` between them
+    and of a download:
+    - `truncate`: end it after `bytes`, though the announced length is that of all
+    - `truncate-silently`: end it after `bytes`, with no length announced
+    - `corrupt`: change the byte at `bytes`, to another value each time
+    - `chunked`: announce no length
+    - `gzip`: compress it
+    - `longer`: announce one byte more than there is, and close the connection
     """
 
     operation: str
     do: str
     times: int = 1
     skip: int = 0
+    """How many requests it lets pass first."""
     activity_id: str | None = None
     path: str = ""
-    """Only requests whose path holds this."""
+    """Only requests with this in their path or query."""
     status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
     body: str = ""
@@ -135,15 +145,15 @@ class Fault:
 
 @dataclass
 class Recorded:
-    """A request, as it came."""
+    """A request that D365 got."""
 
     operation: str
     method: str
     path: str
     query: str
     headers: dict[str, str]
-    """Names in the case that they came in; the token itself is left out."""
+    """Names are in the case in which they came; the header with the token is left out."""
     authorized: bool
     status: int = 0
-    """What it was answered; 0 for not at all."""
+    """Of the answer; 0 if there was none."""
     length: int = 0

@@ -1,4 +1,4 @@
-"""The state of the environment, and what a test or the demo does with it."""
+"""The state of the simulated environment, and the methods with which a test or the demo changes it."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -17,27 +17,27 @@ class Simulator:
     def __init__(self) -> None:
         self.base_url = ""
         self.issuer = self
-        """Whose identity endpoint issues the tokens: several environments may trust one."""
+        """The simulator whose identity endpoint issues the tokens: several environments may share one."""
         self.storage: Storage | None = None
-        """Where packages of the package API lie; None in an environment without that API."""
+        """Where the packages of the package API are; None until `use_storage`."""
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything but the URL and the storage."""
+        """Forget everything but the URL, the issuer and the storage."""
         self.export_jobs: set[str] = set()
         self.import_jobs: set[str] = set()
         self.packages: list[Package] = []
         self.received: list[Received] = []
         self.package_api = PackageSettings()
         self.projects: dict[str, str] = {}
-        """The data projects, each "plain" or "composite". One that is not there is made by its first import."""
+        """The data projects, each "plain" or "composite". An import into a missing one makes it."""
         self.executions: list[Execution] = []
         self.vanished: Counter[str] = Counter()
         """How many executions of each data project left no trace."""
         self.importing: list[str] = []
-        """The projects of the imports that are being taken just now."""
+        """The project of each import that is in progress now."""
         self.most_importing = 0
-        """So many were taken at once."""
+        """The most imports that were in progress at once."""
         self.aborted = 0
         self.faults: list[Fault] = []
         self.requests: list[Recorded] = []
@@ -46,13 +46,13 @@ class Simulator:
         self.reoffered_as = "same"
         """The correlation id of a further offer of a package: the "same", a "new" one, or "none"."""
         self.gives_ranges = True
-        """Whether a part of a package can be asked for (`Range`)."""
+        """Whether a request can ask for a part of a package (`Range`)."""
         self.strict_receipts = True
         self.blank: str | None = None
-        """What stands in a dequeued message where there is nothing to say."""
+        """The value of a dequeued message's field that has none: None, or an empty text."""
         self.registered = True
         self.applications: list[dict[str, str]] = []
-        """What people registered: `registered` says whether the bridge's own is among them."""
+        """What people registered. Whether D365 lets requests in, `registered` says."""
         self.users = {"admin", "bridge"}
         """Ids of D365's users, in small letters."""
         self.largest_body = 1 << 62
@@ -61,19 +61,19 @@ class Simulator:
         self.reject_text = b"REJECT"
         self.reject_errors = ["The journal does not balance.", "Account 999999 does not exist."]
         self.imported: int | None = None
-        """Records of a rejected file that get in nevertheless."""
+        """How many records of a rejected file get into their tables nevertheless."""
         self.company = "DAT"
         self.company_from_message = True
-        """The recurring job's switch *Use company from message*: off, D365 takes `company`."""
+        """The recurring job's switch *Use company from message*. Without it, D365 imports into `company`."""
         self.execution_parameter = "_messageId"
-        """How GetExecutionIdByMessageId calls its parameter."""
+        """The name of GetExecutionIdByMessageId's parameter."""
         self.keys_polls = 1
-        """So often the URL of an error keys file is asked for in vain."""
+        """How many requests for the URL of an error keys file get an empty text first."""
         self.keys_location = "{base}/keys/{execution}/{entity}?sv=2026-01-01&sig=S3cretS1gnature"
         self.tokens: dict[str, tuple[str, float]] = {}
         self.token_seconds = 3600.0
         self.keeps_tokens = False
-        """The identity endpoint gives one token, refused or not, as that of Azure's machines does."""
+        """Whether the identity endpoint gives a token again even if D365 refused it, as Azure's does."""
         self.kept_tokens: dict[str, tuple[str, float]] = {}
 
     def add_export_job(self, activity_id: str) -> None:
@@ -103,27 +103,28 @@ class Simulator:
 
     def package_url(self, name: str, permissions: str) -> str:
         """A signed URL of a blob in the environment's storage."""
-        if self.storage is None:
-            raise RuntimeError("the simulator has no storage: call use_storage first")
         settings = self.package_api
-        url = self.storage.url(
+        url = self._storage().url(
             name, permissions, settings.url_lifetime, old=settings.old_signatures
         )
         return settings.url_form.format(url=url)
 
     def store(self, name: str, content: bytes | Path) -> None:
         """Put a package into the environment's storage."""
+        self._storage().write(name, content)
+
+    def _storage(self) -> Storage:
         if self.storage is None:
             raise RuntimeError("the simulator has no storage: call use_storage first")
-        self.storage.write(name, content)
+        return self.storage
 
     def execution(self, execution_id: str) -> Execution | None:
-        """The newest execution of an id."""
+        """The newest execution with this id; None if there is none."""
         executions = reversed(self.executions)
         return next((each for each in executions if each.execution_id == execution_id), None)
 
     def revoke_tokens(self) -> None:
-        """Every token that was issued is refused from now on."""
+        """Refuse, from now on, every token that was issued before."""
         self.tokens.clear()
 
     def count(self, operation: str) -> int:
@@ -131,7 +132,7 @@ class Simulator:
         return sum(request.operation == operation for request in self.requests)
 
     def taken(self, test: Callable[[Received], bool]) -> Received | None:
-        """The first file that was taken and passes a test."""
+        """The first received file that passes a test."""
         return next((received for received in self.received if test(received)), None)
 
     def state(self) -> Json:

@@ -1,7 +1,8 @@
-"""D365's own storage: the blobs to which its package API gives signed URLs. An account of Azurite plays it.
+"""D365's own storage, an account of Azurite: the package API gives signed URLs of the blobs in it.
 
-The signatures are real, so what expired is refused by the service itself. Three real URLs that D365 gave lived
-30 minutes, were of one blob (`sr=b`) and of the old form; one of user delegation is longer than 500 characters.
+The signatures are real: Azurite itself refuses an expired one. Three signed URLs of a real D365 were valid for
+30 minutes, named one blob (`sr=b`) and had the old form. A URL with a user delegation key has more than 500
+characters.
 """
 
 import base64
@@ -25,14 +26,14 @@ from azure.storage.blob import (
 CONTAINER: Final = "dmf"
 
 _OLD_VERSION: Final = "2015-04-05"
-"""Of the old form, the oldest that Azurite can check. D365's real ones say 2014-02-14."""
+"""The oldest version with the old form that Azurite can check. URLs of a real D365 say 2014-02-14."""
 
 
 class Storage:
-    """An account, by its connection string. Safe for use by several threads."""
+    """A storage account. Several threads may use it at once."""
 
     def __init__(self, connection_string: str) -> None:
-        # Once more at once: a connection that idled may just have been closed by the other side.
+        # One retry, without a pause: Azurite may just have closed a connection that was idle.
         retry = LinearRetry(backoff=0, retry_total=1, random_jitter_range=0)
         self._service = BlobServiceClient.from_connection_string(
             connection_string, retry_policy=retry
@@ -43,7 +44,7 @@ class Storage:
             self._service.create_container(CONTAINER)
 
     def url(self, name: str, permissions: str, lifetime: timedelta, *, old: bool = False) -> str:
-        """A signed URL of a blob, from a minute ago on. `permissions` as `rw`."""
+        """A signed URL of a blob, valid since a minute ago. `permissions`: for example `rw`."""
         blob = self._service.get_blob_client(CONTAINER, name)
         now = datetime.now(UTC)
         if old:
@@ -56,13 +57,14 @@ class Storage:
             permission=BlobSasPermissions.from_string(permissions),
             start=now - timedelta(minutes=1),
             expiry=now + lifetime,
-            # Part of what is signed; it makes the URL as long as one of user delegation.
+            # It is signed too, and makes the URL as long as one with a user delegation key.
             content_disposition=f"attachment; filename={'x' * 300}.zip",
         )
         return f"{blob.url}?{query}"
 
     def _old_query(self, name: str, permissions: str, expiry: datetime) -> str:
-        """Microsoft Learn, "Create a service SAS", section on version 2015-04-05 of the string to sign."""
+        """The query of a URL of the old form (Microsoft Learn, "Create a service SAS", the section on version
+        2015-04-05 of the string to sign)."""
         until = f"{expiry:%Y-%m-%dT%H:%M:%SZ}"
         resource = f"/blob/{self._account}/{CONTAINER}/{name}"
         lines = [permissions, "", until, resource, "", "", "", _OLD_VERSION, *[""] * 5]
@@ -73,6 +75,6 @@ class Storage:
         )
 
     def write(self, name: str, data: bytes | Path) -> None:
-        """Put a blob there, or another content in its place."""
+        """Write a blob. An existing one gets the new content."""
         with data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as content:
             self._service.get_blob_client(CONTAINER, name).upload_blob(content, overwrite=True)
