@@ -1,7 +1,7 @@
-"""What the trigger host (`local/host/`) and its worker processes (`local/worker.py`) say to each other.
+"""The messages between the trigger host (`local/host/`) and its worker processes (`local/worker.py`).
 
-Pickles over the worker's standard streams: `Start` and then `Call`s go to it; `Started` or `Failed`, and then
-an `Ended` for each call, come back.
+They are pickles on the worker's standard streams. The host sends `Start`, and then a `Call` for each call. The
+worker answers `Started` or `Failed`, and then an `Ended` for each call.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ UNSEEN: Final = "(no invocation: Azure would not have this line) "
 
 
 class Process(Protocol):
-    """What is used of a process of the host or of a worker, as `subprocess.Popen` has it."""
+    """The part of `subprocess.Popen` that is used of a process of the host or of a worker."""
 
     @property
     def pid(self) -> int: ...
@@ -68,7 +68,7 @@ class Start:
 
     app: Path
     settings: Mapping[str, str] | None
-    """The whole environment for a placeholder that gets its app settings by a reload; else None."""
+    """The whole environment, for a placeholder that gets its app settings by a reload; else None."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Ended:
-    """A call has ended: what the function gave, or the error text where it raised."""
+    """A call has ended: what the function returned, or the error text where it raised."""
 
     id: str
     return_value: Any = None

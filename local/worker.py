@@ -1,9 +1,11 @@
 """A worker process: loads and calls a function app through the real worker library, `azure-functions-runtime`.
 
-It is what the Functions Python worker runs: indexing, the conversion of bindings, invocation and error texts
-are its own. The real host speaks to it in protobuf; it asks only for objects with the right attributes, and
-gets plain ones. `python -m local.worker GROUP` does what the trigger host says (`local/protocol.py`). GROUP,
-the name of the functions that it serves, is for those who look at processes.
+The Functions Python worker runs the same library: it indexes functions, converts bindings, calls functions and
+words their errors. The real host sends it protobuf messages; it only needs objects with the right attributes,
+and here it gets plain ones.
+
+`python -m local.worker GROUP` does what the trigger host sends (`local/protocol.py`). GROUP, the name of the
+functions that it serves, is only shown in lists of processes.
 """
 
 import asyncio
@@ -22,7 +24,7 @@ from local.protocol import UNSEEN, Call, Ended, Failed, Function, Start, Started
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _NO_APP: Final = Path(__file__).with_name("placeholder")
-"""Where a placeholder looks for an app and finds none."""
+"""A folder that does not exist: a placeholder starts without an app."""
 
 
 class AppFailed(RuntimeError):
@@ -39,7 +41,7 @@ class _Parameter(SimpleNamespace):
 
 
 class _Kind:
-    """Any message class or enum of the protocol: called, it makes a message; else its names are its values."""
+    """Stands for any message class or enum of the protocol: a call makes a message, an attribute is a value."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -94,7 +96,7 @@ class Worker:
             sys.path.insert(0, str(start.app))
             os.chdir(start.app)
             self._init(start.app)
-        else:  # as on Flex Consumption: what is read at process start has passed when the settings come
+        else:  # as on Flex Consumption: the app settings come after the start of the process
             self._init(_NO_APP)
             reload = {
                 "environment_variables": dict(start.settings),
@@ -114,8 +116,8 @@ class Worker:
         response = self._await(getattr(self._runtime, kind)(_request(kind, **fields)))
         _raise_failure(response, AppFailed)
 
-    def call(self, call: Call, ended: "_Replies") -> None:
-        """Call a function; its end goes to `ended`."""
+    def call(self, call: Call, replies: "_Replies") -> None:
+        """Call a function. When it has ended, `replies` gets the result."""
         request = _request(
             "invocation_request",
             invocation_id=call.id,
@@ -135,9 +137,9 @@ class Worker:
                 response = await self._runtime.invocation_request(request)
                 _raise_failure(response, _InvocationFailed)
             except _InvocationFailed as error:
-                ended.send(Ended(call.id, error=str(error)))
+                replies.send(Ended(call.id, error=str(error)))
             else:
-                ended.send(Ended(call.id, response.return_value, response.output_data))
+                replies.send(Ended(call.id, response.return_value, response.output_data))
 
         asyncio.run_coroutine_threadsafe(invoke(), self._loop)
 
@@ -166,7 +168,7 @@ def _function(indexed: Any) -> Function:
 
 
 class _Replies:
-    """Where replies go, one at a time."""
+    """Sends replies to the host, one at a time."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream, self._lock = stream, threading.Lock()
@@ -178,7 +180,7 @@ class _Replies:
 
 
 class _Formatter(logging.Formatter):
-    """Marks what belongs to no invocation: the real host drops it."""
+    """Marks the lines that belong to no invocation: the real host drops them."""
 
     def format(self, record: logging.LogRecord) -> str:
         from azure_functions_runtime import invocation_id_cv
@@ -198,9 +200,9 @@ def _log_to_stderr() -> None:
 
 
 def main() -> None:
-    """Do what the host says, until it says nothing more."""
+    """Do what the host sends, until it closes the stream."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host, which then ends us
-    # What was needed from here is loaded; modules of the app must not be looked for beside it.
+    # The modules that this process needs are loaded. The app must not find its own modules in this folder.
     sys.path[:] = [each for each in sys.path if Path(each).resolve() != _ROOT]
     requests = os.fdopen(os.dup(0), "rb")
     replies = _Replies(os.fdopen(os.dup(1), "wb"))

@@ -7,7 +7,7 @@ from local.host import main
 
 if __name__ == "__main__":
     code = main()
-    # Threads of the worker and of pools would keep the process; what they had to end has ended.
+    # Threads that still run would keep the process alive. The host has already waited for their work.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

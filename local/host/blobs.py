@@ -1,9 +1,9 @@
-"""The blob trigger, which Event Grid's webhook starts.
+"""The blob trigger. Event Grid starts it by a webhook.
 
-An event becomes a message on an internal queue of the host's account, and a message a call of the function.
-What becomes of each event is as the storage extension was seen to do it (Azure WebJobs storage extension
-5.3.10); the contract of the webhook is in Microsoft Learn, "Endpoint validation with Event Grid event schema"
-and "Trigger Azure Functions on blob containers using an event subscription".
+Each event becomes a message on an internal queue of the host's account; each message becomes a call.
+Events are treated as the Azure WebJobs storage extension 5.3.10 was seen to treat them. Microsoft Learn has the
+contract of the webhook: "Endpoint validation with Event Grid event schema" and "Trigger Azure Functions on blob
+containers using an event subscription".
 """
 
 import contextlib
@@ -31,15 +31,15 @@ POISON: Final = "webjobs-blobtrigger-poison"
 QUEUE: Final = "azure-webjobs-blobtrigger-stand-in"
 """The internal queue; in Azure its name ends in the host's id."""
 LONGEST_IDLE: Final = 60.0
-"""Seconds between two looks at the internal queue when it is idle; an event wakes it."""
+"""The longest wait between two reads of an idle internal queue, in seconds. An event ends it."""
 
 
 class InvalidEvent(ValueError):
-    """An event without what makes it one. Those before it are taken."""
+    """An event has no URL of a blob. The events before it were accepted."""
 
 
 class BlobTrigger:
-    """All functions that blobs start."""
+    """The blob trigger of all functions that have one."""
 
     def __init__(self, app: App, functions: Sequence[Function]) -> None:
         """Raises `AppFailed`."""
@@ -49,9 +49,9 @@ class BlobTrigger:
         self._waker = threading.Event()
 
     def notify(self, function_id: str, events: Sequence[Mapping[str, Any]]) -> None:
-        """Take Event Grid's events for a function. Raises `InvalidEvent`.
+        """Accept Event Grid's events for a function. Raises `InvalidEvent`.
 
-        An unknown function and a blob that is gone are dropped without a word, and the container is not
+        Events for an unknown function, or of a blob that no longer exists, are ignored. The container is not
         compared with the function's path: only the event subscription's filter chooses.
         """
         for event in events:
@@ -77,7 +77,7 @@ class BlobTrigger:
             self._waker.set()
 
     def read(self) -> None:
-        """Work on the internal queue until it is time to stop."""
+        """Handle the messages of the internal queue until the host stops."""
         host = self._app.settings.host
         at_once = int(host("extensions/blobs/maxDegreeOfParallelism", "8"))
         reading = Reading(
@@ -97,7 +97,7 @@ class BlobTrigger:
         message = json.loads(decoded(self._app.settings, text))
         function = self._functions.get(message["FunctionId"])
         container, name = message["ContainerName"], message["BlobName"]
-        # Which version it is is not looked at: by now it may be another one.
+        # The ETag is not compared: the function gets the current version, even a newer one.
         if function and self._etag(function, container, name):
             self._app.invoke(function, *reference(function, container, name))
 
@@ -127,10 +127,10 @@ class BlobTrigger:
 
 
 def located(url: str, account_url: str) -> tuple[str, str]:
-    """Container and blob name of an event's address, by position, unescaped.
+    """The container and the blob name in an event's URL, unescaped.
 
-    The account is the host, or for an emulator the first part of the path too. What was not escaped is lost:
-    a `?` cuts, a backslash is a slash, a blank at the end goes.
+    They follow the account, which is the host name, or for an emulator the first part of the path. Characters
+    that were not escaped are lost: the name ends at a `?`, a backslash becomes a slash, a last blank goes.
     """
     path = urlsplit(url.strip().replace("\\", "/")).path
     skipped = len([part for part in urlsplit(account_url).path.split("/") if part])

@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line of the trigger host."""
 
 import argparse
 import json
@@ -35,7 +35,7 @@ def _provision() -> None:
     try:
         make_missing(*connect("DataStorage"))
     except AzureError as error:
-        log.warning("containers and queues that are missing could not be made: %s", line(error))
+        log.warning("missing containers and queues could not be made: %s", line(error))
 
 
 def _end_with_parent(stop: threading.Event) -> None:
@@ -44,7 +44,7 @@ def _end_with_parent(stop: threading.Event) -> None:
 
 
 def main(arguments: Sequence[str] | None = None, start_worker: StartProcess = start_process) -> int:
-    """Run the app until interrupted; the first line on stdout says where it is, the log goes to stderr."""
+    """Run the app until interrupted. The first line on stdout has its URL and keys; the log goes to stderr."""
     parser = argparse.ArgumentParser(prog="dev.py host", description="Run the app on this machine.")
     parser.add_argument("--settings", type=Path, default=Path("local.settings.json"))
     parser.add_argument("--app", type=Path, default=Path(__file__).resolve().parents[2])
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None, start_worker: StartProcess = st
     parser.add_argument(
         "--with-parent",
         action="store_true",
-        help="end when stdin is closed, as by the parent's end",
+        help="end when stdin is closed, as when the parent process ends",
     )
     options = parser.parse_args(arguments)
     logging.basicConfig(
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None, start_worker: StartProcess = st
     for noisy in ("azure", "urllib3", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if not options.settings.is_file():
-        parser.error(f"{options.settings} is not there; see local.settings.sample.json")
+        parser.error(f"{options.settings} does not exist; see local.settings.sample.json")
     settings_file, folder = options.settings.resolve(), options.app.resolve()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -79,8 +79,9 @@ def main(arguments: Sequence[str] | None = None, start_worker: StartProcess = st
         threading.Thread(target=_end_with_parent, args=(stop,), daemon=True).start()
     try:
         settings = Settings(settings_file, folder)
-        placeholder = not options.direct and hasattr(time, "tzset")  # the reload needs it
-        workers = Workers(folder, settings.before, start_worker, placeholder=placeholder)
+        # The worker library's reload calls time.tzset, which Windows does not have.
+        placeholder = not options.direct and hasattr(time, "tzset")
+        workers = Workers(folder, settings.base_environment, start_worker, placeholder=placeholder)
         app = App(workers, settings)
         _provision()
         triggers = Triggers(app)

@@ -1,9 +1,8 @@
-"""Plays Event Grid, as Azurite has none: watches a container and posts `BlobCreated` events to the host's
-webhook.
+"""Stands in for Event Grid: watches a container and posts `BlobCreated` events to the host's webhook.
 
-Each new ETag is an event. As with Event Grid it comes at least once, names the blob and not the version,
-waits for a host that is away, and is no more once the webhook has answered 202. Which ones that were is kept
-in the host's storage, as it outlives the host.
+Each new ETag is an event. As with Event Grid, it is delivered at least once, names the blob but not its
+version, waits while the host is down, and is not sent again after the webhook has answered 202. The host's
+storage keeps which versions were delivered, so that this outlives the host.
 """
 
 import contextlib
@@ -27,9 +26,9 @@ from local.protocol import Function
 log = logging.getLogger("event-grid")
 
 POLL: Final = 0.5
-"""Seconds between two looks."""
+"""Seconds between two listings of the container."""
 AT_ONCE: Final = 20
-"""Events in one request."""
+"""The most events in one request."""
 
 type Version = tuple[str, str]
 """Name and ETag."""
@@ -41,7 +40,7 @@ class Subscription:
     def __init__(self, host_url: str, key: str, function: Function) -> None:
         """Raises `AppFailed`."""
         self.delivers = True
-        """False loses events, for tests."""
+        """False: events are lost, for tests."""
         name = resolved(str(function.trigger["path"])).partition("/")[0]
         self._container = connect(str(function.trigger["connection"]))[0].get_container_client(name)
         hosts = connect("AzureWebJobsStorage")[0].get_container_client(HOSTS)
@@ -52,25 +51,25 @@ class Subscription:
         self._webhook = f"{host_url}{WEBHOOK}?{query}"
 
     def deliver(self, stopping: threading.Event) -> None:
-        """Deliver events until it is time to stop."""
+        """Deliver events until the host stops."""
         self._shake_hands()
         done = self._remembered()
         while not stopping.wait(POLL):
             try:
                 done = self._look(done)
             except (AzureError, requests.RequestException) as error:
-                log.warning("no events for now: %s", line(error))
+                log.warning("events can't be delivered now: %s", line(error))
                 stopping.wait(2)
 
     def _look(self, done: set[Version]) -> set[Version]:
-        """Deliver what is new; gives what was delivered, of what is there."""
-        there = {(str(blob.name), str(blob.etag)): blob for blob in self._container.list_blobs()}
-        delivered = done & there.keys()
-        new = sorted(there.keys() - delivered)
+        """Deliver an event for each new version. Returns the delivered versions that still exist."""
+        blobs = {(str(blob.name), str(blob.etag)): blob for blob in self._container.list_blobs()}
+        delivered = done & blobs.keys()
+        new = sorted(blobs.keys() - delivered)
         for start in range(0, len(new), AT_ONCE):
             part = new[start : start + AT_ONCE]
             if self.delivers:
-                self._post("Notification", [event(self._container, there[each]) for each in part])
+                self._post("Notification", [event(self._container, blobs[each]) for each in part])
             delivered |= set(part)
             self._memory.upload_blob(json.dumps(sorted(delivered)), overwrite=True)
         return delivered

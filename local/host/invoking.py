@@ -1,4 +1,4 @@
-"""Calls the app's functions and keeps count of them."""
+"""Calls the app's functions and counts the calls."""
 
 import logging
 import threading
@@ -15,13 +15,13 @@ log = logging.getLogger("host")
 
 
 class App:
-    """The app in its workers, as its triggers see it."""
+    """The running app, as the triggers use it."""
 
     def __init__(self, workers: Workers, settings: Settings) -> None:
         self.functions = workers.functions
         self.settings = settings
         self.stopping = threading.Event()
-        """Set when nothing new is to be taken."""
+        """Set when the host stops: from then on no trigger starts a call."""
         self.running: Counter[str] = Counter()
         """How many invocations of each function run."""
         self._workers = workers
@@ -51,7 +51,7 @@ class App:
     ) -> Ended:
         """Call a function and write its outputs. Raises `InvocationFailed`.
 
-        One that outlasts `functionTimeout` ends its worker process, with all that runs in it.
+        If the call takes longer than `functionTimeout`, its worker process is ended, with all calls in it.
         """
         with self._lock:
             self.running[function.name] += 1
@@ -62,10 +62,8 @@ class App:
                 ended = worker.call(function, data, metadata or {}).result(self._timeout)
             except TimeoutError:
                 worker.end()
-                why = (
-                    f"functionTimeout ({self._timeout:.0f} s) is over: the worker process was ended"
-                )
-                raise InvocationFailed(why) from None
+                why = f"longer than functionTimeout ({self._timeout:.0f} s)"
+                raise InvocationFailed(f"it took {why}: the worker process was ended") from None
             self._write_outputs(function, ended)
             outcome = "succeeded"
             return ended
@@ -83,9 +81,8 @@ class App:
             values["$return"] = ended.return_value
         for binding in function.outputs:
             if binding["type"] == "queue" and binding["name"] in values:
-                value = vars(values[binding["name"]])
-                text = next(iter(value.values()))
+                content = next(iter(vars(values[binding["name"]]).values()))
                 _, queues = connect(str(binding["connection"]))
                 queue = queues.get_queue_client(resolved(str(binding["queueName"])))
-                text = text if isinstance(text, str) else text.decode()
+                text = content if isinstance(content, str) else content.decode()
                 queue.send_message(encoded(self.settings, text))

@@ -1,4 +1,4 @@
-"""Keys of HTTP triggers, of the admin's side and of webhooks (Microsoft Learn, "Work with access keys in Azure
+"""The keys of HTTP triggers, of `/admin/…` and of webhooks (Microsoft Learn, "Work with access keys in Azure
 Functions")."""
 
 import secrets
@@ -16,7 +16,7 @@ def _new() -> str:
 
 @dataclass(frozen=True)
 class Keys:
-    """Made anew at each start; the real host keeps its keys in storage."""
+    """New keys at each start; the real host keeps its keys in storage."""
 
     function: str = field(default_factory=_new)
     """The host's key `default`: opens every function of level FUNCTION."""
@@ -28,21 +28,21 @@ class Keys:
     def open_function(
         self, function: Function, query: Mapping[str, str], headers: Mapping[str, str]
     ) -> bool:
-        """Whether a request with these may call an HTTP trigger."""
+        """Whether a request with this query and these headers may call an HTTP trigger."""
         level = str(function.trigger.get("authLevel", "function")).lower()
         if level == "anonymous":
             return True
-        opens = [self.master] if level == "admin" else [self.function, self.master]
-        return _given(query, headers) in opens
+        valid = [self.master] if level == "admin" else [self.function, self.master]
+        return _key(query, headers) in valid
 
     def open_admin(self, query: Mapping[str, str], headers: Mapping[str, str]) -> bool:
-        """Whether a request with these may use the host's own side."""
-        return _given(query, headers) == self.master
+        """Whether a request with this query and these headers may use `/admin/…`."""
+        return _key(query, headers) == self.master
 
     def open_webhook(self, query: Mapping[str, str], headers: Mapping[str, str]) -> bool:
-        """Whether a request with these may post events."""
-        return _given(query, headers) in (self.blobs_extension, self.master)
+        """Whether a request with this query and these headers may post events."""
+        return _key(query, headers) in (self.blobs_extension, self.master)
 
 
-def _given(query: Mapping[str, str], headers: Mapping[str, str]) -> str:
+def _key(query: Mapping[str, str], headers: Mapping[str, str]) -> str:
     return headers.get(HEADER) or query.get("code", "")

@@ -1,8 +1,7 @@
-"""Queues as the storage extensions read them, and the queue trigger.
+"""The queue trigger, and the reading of a queue, which the blob trigger uses too.
 
-Polling, visibility, dequeue count and poison queue are as the extension was seen to do it (Azure WebJobs
-storage extension 5.3.10); what may be set of it is in Microsoft Learn, "Azure Queue storage bindings",
-section host.json.
+Polling, visibility, dequeue count and poison queue are as the Azure WebJobs storage extension 5.3.10 was seen
+to handle them. Its settings are in Microsoft Learn, "Azure Queue storage bindings", section host.json.
 """
 
 import contextlib
@@ -26,10 +25,10 @@ from local.protocol import Function, Typed
 log = logging.getLogger("host")
 
 HIDDEN: Final = 600
-"""Seconds for which a message is taken. While its function runs that is renewed; after the host's death nobody
-sees the message until they are over."""
+"""Seconds for which a message that was read stays invisible. While its function runs, this time is renewed. If
+the host dies, the message is invisible until the time is over."""
 SHORTEST: Final = 0.1
-"""Seconds between two looks at a queue that has something."""
+"""Seconds to wait after the first read that finds the queue empty; each further wait is twice as long."""
 
 
 @dataclass(frozen=True)
@@ -38,23 +37,23 @@ class Reading:
 
     queue: QueueClient
     call: Callable[[str, Any], None]
-    """Does what a message's text and the message ask for. Raises `InvocationFailed` to have it again, and
-    `ValueError` where it can't be read at all."""
+    """Handles a message: gets its text and the message. Raises `InvocationFailed` to get the message again, and
+    `ValueError` where nobody can read it."""
     give_up: Callable[[str], None]
-    """Keeps what a message was given up for; it gets the content as it is on the queue."""
+    """Puts a message that failed too often on the poison queue: gets its content as it is on the queue."""
     batch: int
     threshold: int
     tries: int
     later: float
     """Seconds until a message whose function failed is visible again."""
     longest: float
-    """Seconds between two looks at a queue that has long had nothing."""
+    """The longest wait between two reads of an empty queue, in seconds."""
     waker: threading.Event = field(default_factory=threading.Event)
-    """Set to have an idle queue looked at now."""
+    """Set to read an idle queue now."""
 
 
 def messages(app: App, function: Function) -> Callable[[], None]:
-    """What runs a function for each message of a queue. Raises `AppFailed`."""
+    """Returns what calls a function for each message of its queue, until the host stops. Raises `AppFailed`."""
     name = resolved(str(function.trigger["queueName"]))
     _, queues = connect(str(function.trigger["connection"]))
     host = app.settings.host
@@ -77,13 +76,13 @@ def messages(app: App, function: Function) -> Callable[[], None]:
 
 
 def read(reading: Reading, stopping: threading.Event) -> None:
-    """Take a queue's messages until it is time to stop."""
+    """Handle a queue's messages until the host stops."""
     running = _Running()
     idle = 0
     bound = reading.batch + reading.threshold
     with ThreadPoolExecutor(bound, thread_name_prefix=reading.queue.queue_name) as pool:
         while not stopping.is_set():
-            # The next batch is fetched when so few run that it fits.
+            # The next batch is fetched only when few enough messages are being handled.
             if running.count > reading.threshold:
                 running.changed.wait(0.05)
                 running.changed.clear()
@@ -97,7 +96,7 @@ def read(reading: Reading, stopping: threading.Event) -> None:
                     )
                 )
             except ResourceNotFoundError:
-                log.warning("the queue %s is missing; it is made", reading.queue.queue_name)
+                log.warning("the queue %s is missing; making it", reading.queue.queue_name)
                 with contextlib.suppress(AzureError):
                     reading.queue.create_queue()
                 continue
@@ -115,7 +114,7 @@ def read(reading: Reading, stopping: threading.Event) -> None:
 
 
 class _Running:
-    """How many messages are being worked on."""
+    """How many messages are being handled."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -129,7 +128,7 @@ class _Running:
 
 
 def _wait(reading: Reading, stopping: threading.Event, seconds: float) -> None:
-    """Wait so long at most: an event for the queue wakes it, and the host's end."""
+    """Wait for these seconds, or until `waker` is set or the host stops."""
     while seconds > 0 and not stopping.is_set():
         if reading.waker.wait(min(seconds, 0.5)):
             reading.waker.clear()
@@ -159,13 +158,13 @@ def _take(reading: Reading, message: Any) -> None:
             reading.give_up(message.content)
         queue.delete_message(message)
     except AzureError as error:
-        # The message comes again when it is visible again; at-least-once is all that a queue gives.
+        # The message will be visible again and is then handled again: a queue delivers at least once.
         log.warning("%s: message %s: %s", queue.queue_name, message.id, line(error))
 
 
 @contextlib.contextmanager
 def _renewed(queue: QueueClient, message: Any) -> Iterator[None]:
-    """Keep a message taken while its function runs."""
+    """Keep a message invisible while its function runs."""
     ended = threading.Event()
 
     def renew() -> None:

@@ -18,7 +18,7 @@ class Settings:
         values = raw.get("Values", raw) if isinstance(raw, dict) else None
         if not isinstance(values, dict):
             raise SystemExit(f'{file}: must be an object with "Values"')
-        self.before = dict(os.environ)
+        self.base_environment = dict(os.environ)
         """The environment without the app settings."""
         os.environ.update({name: str(value) for name, value in values.items()})
         try:

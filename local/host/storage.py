@@ -1,4 +1,4 @@
-"""The storage of a connection, and messages in the form that they have on its queues."""
+"""Clients for the storage of a connection, and the form of messages on its queues."""
 
 import base64
 import contextlib
@@ -14,11 +14,11 @@ from local.worker import AppFailed
 from shared.identity import new_credential
 
 HOSTS: Final = "azure-webjobs-hosts"
-"""The container in which the host keeps what is its own."""
+"""The container with the host's own data."""
 
 
 def connect(connection: str) -> tuple[BlobServiceClient, QueueServiceClient]:
-    """The storage of a connection: a connection string, or service URIs with an identity."""
+    """Clients for a connection: its app settings are a connection string, or service URIs and an identity."""
     options: dict[str, Any] = {"retry_total": 0}
     if text := os.environ.get(connection):
         return (
@@ -51,12 +51,12 @@ def _plain(settings: Settings) -> bool:
 
 
 def poison(queue: QueueClient, content: str) -> None:
-    """Put a message on a poison queue, for good."""
+    """Put a message on a poison queue, where it never expires."""
     with contextlib.suppress(ResourceExistsError):
         queue.create_queue()
     queue.send_message(content, time_to_live=-1)
 
 
 def line(error: Exception) -> str:
-    """What an error says first; storage's go on for lines."""
+    """The first line of an error's text: errors of storage have many lines."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

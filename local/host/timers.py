@@ -19,9 +19,9 @@ from shared.config import ncrontab
 
 
 def timer(app: App, function: Function) -> Callable[[], None]:
-    """What runs a function when it is due. Raises `AppFailed`.
+    """Returns what calls a function whenever it is due, until the host stops. Raises `AppFailed`.
 
-    What was due while no host ran is made up for by one run, past due, when one runs again (Microsoft Learn,
+    If it was due while no host ran, it is called once, as past due, when a host runs again (Microsoft Learn,
     "Timer trigger for Azure Functions", section Timer trigger, `useMonitor`).
     """
     schedule = resolved(str(function.trigger["schedule"]))
@@ -44,9 +44,8 @@ def timer(app: App, function: Function) -> Callable[[], None]:
                 app.invoke(function, _info(past_due=past_due, last=last))
             last = started
             _keep(status, last, schedule)
-            due = ncrontab.next_run(
-                schedule, max(_now(), due)
-            )  # what fell into the run is left out
+            # Due times that passed during the call are skipped.
+            due = ncrontab.next_run(schedule, max(_now(), due))
 
     return run
 
@@ -56,7 +55,7 @@ def _now() -> datetime:
 
 
 def _wait_until(due: datetime, stopping: threading.Event) -> bool:
-    """False where it is time to stop."""
+    """Wait until a function is due. False where the host stops first."""
     while not stopping.is_set():
         left = (due - _now()).total_seconds()
         if left <= 0:
@@ -74,7 +73,7 @@ def _status_blob(function: Function) -> BlobClient:
 
 
 def _last(status: BlobClient | None) -> datetime | None:
-    """When it was last due, or first waited for."""
+    """When the function was last called, or when a host first waited for it; None where nothing is kept."""
     with contextlib.suppress(AzureError):
         if status:
             return datetime.fromisoformat(json.loads(status.download_blob().readall())["Last"])
@@ -90,7 +89,7 @@ def _keep(status: BlobClient | None, last: datetime, schedule: str) -> None:
         "Next": due.isoformat() if due else None,
         "LastUpdated": _now().isoformat(),
     }
-    with contextlib.suppress(AzureError):  # as the host: a run is not lost for its status
+    with contextlib.suppress(AzureError):  # as in the real host: without a status the timer goes on
         status.upload_blob(json.dumps(kept), overwrite=True)
 
 

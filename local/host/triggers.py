@@ -1,4 +1,4 @@
-"""Starts and stops the triggers, each in a thread of its own; those by HTTP wait for requests."""
+"""Starts and stops the triggers, each in a thread of its own. HTTP triggers need none: the web server calls."""
 
 import threading
 import time
@@ -24,9 +24,9 @@ class Triggers:
                 self._runs[function.name] = kinds[function.kind](app, function)
             elif function.kind not in ("httptrigger", "blobtrigger"):
                 raise AppFailed(f"{function.name}: this host has no {function.trigger['type']}")
-        of_blobs = [each for each in app.functions.values() if each.kind == "blobtrigger"]
-        self.blobs = BlobTrigger(app, of_blobs)
-        if of_blobs:
+        blob_functions = [each for each in app.functions.values() if each.kind == "blobtrigger"]
+        self.blobs = BlobTrigger(app, blob_functions)
+        if blob_functions:
             self._runs["blobs"] = self.blobs.read
 
     def start(self) -> None:
@@ -35,16 +35,16 @@ class Triggers:
             self.add(name, run)
 
     def add(self, name: str, run: Callable[[], None]) -> None:
-        """Run something until it is time to stop."""
+        """Start a trigger in a thread; `run` returns when the host stops."""
         thread = threading.Thread(target=run, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
     def stop(self) -> None:
-        """Take nothing new, and let what runs end within ten seconds."""
+        """Start no more calls, and wait up to ten seconds for those that run."""
         self._app.stopping.set()
-        until = time.monotonic() + 10
+        deadline = time.monotonic() + 10
         for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
-        while sum(self._app.running.values()) and time.monotonic() < until:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        while sum(self._app.running.values()) and time.monotonic() < deadline:
             time.sleep(0.05)

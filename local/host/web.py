@@ -1,4 +1,4 @@
-"""The HTTP trigger (`/api/…`), the blob trigger's webhook, and the host's own side (`/admin/…`)."""
+"""The HTTP trigger (`/api/…`), the blob trigger's webhook, and the administration of the host (`/admin/…`)."""
 
 import json
 import re
@@ -27,7 +27,7 @@ type _Endpoint = Callable[[Request], Awaitable[Response]]
 def application(
     app: App, keys: Keys, blobs: BlobTrigger, subscriptions: Sequence[Subscription]
 ) -> Starlette:
-    """What the host serves (ASGI). `subscriptions` may grow later."""
+    """The ASGI application of the host. `subscriptions` may get more members later."""
 
     def admin(endpoint: _Endpoint) -> _Endpoint:
         async def guarded(request: Request) -> Response:
@@ -50,7 +50,7 @@ def application(
         if function is None:
             return Response(status_code=404)
         fields = json.loads(await request.body() or b"{}")
-        call = (app, function, *_by_hand(function, str(fields.get("input", ""))))
+        call = (app, function, *_manual_input(function, str(fields.get("input", ""))))
         if request.query_params.get("wait") != "true":
             threading.Thread(target=_failure, args=call, daemon=True).start()
             return Response(status_code=202)
@@ -85,7 +85,7 @@ def application(
             if function.kind != "httptrigger":
                 continue
             route = str(trigger.get("route") or function.name)
-            params = _matched(route, request.path_params["path"].strip("/"))
+            params = _route_values(route, request.path_params["path"].strip("/"))
             methods = [str(each).upper() for each in trigger.get("methods") or METHODS]
             if params is None or request.method not in methods:
                 continue
@@ -119,8 +119,8 @@ def application(
     )
 
 
-def _by_hand(function: Function, text: str) -> tuple[Typed, Mapping[str, Typed]]:
-    """What a function gets that a person runs with this input."""
+def _manual_input(function: Function, text: str) -> tuple[Typed, Mapping[str, Typed]]:
+    """The data and the metadata for a call by a person with this input."""
     if function.kind == "timertrigger":
         return Typed("json", '{"IsPastDue": false}'), {}
     if function.kind == "blobtrigger":
@@ -138,8 +138,11 @@ def _failure(app: App, function: Function, data: Typed, metadata: Mapping[str, T
     return ""
 
 
-def _matched(route: str, path: str) -> dict[str, str] | None:
-    """The values of a route's parameters, or None; `{*rest}` takes the rest, `{name?}` may be missing."""
+def _route_values(route: str, path: str) -> dict[str, str] | None:
+    """The values of a route's parameters in a path; None where the path does not match the route.
+
+    `{*rest}` takes the rest of the path, `{name?}` may be missing in it.
+    """
     pattern = (
         re.escape(route.strip("/")).replace(r"\{", "{").replace(r"\}", "}").replace(r"\*", "*")
     )

@@ -28,15 +28,17 @@ class InvocationFailed(RuntimeError):
 
 
 def group(function: Function) -> str:
-    """Which functions share a process (Microsoft Learn, "Azure Functions Flex Consumption plan hosting",
-    section
-    Per-function scaling): all blob triggers, all HTTP triggers; each other one has its own."""
+    """The group of functions that shares a process with this one.
+
+    All blob triggers are a group, and all HTTP triggers; each other function is a group of its own (Microsoft
+    Learn, "Azure Functions Flex Consumption plan hosting", section Per-function scaling).
+    """
     shared = {"blobtrigger": "blob", "httptrigger": "http"}
     return shared.get(function.kind, f"function:{function.name}")
 
 
 def start_process(name: str, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    """Start a worker; it gets the name to show it to those who look at processes."""
+    """Start a worker process. Its command line has the name only to show it in lists of processes."""
     return subprocess.Popen(
         [sys.executable, "-m", "local.worker", name],
         cwd=ROOT,
@@ -53,17 +55,17 @@ class Worker:
         self,
         name: str,
         app: Path,
-        before: Mapping[str, str],
+        base_environment: Mapping[str, str],
         start: StartProcess,
         *,
         placeholder: bool,
     ) -> None:
-        """Start it. `before` is the environment without the app settings. Raises `AppFailed`."""
+        """Start it. `base_environment` is without the app settings. Raises `AppFailed`."""
         self._calls: dict[str, Future[Ended]] = {}
         self._lock = threading.Lock()
         settings = dict(os.environ)
-        environment = {**(before if placeholder else settings), "PYTHONPATH": str(ROOT)}
-        self._process = start(name, environment)
+        environment = base_environment if placeholder else settings
+        self._process = start(name, {**environment, "PYTHONPATH": str(ROOT)})
         self.pid = self._process.pid
         assert self._process.stdin
         assert self._process.stdout
@@ -85,7 +87,7 @@ class Worker:
         return self._process.poll() is None
 
     def call(self, function: Function, data: Typed, metadata: Mapping[str, Typed]) -> Future[Ended]:
-        """Call a function; the future gives its end or raises `InvocationFailed`."""
+        """Call a function. The future has the result, or raises `InvocationFailed`."""
         call = Call(str(uuid4()), function, data, metadata)
         future = self._calls[call.id] = Future[Ended]()
         try:
@@ -95,12 +97,12 @@ class Worker:
         return future
 
     def end(self) -> None:
-        """End the process, with all that runs in it."""
+        """Kill the process, with all calls in it."""
         self._process.kill()
         self._process.wait()
 
     def stop(self) -> None:
-        """Say that nothing more will come: the process ends by itself, or is ended."""
+        """Close the process's input, at which it ends. Kill it if it has not ended after ten seconds."""
         with contextlib.suppress(OSError):
             self._requests.close()
         try:
@@ -134,13 +136,18 @@ class Worker:
 
 
 class Workers:
-    """The worker processes of an app; each is started when its group is first needed, as an instance is."""
+    """The worker processes of an app. Each is started at the first call of its group."""
 
     def __init__(
-        self, app: Path, before: Mapping[str, str], start: StartProcess, *, placeholder: bool
+        self,
+        app: Path,
+        base_environment: Mapping[str, str],
+        start: StartProcess,
+        *,
+        placeholder: bool,
     ) -> None:
-        """Load the app in a first process, which the first group to be called takes. Raises `AppFailed`."""
-        self._app, self._before, self._start_process = app, before, start
+        """Load the app in a first process, which then serves the first group called. Raises `AppFailed`."""
+        self._app, self._base_environment, self._start_process = app, base_environment, start
         self._placeholder = placeholder
         self._running: dict[str, Worker] = {}
         self._locks: dict[str, threading.Lock] = {}
@@ -162,15 +169,19 @@ class Workers:
             return worker
 
     def pids(self) -> dict[str, int]:
-        """Of the processes that run, by group."""
+        """The process ids of the running workers, by group."""
         return {name: each.pid for name, each in list(self._running.items()) if each.alive()}
 
     def stop(self) -> None:
-        """End them all in good order."""
+        """Stop all processes."""
         for worker in (*self._running.values(), *([self._first] if self._first else [])):
             worker.stop()
 
     def _start(self, name: str) -> Worker:
         return Worker(
-            name, self._app, self._before, self._start_process, placeholder=self._placeholder
+            name,
+            self._app,
+            self._base_environment,
+            self._start_process,
+            placeholder=self._placeholder,
         )
