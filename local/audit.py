@@ -1,7 +1,6 @@
-"""Was everything moved, once, unchanged, to the right place? Compares storage with D365's books.
+"""Checks that every file was moved once, unchanged, to the right place: compares storage with D365's records.
 
-Says what it finds wrong in sentences; an empty list means that all is as it should be. Every blob's
-bytes are read again and hashed, in pieces.
+Each problem is a sentence; without any, everything is right. Every blob is read again and hashed, in pieces.
 """
 
 import hashlib
@@ -30,15 +29,15 @@ REPORT = ".error.json"
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package that D365 offered or made: what must stand in `exports`."""
+    """A package that D365 offered or made: it must be in `exports`."""
 
     job: str
     correlation_id: str
     sha256: str
     acknowledged: int | None
-    """How often; None for one that a data project made, which nobody acknowledges."""
+    """How often it was; None for a package of a data project, which nobody acknowledges."""
     members: Mapping[str, str] = field(default_factory=dict)
-    """Where the job unzips: the entity files' names with their SHA-256."""
+    """If the job unzips: the names of the entity files, with their SHA-256."""
 
     @property
     def blob(self) -> str:
@@ -57,12 +56,12 @@ class Drop:
     sent: bool = True
     """False for a file that must never reach D365."""
     complaint: str = ""
-    """Words that the report of a failed file must hold."""
+    """A text that the report of a failed file must contain."""
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """An import that D365 took."""
+    """A file that D365 received."""
 
     sha256: str
     entity: str | None
@@ -71,7 +70,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A blob as it stands, hashed."""
+    """A blob, with the hash of its content."""
 
     container: str
     name: str
@@ -83,7 +82,7 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What an audit saw, and what it found wrong."""
+    """The blobs, the problems and the numbers of an audit."""
 
     blobs: Sequence[Blob]
     problems: Sequence[str]
@@ -100,7 +99,7 @@ class Findings:
 
 
 AUDITED: Final = tuple(name for name in CONTAINERS if name not in (DELIVERED, STATE))
-"""The containers that hold files; notes on what was delivered, and our own state, are none."""
+"""The containers with files. The others hold notes of deliveries, and the app's own state."""
 
 
 def read_blobs(connection_string: str) -> list[Blob]:
@@ -127,7 +126,7 @@ def read_blobs(connection_string: str) -> list[Blob]:
     return blobs
 
 
-class _Books:
+class _Results:
     """Collects problems and counts while the parts are compared."""
 
     def __init__(self) -> None:
@@ -137,15 +136,15 @@ class _Books:
         self.lost = 0
         self.twice = 0
 
-    def compare(self, what: str, is_hash: str, should_be: str) -> None:
+    def compare(self, what: str, actual: str, expected: str) -> None:
         self.compared += 1
-        if is_hash == should_be:
+        if actual == expected:
             self.equal += 1
         else:
-            self.problems.append(f"{what}: SHA-256 is {is_hash[:12]}…, not {should_be[:12]}…")
+            self.problems.append(f"{what}: SHA-256 is {actual[:12]}…, not {expected[:12]}…")
 
     def count(self, what: str, times: int) -> bool:
-        """Notes what is missing or repeated; True if there is just one."""
+        """Notes a file that is missing or there more than once. Returns whether it is there once."""
         if times == 0:
             self.lost += 1
             self.problems.append(f"{what}: missing")
@@ -161,31 +160,31 @@ def audit(
     drops: Sequence[Drop],
     received: Sequence[Received],
 ) -> Findings:
-    """Compares what stands in storage with what D365 sent and received."""
+    """Compares the files in storage with what D365 sent and received."""
     blobs = read_blobs(connection_string)
-    books = _Books()
-    _check_exports(books, packages, [b for b in blobs if b.container == EXPORTS])
-    _check_imports(books, drops, [b for b in blobs if b.container != EXPORTS])
-    _check_received(books, drops, received)
-    _check_reports(books, connection_string, drops, blobs)
+    results = _Results()
+    _check_exports(results, packages, [b for b in blobs if b.container == EXPORTS])
+    _check_imports(results, drops, [b for b in blobs if b.container != EXPORTS])
+    _check_received(results, drops, received)
+    _check_reports(results, connection_string, drops, blobs)
     ended = Counter(b.container for b in blobs if not b.name.endswith(REPORT))
     stored = {b.name for b in blobs if b.container == EXPORTS}
     return Findings(
         blobs=blobs,
-        problems=books.problems,
+        problems=results.problems,
         exported=sum(p.blob in stored for p in packages if p.acknowledged is not None),
         acknowledged=sum(bool(package.acknowledged) for package in packages),
         projects=sum(p.blob in stored for p in packages if p.acknowledged is None),
         succeeded=ended[SUCCEEDED],
         failed=ended[FAILED],
-        compared=books.compared,
-        equal=books.equal,
-        lost=books.lost,
-        twice=books.twice,
+        compared=results.compared,
+        equal=results.equal,
+        lost=results.lost,
+        twice=results.twice,
     )
 
 
-def _check_exports(books: _Books, packages: Iterable[Package], blobs: Sequence[Blob]) -> None:
+def _check_exports(results: _Results, packages: Iterable[Package], blobs: Sequence[Blob]) -> None:
     unexplained = {blob.name: blob for blob in blobs}
     for package in packages:
         what = f"package {package.correlation_id} of {package.job}"
@@ -194,59 +193,59 @@ def _check_exports(books: _Books, packages: Iterable[Package], blobs: Sequence[B
         hashes |= {f"{folder}/{name}": hash_ for name, hash_ in package.members.items()}
         for name, hash_ in hashes.items():
             blob = unexplained.pop(name, None)
-            if books.count(f"{what}: exports/{name}", 0 if blob is None else 1) and blob:
-                books.compare(f"exports/{name}", blob.sha256, hash_)
+            if results.count(f"{what}: exports/{name}", 0 if blob is None else 1) and blob:
+                results.compare(f"exports/{name}", blob.sha256, hash_)
         if package.acknowledged not in (None, 1):
-            books.problems.append(f"{what}: acknowledged {package.acknowledged} times")
+            results.problems.append(f"{what}: acknowledged {package.acknowledged} times")
     for name in unexplained:
-        books.twice += 1
-        books.problems.append(f"exports/{name}: no package of that name was offered")
+        results.twice += 1
+        results.problems.append(f"exports/{name}: no package of that name was offered")
 
 
-def _check_imports(books: _Books, drops: Iterable[Drop], blobs: Sequence[Blob]) -> None:
+def _check_imports(results: _Results, drops: Iterable[Drop], blobs: Sequence[Blob]) -> None:
     unexplained = {(b.container, b.name): b for b in blobs if not b.name.endswith(REPORT)}
     for drop in drops:
-        mine = [b for b in unexplained.values() if b.source == drop.path]
-        for blob in mine:
+        copies = [b for b in unexplained.values() if b.source == drop.path]
+        for blob in copies:
             del unexplained[blob.container, blob.name]
-            books.compare(f"{blob.container}/{blob.name}", blob.sha256, drop.sha256)
+            results.compare(f"{blob.container}/{blob.name}", blob.sha256, drop.sha256)
             place = SUCCEEDED if drop.outcome == "succeeded" else FAILED
             if blob.container != place or blob.state != drop.outcome:
-                books.problems.append(
+                results.problems.append(
                     f"{drop.path}: is in {blob.container} as {blob.state or 'dropped'}, "
                     f"and should be in {place} as {drop.outcome}"
                 )
-        books.count(f"file {drop.path}", len(mine))
+        results.count(f"file {drop.path}", len(copies))
     for container, name in unexplained:
         why = {
             IMPORTS: "still where it was dropped",
             PROCESSING: "still in processing",
-        }.get(container, "from no file that was dropped")
-        books.problems.append(f"{container}/{name}: {why}")
+        }.get(container, "not from a file that was dropped")
+        results.problems.append(f"{container}/{name}: {why}")
 
 
-def _check_received(books: _Books, drops: Iterable[Drop], received: Sequence[Received]) -> None:
+def _check_received(results: _Results, drops: Iterable[Drop], received: Sequence[Received]) -> None:
     unexplained = list(received)
     for drop in drops:
-        mine = [r for r in unexplained if r.sha256 == drop.sha256]
+        copies = [r for r in unexplained if r.sha256 == drop.sha256]
         unexplained = [r for r in unexplained if r.sha256 != drop.sha256]
         if not drop.sent:
-            if mine:
-                books.problems.append(f"{drop.path}: D365 got it, and should not have")
+            if copies:
+                results.problems.append(f"{drop.path}: D365 got it, but should not have")
             continue
-        if books.count(f"{drop.path} at D365", len(mine)):
-            books.compare(f"{drop.path} at D365", mine[0].sha256, drop.sha256)
-            got, expected = (mine[0].entity, mine[0].company), (drop.entity, drop.company)
+        if results.count(f"{drop.path} at D365", len(copies)):
+            results.compare(f"{drop.path} at D365", copies[0].sha256, drop.sha256)
+            got, expected = (copies[0].entity, copies[0].company), (drop.entity, drop.company)
             if got != expected:
-                books.problems.append(f"{drop.path}: D365 got it as {got}, not as {expected}")
-    for other in unexplained:
-        books.problems.append(f"D365 got {other.sha256[:12]}…, which nobody dropped")
+                results.problems.append(f"{drop.path}: D365 got it as {got}, not as {expected}")
+    for file in unexplained:
+        results.problems.append(f"D365 got {file.sha256[:12]}…, which nobody dropped")
 
 
 def _check_reports(
-    books: _Books, connection_string: str, drops: Iterable[Drop], blobs: Sequence[Blob]
+    results: _Results, connection_string: str, drops: Iterable[Drop], blobs: Sequence[Blob]
 ) -> None:
-    """Beside each failed file, and only there, a report says what happened."""
+    """Each failed file must have a report with its complaint beside it; no other report may exist."""
     complaints = {drop.path: drop.complaint for drop in drops}
     reports = {b.name for b in blobs if b.container == FAILED and b.name.endswith(REPORT)}
     with BlobServiceClient.from_connection_string(connection_string) as service:
@@ -255,12 +254,14 @@ def _check_reports(
                 continue
             name = blob.name + REPORT
             if name not in reports:
-                books.problems.append(f"{FAILED}/{blob.name}: has no {REPORT} beside it")
+                results.problems.append(f"{FAILED}/{blob.name}: has no {REPORT} beside it")
                 continue
             reports.remove(name)
             text = service.get_blob_client(FAILED, name).download_blob().readall()
             words = json.dumps(json.loads(text), ensure_ascii=False)
             if complaints.get(blob.source, "") not in words:
-                books.problems.append(f"{FAILED}/{name}: does not say {complaints[blob.source]!r}")
+                results.problems.append(
+                    f"{FAILED}/{name}: does not say {complaints[blob.source]!r}"
+                )
     for name in reports:
-        books.problems.append(f"{FAILED}/{name}: stands beside no file")
+        results.problems.append(f"{FAILED}/{name}: stands beside no file")

@@ -1,4 +1,4 @@
-"""Starts Azurite, Microsoft's storage emulator, as often as wanted and on free ports."""
+"""Starts Azurite, Microsoft's storage emulator, on free ports. Several can run at once."""
 
 import base64
 import contextlib
@@ -27,7 +27,7 @@ _STOP_SECONDS = 10
 
 
 class AzuriteFailed(RuntimeError):
-    """Azurite did not start: the text is what it said."""
+    """Azurite did not start (the text has its output), or is not running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class _Ports:
-    """0 asks the system for a free one, so that no two starts can choose the same."""
+    """0 makes the system choose a free port, so that no two emulators can choose the same one."""
 
     blob: int = 0
     queue: int = 0
@@ -50,8 +50,8 @@ class _Ports:
 class Azurite:
     """One emulator with its own account, ports and directory.
 
-    `stop` and `start` bring the same data back on the same ports, so that an outage can be
-    played; `kill` ends it at once, and Azurite may then forget its last five seconds.
+    `start` after `stop` brings back the same data on the same ports, as after an outage. `kill`
+    ends it at once, and Azurite may then lose the data of the last five seconds.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Azurite:
         )
 
     def connection_string_of(self, account_name: str) -> str:
-        """That of another of its accounts, each as if it stood alone; all have the same key."""
+        """The connection string of another of its accounts. All its accounts have the same key."""
         return self.connection_string.replace(self.account_name, account_name)
 
     def _endpoint(self, port: int) -> str:
@@ -147,7 +147,7 @@ class Azurite:
 
     @staticmethod
     def _wait_for_ports(process: subprocess.Popen[bytes], log: Path) -> _Ports:
-        # Its own words, not a probe of a port: another program may answer there.
+        # Its output says the ports. A probe of a port proves nothing: another program may answer there.
         deadline = time.monotonic() + _START_SECONDS
         while True:
             output = log.read_text(encoding="utf-8", errors="replace")
@@ -161,7 +161,7 @@ class Azurite:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """Ends it in good order: its data is on disk. Does nothing when it is stopped."""
+        """Ends it in good order, with its data on disk. Does nothing if it is not running."""
         process = self._process
         if process is None:
             return
@@ -173,7 +173,7 @@ class Azurite:
         self.kill()
 
     def kill(self) -> None:
-        """Ends it at once. Does nothing when it is stopped."""
+        """Ends it at once. Does nothing if it is not running."""
         process = self._process
         if process is None:
             return
@@ -203,9 +203,9 @@ def running_azurite(
     key = ACCOUNT_KEY
     if account_name != ACCOUNT_NAME:
         key = base64.b64encode(secrets.token_bytes(64)).decode()
-    place = directory or Path(tempfile.mkdtemp(prefix="azurite-"))
+    folder = directory or Path(tempfile.mkdtemp(prefix="azurite-"))
     azurite = Azurite(
-        place, account_name=account_name, account_key=key, https=https, more_accounts=more_accounts
+        folder, account_name=account_name, account_key=key, https=https, more_accounts=more_accounts
     )
     try:
         azurite.start()
@@ -213,4 +213,4 @@ def running_azurite(
     finally:
         azurite.stop()
         if directory is None:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)

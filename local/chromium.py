@@ -21,10 +21,10 @@ PLACES: Final = (
 
 
 def find_chromium() -> str | None:
-    """The path of a browser: what CHROMIUM names, or the first one found; None where there is none."""
+    """The path of a browser: the environment variable CHROMIUM, or the first one found; else None."""
     named = os.environ.get("CHROMIUM", "").strip()
     if named:
         return named
     paths = (shutil.which(name) for name in NAMES)
-    there = (place for place in PLACES if Path(place).is_file())
-    return next(filter(None, paths), None) or next(there, None)
+    installed = (place for place in PLACES if Path(place).is_file())
+    return next(filter(None, paths), None) or next(installed, None)

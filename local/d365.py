@@ -1,8 +1,8 @@
-"""`dev.py d365 …`: what a person does in D365, done in the simulator of a running demo.
+"""`dev.py d365 COMMAND`: do in the simulator of a running demo what a person does in D365.
 
-messages      D365's form Manage messages: the files that it has, with their message ids
+messages      list the files that D365 received, with their message ids, as its form Manage messages does
 mend          correct the data that made D365 reject files: from now on it accepts them
-lose-answer   the next file arrives in D365, but its answer is lost on the way: the bridge holds the file
+lose-answer   lose D365's answer to the next file: D365 receives the file, and the bridge holds it
 """
 
 import argparse
@@ -11,34 +11,27 @@ from typing import Any
 
 import requests
 
-from local.registry import running_demos
+from local.registry import choose_demo
 
 
 def main() -> int:
-    """Do one of these in the demo that is running."""
+    """Run one of these commands on a running demo."""
     parser = argparse.ArgumentParser(
         "dev.py d365", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("messages", "mend", "lose-answer"))
+    parser.add_argument("command", choices=("messages", "mend", "lose-answer"))
     parser.add_argument(
         "--demo", type=int, metavar="PID", help="the process id of the demo, if several are running"
     )
     arguments = parser.parse_args()
-    demos = [demo for demo in running_demos() if arguments.demo in (None, demo.pid)]
-    if len(demos) != 1:
-        pids = ", ".join(str(demo.pid) for demo in demos)
-        sys.exit(
-            f"Several demos are running; say which with --demo, one of: {pids}"
-            if demos
-            else "No demo is running. Start one with: python3 dev.py demo --keep"
-        )
+    demo = choose_demo(arguments.demo)
 
-    def control(what: str, **fields: Any) -> Any:
-        answer = requests.post(f"{demos[0].d365}/control/{what}", json=fields, timeout=10)
-        answer.raise_for_status()
-        return answer.json()
+    def control(method: str, **fields: Any) -> Any:
+        response = requests.post(f"{demo.d365}/control/{method}", json=fields, timeout=10)
+        response.raise_for_status()
+        return response.json()
 
-    match arguments.what:
+    match arguments.command:
         case "mend":
             control("settings", reject_text=[])
             print("D365 accepts all files from now on.")
@@ -46,8 +39,8 @@ def main() -> int:
             control("fault", operation="enqueue", do="reset-after")
             print("D365 will accept the next file, but its answer will be lost.")
         case _:
-            for each in control("state")["received"]:
-                print(f"{each['message_id']}  {each['status']:<20} {each['external_id']}")
+            for file in control("state")["received"]:
+                print(f"{file['message_id']}  {file['status']:<20} {file['external_id']}")
     return 0
 
 

@@ -1,9 +1,9 @@
-"""`dev.py demo [--keep]`: the main job end to end on this machine, on loopback only.
+"""`dev.py demo [--keep]`: move packages and files end to end on this machine, on loopback only.
 
-Two D365 (the simulator) offer packages, people drop files, and the app runs in the trigger host on
-Azurite, unaware that none of it is the cloud. One D365 does not let the app in before all of the other's is
-done. At the end everything that was moved is compared, byte for byte, with what D365 sent and received; the
-exit code is 0 only if all is as it should be.
+Two D365 environments (simulators) offer packages, and the demo drops files for them. The app runs in the
+trigger host, on Azurite, with the same code as in the cloud. One environment refuses the app until all work of
+the other one is done. At the end the SHA-256 of everything that was moved is compared with what D365 sent and
+received. The exit code is 0 only if everything is right.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from local.audit import AUDITED, REPORT, Findings, Package, Received, audit
 from local.azurite import AzuriteFailed, running_azurite
 from local.progress import Progress, size
 from local.provisioning import provision
-from local.registry import noted
+from local.registry import demo_note
 from local.simulator import Package as OfferedPackage
 from local.simulator import Simulator, identity_settings, running_simulator
 from shared import clock
@@ -56,15 +56,15 @@ D365_STORAGE = "d365storage"
 SETTLE_SECONDS = 180
 NOT_DONE = "not done in time"
 AFTERWARDS_SECONDS = 3
-"""When all has settled: time for what should not come, such as a second copy."""
+"""How long the demo waits after everything is done, to see what must not come, such as a second copy."""
 
 
 class DemoFailed(RuntimeError):
-    """The demo could not go on: the text says why."""
+    """The demo could not continue. The text says why."""
 
 
 class Storage:
-    """The demo's storage as a person looks at it."""
+    """The demo's storage, used as a person uses it."""
 
     def __init__(self, connection_string: str) -> None:
         self._account = connect(StorageSettings(connection_string, None, None, None))
@@ -75,7 +75,7 @@ class Storage:
         self._blobs.get_blob_client(IMPORTS, name).upload_blob(content)
 
     def count(self, container: str, environment: str = "") -> int:
-        """The files in a container, reports not counted; with an environment, those of its jobs."""
+        """How many files a container has, without error reports; with an environment, those of its jobs."""
         names = self._blobs.get_container_client(container).list_blob_names()
         return sum(
             not name.endswith(REPORT)
@@ -84,19 +84,19 @@ class Storage:
         )
 
     def messages(self, queue: str) -> int:
-        """The messages in a queue, those included that are not visible yet."""
+        """How many messages a queue has, including those that are not visible yet."""
         with contextlib.suppress(ResourceNotFoundError):
-            count = self._queues.get_queue_client(queue).get_queue_properties()
-            return count.approximate_message_count or 0
+            properties = self._queues.get_queue_client(queue).get_queue_properties()
+            return properties.approximate_message_count or 0
         return 0
 
-    def let_be_due(self) -> None:
-        """Let a due time of the data project have passed while the app was down: that of the last day."""
+    def make_export_due(self) -> None:
+        """Make the data project's export due, as if the app had been down for the last day."""
         since = clock.now() - timedelta(days=1)
         execution.begin_to_count(self._account, scenario.PROJECT_EXPORT, since)
 
     def has_exported_project(self) -> bool:
-        """Whether it has, and nothing is under way any more."""
+        """Whether the data project was exported, and no export of it is under way."""
         known = execution.read(self._account, scenario.PROJECT_EXPORT)
         return bool(known and known[0].executionid and not known[0].under_way)
 
@@ -107,7 +107,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class Environment:
-    """A D365, and what is to come of what it offers and of the files for it."""
+    """A D365 environment, and the files that are dropped for it."""
 
     name: str
     simulator: Simulator
@@ -115,7 +115,7 @@ class Environment:
 
     @classmethod
     def of(cls, name: str, simulator: Simulator) -> "Environment":
-        """With the scenario's files for its jobs."""
+        """An environment with the scenario's files for its jobs."""
         files = [
             file
             for file in scenario.files()
@@ -123,8 +123,8 @@ class Environment:
         ]
         return cls(name, simulator, files)
 
-    def settled(self, storage: Storage) -> bool:
-        """Whether all of it is done."""
+    def is_done(self, storage: Storage) -> bool:
+        """Whether its packages are acknowledged, its data project is exported, and its files have ended."""
         ended = storage.count(SUCCEEDED, self.name) + storage.count(FAILED, self.name)
         waiting = storage.count(IMPORTS, self.name) + storage.count(PROCESSING, self.name)
         acknowledged = all(package.acknowledged for package in self.simulator.packages)
@@ -132,7 +132,7 @@ class Environment:
         return ended >= len(self.files) and waiting == 0 and acknowledged and exported
 
     def problems(self) -> Iterator[str]:
-        """Where it was not asked as often as if it were alone: once for each file and each package."""
+        """Which requests it did not get once for each file and each package, as it would on its own."""
         requests = Counter(request.operation for request in self.simulator.requests)
         sent = [file.expected for file in self.files if file.expected.sent]
         packages = self.simulator.packages
@@ -143,11 +143,11 @@ class Environment:
             ("exports of data projects", requests["export_package"], 1),
         ):
             if count != expected:
-                yield f"{self.name}: {count} {what}, where alone it has {expected}"
+                yield f"{self.name}: {count} {what} instead of {expected}"
 
 
 def print_tables(findings: Findings, storage: Storage, environments: Sequence[Environment]) -> None:
-    """What went where."""
+    """Print the files in each container, the messages in each queue, and how many requests D365 got."""
     print()
     for container in AUDITED:
         blobs = [blob for blob in findings.blobs if blob.container == container]
@@ -166,10 +166,12 @@ def print_tables(findings: Findings, storage: Storage, environments: Sequence[En
 def print_result(
     findings: Findings, environments: Sequence[Environment], done: Mapping[str, str]
 ) -> bool:
-    """The last lines, and before them what is wrong; True if all is as it should be. `done` says when each
-    environment's part was."""
+    """Print the problems and the summary. Returns whether everything is right.
+
+    `done` says when the work of each environment was done.
+    """
     problems = list(findings.problems)
-    problems += environments[0].problems()  # the other one was asked in vain, too
+    problems += environments[0].problems()  # the other one also got requests that it refused
     problems += [f"{name}: {when}" for name, when in done.items() if when.startswith(NOT_DONE)]
     expected_files = len(scenario.files())
     expected_failures = sum(file.expected.outcome == "failed" for file in scenario.files())
@@ -212,7 +214,7 @@ def print_result(
 
 
 class Host:
-    """The app in the trigger host, as a process of its own, its log retold line by line."""
+    """The app in the trigger host, in a process of its own. `Progress` shows its log."""
 
     def __init__(self, settings: Path, log: Path, progress: Progress) -> None:
         self._log = log
@@ -242,10 +244,10 @@ class Host:
                     ready = json.loads(line)
                     self.page = f"{ready['url']}/api/operate?code={ready['keys']['function']}"
                     continue
-                self._progress.hear(line)
+                self._progress.retell(line)
 
     def check(self) -> None:
-        """Raises `DemoFailed` with the end of its log if it has ended by itself."""
+        """Raises `DemoFailed`, with the end of the log, if the host has ended by itself."""
         code = self._process.poll()
         if code is not None:
             self._listener.join(5)
@@ -285,13 +287,11 @@ def _write_settings(
 
 
 def _prepare(simulator: Simulator) -> None:
-    """The jobs of one D365, and how it answers."""
+    """Give a simulator its jobs, and set how it answers."""
     simulator.reject_text = scenario.REJECTED
     simulator.reject_errors = list(scenario.COMPLAINTS)
-    simulator.statuses = (
-        "Processing",
-        "Processed",
-    )  # D365 itself takes minutes; nobody should wait here
+    # A real D365 takes minutes. The demo should not.
+    simulator.statuses = ("Processing", "Processed")
     simulator.package_api.statuses = ("Executing", "Succeeded")
     for activity_id in scenario.EXPORT_IDS:
         simulator.add_export_job(activity_id)
@@ -299,22 +299,22 @@ def _prepare(simulator: Simulator) -> None:
         simulator.add_import_job(activity_id)
 
 
-def _wait(what: str, settled: Callable[[], bool], host: Host, progress: Progress) -> str:
-    """When it was, once nothing of it is left to do; or that it was not in time."""
+def _wait(name: str, is_done: Callable[[], bool], host: Host, progress: Progress) -> str:
+    """Wait until an environment is done. Returns when that was, or that it took too long."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while time.monotonic() < deadline:
         host.check()
-        if settled():
+        if is_done():
             return f"done at {progress.seconds:.1f} s"
         time.sleep(0.5)
-    progress.say(f"{what} is not settled after {SETTLE_SECONDS} s")
+    progress.say(f"{name} is not done after {SETTLE_SECONDS} s")
     return NOT_DONE
 
 
 def _all_done(last: Environment, storage: Storage) -> bool:
-    """Whether nothing at all is left to do, once one environment is done."""
+    """Whether the last environment is done, and no file and no message of any job is left."""
     files = storage.count(IMPORTS) + storage.count(PROCESSING)
-    return last.settled(storage) and not files and not storage.messages(STATUS_QUEUE)
+    return last.is_done(storage) and not files and not storage.messages(STATUS_QUEUE)
 
 
 def _audit(
@@ -355,8 +355,8 @@ The demo continues to run. Drop a file into a job ({jobs}):
   python3 dev.py drop FILE JOB
   or, with Azure Storage Explorer, into imports/JOB/ of
   {connection_string}
-A file that holds {scenario.REJECTED.decode()} is rejected by D365. Watch the lines here.
-See it fail, correct it, resend it (docs/operations.md shows each step):
+D365 rejects a file that contains {scenario.REJECTED.decode()}. The lines here show what happens.
+To see a file fail, correct it and resend it (docs/operations.md shows each step):
   the page      {host.page}
   commands      python3 dev.py operate --help, python3 dev.py d365 --help
   app settings  {directory / "local.settings.json"}
@@ -380,7 +380,7 @@ def _temporary_directory() -> Iterator[Path]:
 
 
 def run(*, keep: bool) -> bool:
-    """Runs the demo; True if all was as it should be."""
+    """Runs the demo. Returns whether everything was right."""
     progress = Progress()
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(_temporary_directory())
@@ -402,7 +402,7 @@ def run(*, keep: bool) -> bool:
             _prepare(each.simulator)
         production.simulator.use_storage(azurite.connection_string_of(D365_STORAGE))
         production.simulator.projects[scenario.PROJECT] = "plain"
-        storage.let_be_due()
+        storage.make_export_due()
         test.simulator.registered = False
         test.simulator.statuses = ("Processed",)
         simulators = {each.name: each.simulator for each in environments}
@@ -421,33 +421,32 @@ def run(*, keep: bool) -> bool:
             f"D365 offers {len(offers)} packages, a data project is due, and "
             f"{len(scenario.files())} files are dropped"
         )
-        progress.say(f"the environment {test.name} does not let the app in for now")
+        progress.say(f"the environment {test.name} refuses the app for now")
         settings = _write_settings(directory, azurite.connection_string, environments)
         host = Host(settings, directory / "host.log", progress)
         stack.callback(host.stop)
         done = {
             production.name: _wait(
-                production.name, lambda: production.settled(storage), host, progress
+                production.name, lambda: production.is_done(storage), host, progress
             )
         }
         done[production.name] += f", while {test.name} refused the app"
         progress.say(f"{production.name} is done; {test.name} lets the app in")
         test.simulator.registered = True
         done[test.name] = _wait(test.name, lambda: _all_done(test, storage), host, progress)
-        progress.say("everything has ended; waiting in case more comes")
+        progress.say("everything is done; waiting for second copies, which must not come")
         time.sleep(AFTERWARDS_SECONDS)
-        progress.say("reading everything again and comparing")
+        progress.say("reading everything again and comparing it")
         findings = _audit(environments, azurite.connection_string, offers)
         print_tables(findings, storage, environments)
-        good = print_result(findings, environments, done)
+        right = print_result(findings, environments, done)
         if keep:
             jobs = [str(job["name"]) for job in scenario.JOBS["imports"]]
             d365 = production.simulator.base_url
-            note = noted(azurite.connection_string, jobs, settings, d365)
-            stack.enter_context(note)
+            stack.enter_context(demo_note(azurite.connection_string, jobs, settings, d365))
             with contextlib.suppress(KeyboardInterrupt):
                 _keep(directory, azurite.connection_string, host)
-        return good
+        return right
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

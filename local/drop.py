@@ -1,4 +1,4 @@
-"""`dev.py drop FILE JOB`: puts a file where a running demo picks it up, as a person would."""
+"""`dev.py drop FILE JOB`: drops a file into a job's folder of a running demo, as a person would."""
 
 import argparse
 import sys
@@ -7,18 +7,8 @@ from pathlib import Path
 from azure.core.exceptions import ResourceExistsError
 from azure.storage.blob import BlobServiceClient
 
-from local.registry import RunningDemo, running_demos
+from local.registry import choose_demo
 from shared.storage.account import IMPORTS
-
-
-def _choose(pid: int | None) -> RunningDemo:
-    demos = [demo for demo in running_demos() if pid in (None, demo.pid)]
-    if not demos:
-        sys.exit("No demo is running. Start one with: python3 dev.py demo --keep")
-    if len(demos) > 1:
-        pids = ", ".join(str(demo.pid) for demo in demos)
-        sys.exit(f"Several demos are running; say which with --demo, one of: {pids}")
-    return demos[0]
 
 
 def main() -> None:
@@ -31,7 +21,7 @@ def main() -> None:
         "--demo", type=int, metavar="PID", help="the process id of the demo, if several are running"
     )
     arguments = parser.parse_args()
-    demo = _choose(arguments.demo)
+    demo = choose_demo(arguments.demo)
     job = arguments.job.strip("/")
     if job.split("/")[0] not in demo.jobs:
         print(

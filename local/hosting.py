@@ -1,4 +1,4 @@
-"""Runs the trigger host as a process of its own: for tests, demo, benchmarks and crashes."""
+"""Runs the trigger host in a process of its own, for tests and benchmarks."""
 
 import contextlib
 import io
@@ -37,27 +37,27 @@ class RunningHost:
         self._admin = {"x-functions-key": str(ready["keys"]["master"])}
 
     def output(self) -> str:
-        """Its log so far, as Azure would have it."""
+        """Its log so far, without the lines that Azure would not have."""
         return "".join(line for line in self._log if not line.startswith(UNSEEN))
 
     def everything(self) -> list[str]:
-        """The lines of its log, those too that Azure would not have."""
+        """The lines of its log so far, including those that Azure would not have."""
         return list(self._log)
 
     def invoke(self, name: str, text: str = "", *, wait: bool = True) -> dict[str, Any]:
-        """Run a function now; with `wait`, the answer has `status` and, of a failure, `error`."""
-        answer = requests.post(
+        """Run a function now. With `wait`, the result has `status`, and after a failure `error`."""
+        response = requests.post(
             f"{self.url}/admin/functions/{name}",
             params={"wait": "true"} if wait else {},
             json={"input": text},
             headers=self._admin,
             timeout=600,
         )
-        answer.raise_for_status()
-        return dict(answer.json()) if wait else {}
+        response.raise_for_status()
+        return dict(response.json()) if wait else {}
 
     def deliver_events(self, deliver: bool) -> None:
-        """Whether new blobs become events."""
+        """Deliver the events of new blobs from now on, or lose them."""
         url = f"{self.url}/admin/host/events"
         response = requests.post(url, json={"deliver": deliver}, headers=self._admin, timeout=10)
         response.raise_for_status()

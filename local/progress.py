@@ -1,4 +1,4 @@
-"""Tells a person what the app does, from its log: one line for what matters, with the time."""
+"""Shows a person what the app does: a line, with the time, for each event in its log that matters."""
 
 import json
 import re
@@ -10,13 +10,13 @@ from typing import Any, Final
 from local.protocol import UNSEEN
 from shared.storage.names import unstamped
 
-# The app's one log line form (shared/observability/events.py), after whatever the host puts before it.
+# The form of the app's log lines (shared/observability/events.py), after the text that the host puts before.
 _EVENT = re.compile(r"(?:^|\s)([a-z0-9]+\.[a-z]+) (\{.*\})\s*$")
-_TROUBLE = re.compile(r"\b(ERROR|CRITICAL|Traceback)\b")
+_ERROR = re.compile(r"\b(ERROR|CRITICAL|Traceback)\b")
 
 
 def size(count: float) -> str:
-    """Bytes for people: `512 B`, `3.4 KiB`, `200.0 MiB`."""
+    """A number of bytes, for people: `512 B`, `3.4 KiB`, `200.0 MiB`."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -55,11 +55,11 @@ _SENTENCES: Mapping[str, Callable[[Fields], str]] = {
 }
 
 
-_LONGEST_TROUBLE: Final = 120
-"""Letters of it; the host's log has the rest."""
+_LONGEST: Final = 120
+"""The most characters that are shown of an event in `_ONCE`; the host's log has the rest."""
 
 _ONCE: Final = ("export.failed", "file.waiting", "d365.retry", "d365.denied")
-"""Trouble that goes on comes again with each try: it is told once."""
+"""While a fault lasts, each try logs these events again: the same text is shown once."""
 
 
 class Progress:
@@ -67,7 +67,7 @@ class Progress:
 
     def __init__(self) -> None:
         self._began = time.monotonic()
-        self._trouble: set[str] = set()
+        self._shown: set[str] = set()
 
     @property
     def seconds(self) -> float:
@@ -76,16 +76,16 @@ class Progress:
     def say(self, text: str) -> None:
         line = f"{self.seconds:6.1f} s  {text}"
         encoding = sys.stdout.encoding or "utf-8"
-        # A console that can't show a letter shows its code, and the demo goes on.
+        # If a console can't show a character, it shows its code.
         print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
-    def hear(self, line: str) -> None:
-        """Retells a line of the host's log if it matters."""
+    def retell(self, line: str) -> None:
+        """Prints what a line of the host's log says, if it matters."""
         if line.startswith(UNSEEN):
             return
         event = _EVENT.search(line)
         if event is None:
-            if _TROUBLE.search(line):
+            if _ERROR.search(line):
                 self.say(f"host                   {line.strip()}")
             return
         sentence = _SENTENCES.get(event[1])
@@ -94,10 +94,10 @@ class Progress:
         try:
             text = sentence(json.loads(event[2]))
             if event[1] in _ONCE:
-                if text in self._trouble:
+                if text in self._shown:
                     return
-                self._trouble.add(text)
-                text = text if len(text) <= _LONGEST_TROUBLE else f"{text[:_LONGEST_TROUBLE]} …"
+                self._shown.add(text)
+                text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
             self.say(text)
         except (ValueError, KeyError, TypeError):
             self.say(line.strip())

@@ -1,4 +1,4 @@
-"""Makes the containers and the queues where no `infra/` does."""
+"""Makes the containers and queues on this machine; in Azure, `infra/` makes them."""
 
 import contextlib
 
@@ -10,7 +10,7 @@ from shared.storage.account import CONTAINERS, QUEUES
 
 
 def provision(connection_string: str) -> None:
-    """Makes what is missing in an emulator."""
+    """Makes the missing containers and queues in an emulator."""
     with (
         BlobServiceClient.from_connection_string(connection_string) as blobs,
         QueueServiceClient.from_connection_string(connection_string) as queues,
@@ -19,7 +19,7 @@ def provision(connection_string: str) -> None:
 
 
 def make_missing(blobs: BlobServiceClient, queues: QueueServiceClient) -> None:
-    """Makes what is missing of the containers and the queues. Raises `AzureError`."""
+    """Makes the missing containers and queues. Raises `AzureError`."""
     for name in CONTAINERS:
         with contextlib.suppress(ResourceExistsError):
             blobs.create_container(name)

@@ -1,8 +1,9 @@
-"""Which demos are running: each notes itself in `.demo/`, so that `drop` finds it."""
+"""The running demos. Each keeps a note of itself in `.demo/`: `drop`, `d365` and `operate` find it there."""
 
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,11 @@ class RunningDemo:
 
     pid: int
     created: float
-    """The process's time of creation: with the id, it names the process for good."""
+    """When the process was created: a later process may have the same id, but not this time."""
     connection_string: str
     jobs: list[str]
     settings: str
-    """The app settings' file."""
+    """The file with the app settings."""
     d365: str
     """The simulator's URL."""
 
@@ -34,8 +35,8 @@ class RunningDemo:
 
 
 @contextlib.contextmanager
-def noted(connection_string: str, jobs: list[str], settings: Path, d365: str) -> Iterator[None]:
-    """Notes the demo of this process while it runs."""
+def demo_note(connection_string: str, jobs: list[str], settings: Path, d365: str) -> Iterator[None]:
+    """Keeps a note of the demo in this process while it runs."""
     pid = os.getpid()
     note = _FOLDER / f"{pid}.json"
     _FOLDER.mkdir(exist_ok=True)
@@ -55,7 +56,7 @@ def noted(connection_string: str, jobs: list[str], settings: Path, d365: str) ->
 
 
 def running_demos() -> list[RunningDemo]:
-    """The demos that are alive; notes of dead ones are removed."""
+    """The demos that are alive. Removes the notes of those that have ended."""
     demos = []
     for note in sorted(_FOLDER.glob("*.json")):
         with contextlib.suppress(ValueError, TypeError, OSError):
@@ -65,3 +66,14 @@ def running_demos() -> list[RunningDemo]:
             else:
                 note.unlink(missing_ok=True)
     return demos
+
+
+def choose_demo(pid: int | None) -> RunningDemo:
+    """The running demo, or of several, the one with this process id. Ends the program if it is not clear."""
+    demos = [demo for demo in running_demos() if pid in (None, demo.pid)]
+    if not demos:
+        sys.exit("No demo is running. Start one with: python3 dev.py demo --keep")
+    if len(demos) > 1:
+        pids = ", ".join(str(demo.pid) for demo in demos)
+        sys.exit(f"Several demos are running; say which with --demo, one of: {pids}")
+    return demos[0]

@@ -20,7 +20,7 @@ _MANIFEST_TYPE = (
     "Microsoft.Dynamics.AX.Framework.Tools.DataManagement.Serialization."
     "DataManagementPackageManifest"
 )
-# A zip member's time; without one, zipfile takes the present and no two packages are equal.
+# The time of every zip member. zipfile would take the current time, and no two packages would be equal.
 _WRITTEN = (2026, 11, 23, 6, 30, 0)
 
 type Form = Literal["csv", "xml"]
@@ -29,7 +29,7 @@ type Row = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """A data entity of D365 with its fields, and a way to make up its rows."""
+    """A data entity of D365 with its fields, and a function that makes up its rows."""
 
     name: str
     target: str
@@ -43,7 +43,7 @@ class Entity:
         return "".join(lines).encode("utf-8-sig")
 
     def xml(self, rows: int, first: int = 1) -> bytes:
-        """The entity's file as `XML-Element`: one element a record, named after the entity."""
+        """The entity's file as `XML-Element`: one element for each record, named after the entity."""
         tag = self.target.upper()
         text = io.StringIO()
         text.write('<?xml version="1.0" encoding="utf-8"?>\n<Document>\n')
@@ -83,10 +83,10 @@ def package(description: str, parts: Sequence[Part]) -> bytes:
 
 
 def write_large_package(path: Path, size: int, compression: int = zipfile.ZIP_STORED) -> None:
-    """A data package with a little more than `size` bytes of content, written with little memory.
+    """Writes a data package with a little more than `size` bytes of content, with little memory.
 
-    Its one entity is stored, not deflated, unless asked, so that the package's size is as asked; no two of its
-    blocks are equal, so that exchanged or repeated blocks change its hash.
+    By default its one entity is not compressed, so that the package has this size too. No two blocks of it are
+    equal, so that exchanged or repeated blocks change its hash.
     """
     part = Part(GENERAL_LEDGER, 0)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:

@@ -1,4 +1,4 @@
-"""What happens in the demo: the jobs of two D365, the packages that they offer, the files that people drop."""
+"""The demo's data: the jobs of two D365 environments, the packages that they offer, the files to drop."""
 
 import hashlib
 import zipfile
@@ -12,15 +12,16 @@ from local.audit import Drop
 from local.samples import Part
 
 LARGE = 200 * 1024 * 1024
+"""The size of the largest package, in bytes."""
 
-# The texts that the simulator, playing D365, gives for the file that it rejects.
+# The error texts of the simulator for the file that it rejects.
 COMPLAINTS = (
     "Results. Voucher GNJL-999999 does not balance as per 2026-11-23. (accounting currency 17.00)",
     "Main account 999999 does not exist in chart of accounts Shared.",
 )
 
 REJECTED = b"GNJL-999999"
-"""The simulator rejects a file that holds this."""
+"""The simulator rejects a file that contains this."""
 
 _EXPORTS = {
     "customer-payments": "3f1c2a8e-6f0b-4a57-9d3e-0a5b7c1d2e01",
@@ -31,9 +32,9 @@ _UNZIPPED = "vendors-out"
 PROJECT, PROJECT_EXPORT = "Price list out", "price-list"
 """A data project, and the job that exports it by the package API."""
 PRODUCTION, TEST = "production", "test"
-"""Two environments. The one for tests does not let the application in until the other is done."""
+"""The names of the two environments. *test* refuses the app until *production* is done."""
 _TEST_EXPORT, _TEST_IMPORT = "test-vendors-out", "test-vendors"
-"""Its jobs. They have the ids of production's: its database is a copy."""
+"""The jobs of *test*. Their activity ids are those of *production*: its database is a copy of that."""
 _IMPORTS = {
     "vendors": "8b7d4c52-1e9a-4f63-8c2b-5d6e7f809a01",
     "payments": "8b7d4c52-1e9a-4f63-8c2b-5d6e7f809a02",
@@ -132,14 +133,14 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class DroppedFile:
-    """A file that a person drops, with what should become of it."""
+    """A file that a person drops, with the expected result."""
 
     content: bytes
     expected: Drop
 
 
 def write_packages(directory: Path) -> list[Offer]:
-    """Writes the packages into `directory`; the largest goes last, so that none waits for it."""
+    """Writes the packages into `directory`; the largest is the last one, so that no other one waits for it."""
     payments = [Part(samples.CUSTOMER_PAYMENTS, 400)]
     vendors = [Part(samples.VENDORS, 250), Part(samples.RELEASED_PRODUCTS, 120, "xml")]
     offers: list[Offer] = []

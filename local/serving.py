@@ -1,7 +1,7 @@
 """Serves an ASGI app on a free loopback port from a thread of this process.
 
-The scope gives the app what ASGI hides and a fault needs: `transport`, to reset the connection, and
-`wire_headers`, the header names in the case that they came in.
+It adds to the scope what ASGI hides and faults need: `transport`, to reset the connection, and `wire_headers`,
+the headers with their names in the case in which they came.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 @dataclass(frozen=True)
 class Server:
-    """Where it is served."""
+    """A running server."""
 
     url: str
 
@@ -41,13 +41,14 @@ def serve(
 ) -> Iterator[Server]:
     """Serve on 127.0.0.1; `port` 0 takes a free one; with a certificate, over TLS."""
     listener = socket.create_server(("127.0.0.1", port), backlog=512)
-    # asyncio would do it, but not for a socket that does not say its protocol: small answers waited for 40 ms.
+    # asyncio does this only for a socket that was made with the protocol TCP, and this one was not. Without
+    # it, small answers waited for 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
         app,
         interface="asgi3",
         http=_Protocol,
-        log_level="critical",  # what the faults break on purpose is no news,
+        log_level="critical",  # errors that faults cause on purpose are not worth a line
         access_log=False,
         lifespan="off",
         ssl_certfile=cert,
@@ -74,7 +75,7 @@ def serve(
 def reset(scope: Any) -> None:
     """End the connection with a TCP reset, as a crashing server or a broken network does."""
     transport = scope["transport"]
-    raw = transport.get_extra_info("socket")
-    if raw is not None:
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
