@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The one command for developing: `python3 dev.py` lists what it does.
+"""The command for all development work: `python3 dev.py` lists its commands.
 
 It makes its own environment first (`.venv` from Python 3.13, `node_modules` with the storage
-emulator), so it uses nothing but the standard library and starts on any Python from 3.9. All
-installing is done by the ordinary pip and npm, with whatever settings the user has for them.
+emulator), so it uses nothing but the standard library and starts on any Python from 3.9. The
+ordinary pip and npm install everything, with the settings that the user has for them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def stop(text: str) -> NoReturn:
 
 
 def python_candidates() -> Iterator[list[str]]:
-    """Commands that may start Python 3.13, the likeliest first, or a newer one in the end."""
+    """Commands that may start Python 3.13, the most likely one first; as the last one, a newer Python."""
     if sys.version_info[:2] == (3, 13):
         yield [sys.executable]
     for folder in os.get_exec_path():
@@ -108,7 +108,7 @@ def find_python() -> list[str]:
 
 @contextlib.contextmanager
 def only_one_installing() -> Iterator[None]:
-    """Two dev.py may start at once: the second waits. The lock goes when its process ends."""
+    """Lets one dev.py install at a time; a second one waits. The end of a process frees its lock."""
     with (ROOT / ".venv.lock").open("a+b") as file:
         if os.name == "nt":
             import msvcrt
@@ -128,7 +128,7 @@ def only_one_installing() -> Iterator[None]:
 
 
 def fingerprint(*paths: Path) -> str:
-    """What was installed, as text to compare: a hash over the files that say what to install."""
+    """A hash of the files that say what to install, to compare with that of what was installed."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
@@ -152,7 +152,7 @@ def runs(python: Path) -> bool:
 
 
 def make_environment() -> None:
-    """Brings `.venv` up to what the requirements files say."""
+    """Makes `.venv`, and installs in it what the requirements files say."""
     digest = fingerprint(*REQUIREMENTS)
     stamp = VENV / ".installed"
     if is_installed(stamp, digest) and VENV_PYTHON.exists():
@@ -176,12 +176,12 @@ def make_environment() -> None:
 
 
 def continue_inside() -> None:
-    """Goes on in `.venv`'s Python; returns only when this already is it."""
+    """Continues in `.venv`'s Python. Returns only if this is that Python."""
     if Path(sys.prefix).resolve() == VENV.resolve():
         return
     command = [str(VENV_PYTHON), str(ROOT / "dev.py"), *sys.argv[1:]]
     # UTF-8 on any console: file names in the demo and the tests are not all Latin.
-    # Bytecode is kept, whatever this machine is set to: the tests start the app some hundred times.
+    # Bytecode is kept even if the user's settings forbid it: the tests start the app some hundred times.
     environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": ""}
     if os.name != "nt":
         os.execve(command[0], command, environment)
@@ -214,7 +214,7 @@ def make_emulator() -> None:
 
 
 def make_browser() -> None:
-    """Installs Chromium with apt where no browser for the tests of the page is found, as root only."""
+    """Installs Chromium with apt for the tests of the page: as root only, and only without a browser."""
     from local.chromium import find_chromium
 
     if find_chromium() or not hasattr(os, "geteuid") or os.geteuid() != 0:
@@ -225,7 +225,7 @@ def make_browser() -> None:
         packages = ["chromium", "fonts-dejavu-core"]
         for words in (["update", "-qq"], ["install", "-qq", "--no-install-recommends", *packages]):
             command = ["apt-get", "-y", *words]
-            # Without it those tests fail and say what to do; the others must run all the same.
+            # If this fails, those tests fail and say what to do. The others must run nevertheless.
             subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
 
 
@@ -233,17 +233,17 @@ def make_browser() -> None:
 
 
 def run_module(name: str, arguments: list[str]) -> int:
-    """`python -m name`, in this process, so that Ctrl-C and exit codes are the module's own."""
+    """Runs `python -m name` in this process, so that Ctrl-C and the exit code are the module's."""
     path = ROOT.joinpath(*name.split("."))
     if not path.with_suffix(".py").is_file() and not (path / "__main__.py").is_file():
-        stop(f"{name} is not there.")
+        stop(f"there is no module {name}.")
     sys.argv = [name, *arguments]
     runpy.run_module(name, run_name="__main__", alter_sys=True)
     return 0
 
 
 def run_steps(steps: list[list[str]]) -> int:
-    """Runs every step, so that one look shows all that is wrong; 0 if all went well."""
+    """Runs every step, also after a failure, so that all failures are seen. Returns 0 if there are none."""
     failed = []
     for module, *arguments in steps:
         say(f"--- {module} {' '.join(arguments)}")
@@ -268,7 +268,7 @@ def setup(_: list[str]) -> int:
     return 0
 
 
-# Most of a test is waiting, so more run side by side than there are cores.
+# Tests spend most of their time waiting, so more of them run at once than there are cores.
 ALL_AT_ONCE = ("-n", "4", "--dist", "worksteal", "--ignore=tests/infra")
 
 
@@ -280,7 +280,7 @@ def test(arguments: list[str]) -> int:
         return run_steps(
             [
                 ["coverage", "erase"],
-                # infra/ is no Python, and the mutations run in a copy of the project.
+                # Not measured: infra/ is not Python, and the mutations run in a copy of the project.
                 ["coverage", "run", "-m", "pytest", *ALL_AT_ONCE, "--ignore=tests/mutations"],
                 ["coverage", "combine", "--quiet"],
                 ["coverage", "report"],
@@ -293,7 +293,7 @@ def test(arguments: list[str]) -> int:
         [
             *checks(),
             ["pytest", *ALL_AT_ONCE],
-            # These compute, and each worker starts a Bicep compiler of its own.
+            # These tests compute, and each worker starts a Bicep compiler of its own.
             ["pytest", "-n", "2", "tests/infra"],
         ]
     )
@@ -306,7 +306,7 @@ def lint(arguments: list[str]) -> int:
 
 
 def operate(arguments: list[str]) -> int:
-    """With the settings of the running demo, unless others are named."""
+    """Runs `operate` with the settings of the running demo, unless the arguments name others."""
     from local.registry import running_demos
 
     demos = [] if any(word.startswith("--settings") for word in arguments) else running_demos()
@@ -327,6 +327,7 @@ class Command(NamedTuple):
     summary: str
     run: Callable[[list[str]], int]
     emulator: bool = True
+    """Whether it needs the storage emulator."""
 
 
 def module(name: str) -> Callable[[list[str]], int]:
@@ -338,23 +339,33 @@ def tool(name: str) -> Callable[[list[str]], int]:
 
 
 COMMANDS = {
-    "demo": Command("[--keep]", "the main job end to end on this machine", module("local.demo")),
+    "demo": Command(
+        "[--keep]", "move packages and files end to end on this machine", module("local.demo")
+    ),
     "drop": Command("FILE JOB", "drop a file into a kept demo", module("local.drop"), False),
-    "operate": Command("COMMAND", "see, check and resend", operate, False),
+    "operate": Command("COMMAND", "list, check and resend files", operate, False),
     "register": Command("URL ID USER", "let an application into D365", tool("register"), False),
     "d365": Command(
-        "…", "do in a kept demo's D365 what a person does", module("local.d365"), False
+        "…", "do in the D365 of a kept demo what a person does", module("local.d365"), False
     ),
     "jobs": Command("[FILE]", "check a jobs file", tool("jobs"), False),
-    "convert": Command("FILE.xml…", "the Scheduler's jobs as jobs.json", tool("convert"), False),
-    "host": Command("--settings FILE", "the app on your settings", module("local.host"), False),
+    "convert": Command(
+        "FILE.xml…", "convert the Scheduler's jobs to jobs.json", tool("convert"), False
+    ),
+    "host": Command(
+        "--settings FILE", "run the app with your settings", module("local.host"), False
+    ),
     "test": Command("[--quick|--cov]", "ruff, mypy, pytest; or pytest with your arguments", test),
     "lint": Command("[--fix]", "ruff and mypy alone", lint, False),
-    "bench": Command("[--quick]", "how fast, how small; or one: memory, zip_check", bench),
-    "faults": Command("[--every N]", "what holds when things break", module("tests.faults")),
-    "soak": Command("--minutes N", "random trouble for long", module("tests.soak")),
+    "bench": Command("[--quick]", "measure speed and memory; or one: memory, zip_check", bench),
+    "faults": Command(
+        "[--every N]", "check what the bridge promises, under faults", module("tests.faults")
+    ),
+    "soak": Command("--minutes N", "random faults for a long time", module("tests.soak")),
     "infra": Command("", "checks of infra/", module("tests.infra"), False),
-    "generate": Command("", "write what is made from the code", module("tests.generated"), False),
+    "generate": Command(
+        "", "write the files that are made from the code", module("tests.generated"), False
+    ),
     "setup": Command("", "make the environment and nothing else", setup),
 }
 
@@ -363,7 +374,7 @@ def print_help() -> None:
     print("python3 dev.py COMMAND\n")
     for name, command in COMMANDS.items():
         print(f"  {name + ' ' + command.usage:<24}{command.summary}")
-    print("\nThe first run makes .venv and node_modules here; later runs find them.")
+    print("\nThe first run makes .venv and node_modules here; later runs use them.")
 
 
 def main() -> int:

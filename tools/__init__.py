@@ -1,1 +1,1 @@
-"""What people run against production: the command `d365-blob-bridge`. It needs tools/requirements.txt alone."""
+"""The command `d365-blob-bridge`, which people run against production. It needs only tools/requirements.txt."""

@@ -1,4 +1,4 @@
-"""The command `d365-blob-bridge`; from the source it is `python -m tools`, and each COMMAND also dev.py's."""
+"""The command `d365-blob-bridge`. From the source, run `python -m tools COMMAND`, or `dev.py COMMAND`."""
 
 import importlib
 import io
@@ -14,7 +14,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "convert": "convert the Recurring Integrations Scheduler's jobs to a jobs file",
     "register": "let an application into D365",
 }
-"""Each is a module of this package with a `main`."""
+"""Each command is a module of this package with a `main`."""
 
 
 def usage() -> str:
@@ -24,11 +24,10 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns its exit code: 2 where there is no such command."""
+    """Run one command. Returns its exit code, or 2 if there is no such command."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # Windows gives a pipe a code page without most alphabets
+        # On Windows a pipe has a code page, which lacks most alphabets.
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8")
     words = list(sys.argv[1:] if arguments is None else arguments)
     match words:

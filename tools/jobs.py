@@ -1,6 +1,6 @@
-"""`d365-blob-bridge jobs [FILE]`: whether a jobs file is right; if not, every mistake with its place.
+"""`d365-blob-bridge jobs [FILE]`: check a jobs file; print every mistake with its place.
 
-The workflow asks it before a deployment.
+The deployment workflow runs it first.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from shared.config import jobs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print what the file names; exits with 1 and the mistakes where it is wrong."""
+    """Print how many jobs the file has. If it is wrong, exit with 1 and print the mistakes."""
     parser = argparse.ArgumentParser("d365-blob-bridge jobs", description="Check a jobs file.")
     parser.add_argument(
         "file",
@@ -24,8 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     path: Path = parser.parse_args(arguments).file
     try:
-        served = jobs.load(path)
+        loaded = jobs.load(path)
     except jobs.InvalidJobs as error:
         sys.exit(str(error))
-    print(f"{path}: {len(served.imports)} import jobs, {len(served.exports)} export jobs")
+    print(f"{path}: {len(loaded.imports)} import jobs, {len(loaded.exports)} export jobs")
     return 0

@@ -1,8 +1,8 @@
-"""`d365-blob-bridge operate COMMAND`: see, check and resend from the command line, as on the app's page.
+"""`d365-blob-bridge operate COMMAND`: list, check and resend files, as on the app's page.
 
 It reads the app settings from a file (--settings, in the form of local.settings.json). It works on
-storage and D365 directly, with your own sign-in (az login). So check says what you may do, and the
-page /api/operate/check says what the app may do.
+storage and D365 directly, with your own sign-in (az login). So the command check says what you may
+do; the page /api/operate/check says what the app may do.
 
 A command that changes something shows the file first and asks. In a script, use --yes with the
 --etag that list --json gave: then nothing is done to a file that has changed since.
@@ -87,12 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "export a job's data project now, beside its schedule"
     run = commands.add_parser("run", help=text, description=text)
     run.add_argument("name", help="the job")
-    run.add_argument("--why", required=True, help="why; it is kept with the export")
-    run.add_argument(
-        "--by", default=getpass.getuser(), help="who does it (default: your user name)"
-    )
-    run.add_argument("--etag", help="do it only if the job is still in this state")
-    run.add_argument("--yes", action="store_true", help="do not ask first; needs --etag")
+    _add_change_options(run, "export", "do it only if the job is still in this state")
 
     for name, text in (
         ("resend", "resend a failed or held file, as it is"),
@@ -103,15 +98,20 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("name", help="its path, or a part of the path that only this file has")
-        command.add_argument("--why", required=True, help="why; it is kept with the file")
-        command.add_argument(
-            "--by", default=getpass.getuser(), help="who does it (default: your user name)"
-        )
-        command.add_argument("--etag", help="do it only if the file is this version")
-        command.add_argument("--yes", action="store_true", help="do not ask first; needs --etag")
+        _add_change_options(command, "file", "do it only if the file is this version")
         if name == "receive":
             command.add_argument("--message-id", required=True, help="as Manage messages shows it")
     return parser
+
+
+def _add_change_options(command: argparse.ArgumentParser, changed: str, etag: str) -> None:
+    """Add the options of every command that changes something."""
+    command.add_argument("--why", required=True, help=f"why; it is kept with the {changed}")
+    command.add_argument(
+        "--by", default=getpass.getuser(), help="who does it (default: your user name)"
+    )
+    command.add_argument("--etag", help=etag)
+    command.add_argument("--yes", action="store_true", help="do not ask first; needs --etag")
 
 
 def _load(file: Path) -> None:
@@ -125,7 +125,7 @@ def _load(file: Path) -> None:
     except (ValueError, KeyError, TypeError):
         sys.exit(f'{file} must be a JSON object with "Values", like local.settings.sample.json.')
     if "IDENTITY_ENDPOINT" not in {*values, *os.environ}:
-        # Of an app in Azure these name its managed identity, which nobody has here: it is you who signs in.
+        # In the settings of an app in Azure, these name its managed identity. Here you sign in instead.
         values.pop("DataStorage__clientId", None)
         if not any(values.get(f"AZURE_CLIENT_{way}") for way in ("SECRET", "CERTIFICATE_PATH")):
             values.pop("AZURE_CLIENT_ID", None)
@@ -149,10 +149,8 @@ def _recent(at: Bridge, arguments: argparse.Namespace) -> int:
             _print(json.dumps(asdict(each), default=_plain, ensure_ascii=False))
         else:
             name = each.name if each.container else f"{each.job}: package {each.name}"
-            error = f"\n           {each.error}" if each.error else ""
-            _print(
-                f"{each.outcome:<10} {clock.text(each.at)} {_duration(each.seconds):>8}  {name}{error}"
-            )
+            when = f"{clock.text(each.at)} {_duration(each.seconds):>8}"
+            _print(f"{each.outcome:<10} {when}  {name}{_below(each.error)}")
     return 0
 
 
@@ -180,12 +178,17 @@ def _duration(seconds: float | None) -> str:
 def _line(row: Row) -> str:
     text = f"{row.state:<10} {clock.text(row.changed)} {_duration(row.seconds):>8}  {row.name}"
     reason = f"{row.reason}: " if row.reason and row.reason != row.error else ""
-    reason = f"\n           {reason}{row.error}" if row.error else ""
-    return text + (f"\n           message {row.message_id}" if row.message_id else "") + reason
+    message = f"message {row.message_id}" if row.message_id else ""
+    return text + _below(message) + _below(f"{reason}{row.error}" if row.error else "")
+
+
+def _below(text: str) -> str:
+    """A text as a line of its own under the line that it belongs to; nothing if it is empty."""
+    return f"\n           {text}" if text else ""
 
 
 def _find(at: Bridge, state: str, name: str) -> Row:
-    """The one file that a name, or a part of one, means."""
+    """The one file with this name, or with this part of a name. Ends the program if it is not one file."""
     detail = views.detail(at, views.STATES[state], name)
     if detail:
         return detail.row
@@ -194,7 +197,8 @@ def _find(at: Bridge, state: str, name: str) -> Row:
     while searching:
         page = views.listing(at, Filter(state, name=name, token=token))
         rows, token = rows + page.rows, page.next_token
-        # Two are one too many, but the one that is named so exactly may come until "." is past.
+        # Several files match, but one with exactly this path may be on a later page. Its name begins with the
+        # stem and ".", so it comes before the stem and "/", the next character.
         passed = len(rows) > 1 and rows[-1].name > f"{views.stem(name)}/"
         searching = bool(token) and not passed
     exact = [row for row in rows if row.path == name]
@@ -209,7 +213,7 @@ def _find(at: Bridge, state: str, name: str) -> Row:
 
 
 def _look_at(at: Bridge, state: str, name: str) -> Detail:
-    """The same file with everything that is known of it."""
+    """That file, with everything that is known about it."""
     row = _find(at, state, name)
     detail = views.detail(at, row.container, row.name)
     if detail is None:
@@ -239,8 +243,7 @@ def _runs(at: Bridge, arguments: argparse.Namespace) -> int:
     under_way = [runs.current] if runs.current.under_way else []
     for each in [*under_way, *runs.last]:
         outcome = each.outcome or each.state
-        error = f"\n           {each.error}" if each.error else ""
-        _print(f"{outcome:<10} {each.due}  {each.blob or each.executionid}{error}")
+        _print(f"{outcome:<10} {each.due}  {each.blob or each.executionid}{_below(each.error)}")
     return 0
 
 
@@ -259,7 +262,7 @@ def _run(at: Bridge, arguments: argparse.Namespace) -> int:
 
 
 def _confirm(what: str) -> None:
-    """Ends the program where the person does not type yes."""
+    """Ask the person. Ends the program unless the answer is yes."""
     try:
         answer = input(f"{what}? Type yes: ")
     except EOFError:
@@ -291,7 +294,7 @@ def _act(at: Bridge, arguments: argparse.Namespace) -> int:
 
 
 def _print(text: str) -> None:
-    """Names and texts come from outside, and may hold what commands a terminal."""
+    """Print without control characters: names and texts come from outside, and could control the terminal."""
     print(printable(text), flush=True)
 
 
@@ -300,10 +303,10 @@ def _plain(value: object) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command: its exit code."""
+    """Run one command. Returns its exit code."""
     options = _parser().parse_args(arguments)
     _load(options.settings)
-    logging.getLogger("bridge").setLevel(logging.CRITICAL)  # what it says is said here
+    logging.getLogger("bridge").setLevel(logging.CRITICAL)  # errors are printed here
     logging.getLogger("azure").setLevel(logging.CRITICAL)
     try:
         at = bridge()

@@ -1,8 +1,8 @@
 """`d365-blob-bridge register URL CLIENT_ID USER`: let an application into D365, as its form *Microsoft Entra
 applications* does.
 
-It works as you (az login), who must be a System administrator there. D365's OData entity SysAADClients takes it
-(Microsoft Learn, "Open Data Protocol (OData)", has how D365 speaks OData).
+It signs in as you (az login). You must be a System administrator there. It writes to D365's OData entity
+SysAADClients (Microsoft Learn, "Open Data Protocol (OData)").
 """
 
 import argparse
@@ -20,18 +20,21 @@ TIMEOUT: Final = 60.0
 
 
 def register(url: str, token: str, client_id: str, user: str) -> str:
-    """What was done, as a sentence. Raises `ValueError` with what D365 says against it, and
-    `requests.RequestException` where it can't be asked."""
+    """Register an application. Returns a sentence that says what was done.
+
+    Raises `ValueError` with D365's reason, and `requests.RequestException` where D365 can't be reached.
+    """
     entity = f"{url}/data/SysAADClients"
     with requests.Session() as session:
         session.headers["Authorization"] = f"Bearer {token}"
         condition = {"$filter": f"AADClientId eq '{client_id}'"}
         response = session.get(entity, params=condition, timeout=TIMEOUT)
-        for application in _content(response)["value"]:
-            if application["UserId"].lower() == user.lower():
+        if registered := _content(response)["value"]:
+            registered_user = registered[0]["UserId"]
+            if registered_user.lower() == user.lower():
                 return f"{client_id} is registered already, as the user {user}."
             raise ValueError(
-                f"{client_id} is registered already, as the user {application['UserId']}. Change it on the "
+                f"{client_id} is registered already, as the user {registered_user}. Change it on the "
                 "form Microsoft Entra applications."
             )
         application = {"AADClientId": client_id, "Name": NAME, "UserId": user}
@@ -40,7 +43,7 @@ def register(url: str, token: str, client_id: str, user: str) -> str:
 
 
 def _content(response: requests.Response) -> dict[str, list[dict[str, str]]]:
-    """Raises `ValueError` with D365's own words."""
+    """The content of an answer. Raises `ValueError` with D365's error text."""
     if response.status_code in (401, 403):
         raise ValueError(
             f"D365 does not let you do this ({response.status_code}). You must be a user of this D365 with the "
@@ -58,14 +61,14 @@ def _content(response: requests.Response) -> dict[str, list[dict[str, str]]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Register, and say what was done; exits with 1 and the reason where it was not."""
+    """Register an application, and print what was done. If it fails, exit with 1 and print the reason."""
     parser = argparse.ArgumentParser("d365-blob-bridge register", description=__doc__)
     parser.add_argument("url", help="the environment: https://….dynamics.com")
     parser.add_argument("client_id", help="the application's client id; the deployment prints it")
     parser.add_argument("user", help="the id of the D365 user as which the application works")
     options = parser.parse_args(arguments)
     url = options.url.rstrip("/")
-    logging.getLogger("azure").setLevel(logging.CRITICAL)  # what it says is said here
+    logging.getLogger("azure").setLevel(logging.CRITICAL)  # errors are printed here
     try:
         token = AzureCliCredential().get_token(f"{url}/.default").token
         print(register(url, token, options.client_id, options.user))
