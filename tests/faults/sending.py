@@ -34,7 +34,7 @@ VERDICTS: Final[dict[Verdict, type[D365Error]]] = {
 FOLLOWS: Final[dict[Verdict, str]] = {
     "unavailable": "retried for up to a day",
     "denied": "retried for up to a day; alert",
-    "rejected": "filed under failed",
+    "rejected": "moved to failed",
     "uncertain": "held or resent, as the job says",
 }
 PACKAGE: Final = samples.package("Vendors", [samples.Part(samples.VENDORS, 1)])
@@ -80,27 +80,27 @@ CASES: Final = (
     Case(
         "storage does not give all of the file",
         "unavailable",
-        "the body is shorter than announced, and we know it",
+        "the body is shorter than announced, so D365 does not process it",
         storage_fails=True,
     ),
     Case(
         "reset before all of the body was handed over",
         "unavailable",
-        "a body that is shorter than announced is none",
+        "the body is shorter than announced, so D365 does not process it",
         {"do": "reset"},
         lines=LARGE,
     ),
     Case(
         "the same while it is read",
         "unavailable",
-        "a body that is shorter than announced is none",
+        "the body is shorter than announced, so D365 does not process it",
         {"do": "reset-during", "bytes": 1},
         lines=LARGE,
     ),
     Case(
         "reset of a small file before it is answered",
         "uncertain",
-        "all of it was handed to the network",
+        "the whole file was handed to the network; D365 may have taken it",
         # By when the simulator has the last half, both were handed over. A reset before the body is read
         # could come between the two.
         {"do": "reset-during", "bytes": 14},
@@ -117,36 +117,38 @@ CASES: Final = (
     Case(
         "302, a redirect",
         "denied",
-        "a sign-in page takes no file, and it is not D365 that speaks",
+        "a sign-in page takes no file, and something else than D365 answers",
         _answer(302, PAGE),
     ),
     Case("400", "rejected", "D365 says what is wrong with it", _answer(400, D365_ERROR)),
-    Case("401, with a new token too", "denied", "turned away at the door", _answer(401)),
-    Case("403", "denied", "turned away at the door", _answer(403, D365_ERROR)),
+    Case("401, with a new token too", "denied", "D365 refuses the sender", _answer(401)),
+    Case("403", "denied", "D365 refuses the sender", _answer(403, D365_ERROR)),
     Case(
         "404 in D365's own words",
         "rejected",
         "there is no such recurring job",
         _answer(404, D365_ERROR),
     ),
-    Case("404 with a page", "denied", "it is not D365 that speaks", _answer(404, PAGE)),
-    Case("404 with nothing", "denied", "who says so is not known", _answer(404)),
-    Case("405 with a page", "denied", "it is not D365 that speaks", _answer(405, PAGE)),
-    Case("408", "unavailable", "the request did not come in whole", _answer(408)),
-    Case("409", "rejected", "D365 says no", _answer(409, D365_ERROR)),
+    Case("404 with a page", "denied", "something else than D365 answers", _answer(404, PAGE)),
+    Case("404 with nothing", "denied", "it is not known who answered", _answer(404)),
+    Case("405 with a page", "denied", "something else than D365 answers", _answer(405, PAGE)),
+    Case("408", "unavailable", "the request was not received whole", _answer(408)),
+    Case("409", "rejected", "D365 refuses it", _answer(409, D365_ERROR)),
     Case("415", "rejected", "D365 does not take such a file", _answer(415, D365_ERROR)),
-    Case("413", "rejected", "too large: it will never be taken so", _answer(413, PAGE)),
+    Case(
+        "413", "rejected", "too large: D365 will never take it in one request", _answer(413, PAGE)
+    ),
     Case(
         "413 that breaks off",
         "rejected",
-        "the status has said it",
+        "the status alone says that it is too large",
         _answer(413, "<html>Request", Content_Length="500"),
     ),
-    Case("429", "unavailable", "turned away until later", _answer(429, Retry_After="1")),
+    Case("429", "unavailable", "D365 refuses requests for now", _answer(429, Retry_After="1")),
     Case(
         "500 with an error in D365's form",
         "uncertain",
-        "it may have failed after it had taken the file",
+        "D365 may have failed after it had taken the file",
         {**_answer(500, D365_ERROR), "do": "answer-after"},
         taken=1,
     ),
@@ -160,11 +162,11 @@ CASES: Final = (
     Case(
         "500 before all of the body was handed over",
         "unavailable",
-        "a body that is shorter than announced is none",
+        "the body is shorter than announced, so D365 does not process it",
         place="early",
         lines=LARGE,
     ),
-    Case("500 with a page", "uncertain", "who says so is not known", _answer(500, PAGE)),
+    Case("500 with a page", "uncertain", "it is not known who answered", _answer(500, PAGE)),
     Case(
         "502",
         "uncertain",
@@ -175,22 +177,22 @@ CASES: Final = (
     Case(
         "503 with an error in JSON",
         "uncertain",
-        "a gateway says it too, after it has passed the file on",
+        "a gateway may answer so after it has passed the file on",
         {**_answer(503, D365_ERROR), "do": "answer-after"},
         taken=1,
     ),
     Case(
         "503 with Retry-After",
         "uncertain",
-        "a gateway says it too, after it has passed the file on",
+        "a gateway may answer so after it has passed the file on",
         {**_answer(503, PAGE, Retry_After="1"), "do": "answer-after"},
         taken=1,
     ),
-    Case("503 with a page", "uncertain", "who says so is not known", _answer(503, PAGE)),
+    Case("503 with a page", "uncertain", "it is not known who answered", _answer(503, PAGE)),
     Case(
         "504",
         "uncertain",
-        "a gateway waited no longer; D365 may have taken it",
+        "a gateway stopped waiting; D365 may have taken it",
         {**_answer(504, PAGE), "do": "answer-after"},
         taken=1,
     ),
@@ -211,21 +213,21 @@ CASES: Final = (
     Case(
         "200 with nothing",
         "uncertain",
-        "taken or not, there is no message id",
+        "there is no message id, whether D365 has taken it or not",
         {**_answer(200), "do": "answer-after"},
         taken=1,
     ),
     Case(
         "200 with rubbish",
         "uncertain",
-        "taken or not, there is no message id",
+        "there is no message id, whether D365 has taken it or not",
         {**_answer(200, PAGE), "do": "answer-after"},
         taken=1,
     ),
     Case(
         "200 with an error and a GUID",
         "uncertain",
-        "taken or not, the GUID may be that of the error",
+        "the GUID may be that of the error, so there is no message id",
         {
             **_answer(200, '{"error": "no", "id": "94840019-0000-4000-8000-000000000001"}'),
             "do": "answer-after",
@@ -235,7 +237,7 @@ CASES: Final = (
     Case(
         "200 that breaks off",
         "uncertain",
-        "taken or not, there is no message id",
+        "there is no message id, whether D365 has taken it or not",
         {**_answer(200, '"1234', Content_Length="38"), "do": "answer-after"},
         taken=1,
     ),
@@ -244,8 +246,8 @@ CASES: Final = (
 
 PACKAGE_FOLLOWS: Final[dict[Verdict, str]] = {
     **FOLLOWS,
-    "rejected": "D365 is asked for the execution; where it has none, filed under failed",
-    "uncertain": "D365 is asked for the execution until it has one; after an hour without, resent under the "
+    "rejected": "D365 is asked for the execution; if it has none, moved to failed",
+    "uncertain": "D365 is asked for the execution; if it has not known it for an hour, resent under the "
     "same id",
 }
 ACTION_ERROR: Final = '{"error": {"code": "", "message": "x", "innererror": {"message": "No."}}}'
@@ -257,38 +259,43 @@ PACKAGE_CASES: Final = (
     ),
     Case("reset before the answer", "uncertain", "D365 may have begun", {"do": "reset"}),
     Case("reset after D365 took it", "uncertain", "D365 has it", {"do": "reset-after"}, taken=1),
-    Case("no answer in time", "uncertain", "D365 goes on", {"do": "hang", "seconds": 3}),
+    Case(
+        "no answer in time",
+        "uncertain",
+        "D365 continues when its client leaves",
+        {"do": "hang", "seconds": 3},
+    ),
     Case("400", "rejected", "D365 says what is wrong with it", _answer(400, ACTION_ERROR)),
     Case(
         "400 although D365 took it",
         "rejected",
-        "the id is there before: asked for, it is found",
+        "D365 refuses an id that it has; it knows the execution when it is asked for it",
         {**_answer(400, ACTION_ERROR), "do": "answer-after"},
         taken=1,
     ),
-    Case("401, with a new token too", "denied", "turned away at the door", _answer(401)),
-    Case("403", "denied", "turned away at the door", _answer(403, ACTION_ERROR)),
-    Case("302, a redirect", "denied", "it is not D365 that speaks", _answer(302, PAGE)),
-    Case("404 with a page", "denied", "it is not D365 that speaks", _answer(404, PAGE)),
-    Case("429", "unavailable", "turned away until later", _answer(429, Retry_After="1")),
+    Case("401, with a new token too", "denied", "D365 refuses the sender", _answer(401)),
+    Case("403", "denied", "D365 refuses the sender", _answer(403, ACTION_ERROR)),
+    Case("302, a redirect", "denied", "something else than D365 answers", _answer(302, PAGE)),
+    Case("404 with a page", "denied", "something else than D365 answers", _answer(404, PAGE)),
+    Case("429", "unavailable", "D365 refuses requests for now", _answer(429, Retry_After="1")),
     Case(
         "500, 502, 503, 504",
         "uncertain",
-        "whoever says so may have failed after D365 began",
+        "D365 may have begun before this answer",
         {**_answer(504, GATEWAY), "do": "answer-after"},
         taken=1,
     ),
     Case(
         "200 with a page",
         "uncertain",
-        "it is not D365 that speaks",
+        "something else than D365 answers",
         {**_answer(200, PAGE), "do": "answer-after"},
         taken=1,
     ),
     Case(
         "200 without an execution id",
         "uncertain",
-        "taken or not, there is no id",
+        "there is no id, whether D365 has taken it or not",
         {**_answer(200, '{"value": ""}'), "do": "answer-after"},
         taken=1,
     ),
@@ -439,7 +446,7 @@ def markdown(
     cases: Iterable[Case] = CASES, follows: Mapping[Verdict, str] = MappingProxyType(FOLLOWS)
 ) -> str:
     """A table for the docs."""
-    lines = ["| what happens | it proves | since | then |", "| --- | --- | --- | --- |"]
+    lines = ["| what happens | it proves | because | then |", "| --- | --- | --- | --- |"]
     for case in cases:
         sure = "nothing" if case.verdict == "uncertain" else "not taken"
         lines.append(f"| {case.what} | {sure} | {case.why} | {follows[case.verdict]} |")
