@@ -2,9 +2,9 @@
 
 The Scheduler keeps its jobs in Quartz.NET's job-scheduling-data 2.0 (`Schedule.xml`), one `<job>` each, its
 options as entries of a `<job-data-map>`; the option names are those of its `SettingsConstants` and its forms.
-The result goes to stdout. To stderr go a line for each job, with what is to know about it alone, and one
-summary of what stands for the options that `jobs.json` does not have. No option is dropped without a word, no
-secret is printed. `docs/from-the-scheduler.md` says more on each.
+The result goes to stdout. On stderr there are a line for each job, with the notes on this job alone, and one
+summary of what replaces the options that `jobs.json` does not have. No option is left out without a note, and
+no secret is printed. `docs/from-the-scheduler.md` says more about each option.
 """
 
 import argparse
@@ -25,21 +25,21 @@ from shared.config.environments import InvalidUrl, normalized
 from shared.plain_xml import tag, text
 
 MAX_FILE: Final = 4 * 1024 * 1024
-"""Bytes: thousands of jobs."""
+"""The largest `Schedule.xml`, in bytes: it has room for thousands of jobs."""
 
 _NAMESPACE: Final = "RecurringIntegrationsScheduler.Job."
 _EXPORTS: Final = ("Download", "Export")
 _IMPORTS: Final = ("Upload", "Import")
 _MONITORS: Final = {"ProcessingMonitor": "Upload", "ExecutionMonitor": "Import"}
 _PACKAGE_API: Final = ("Import", "Export")
-"""Jobs of the package API: they name a data project, and have no activity id."""
+"""The kinds of jobs that use the package API: they name a data project, and have no activity id."""
 
 NIGHTLY: Final = "0 0 0 * * *"
-"""When an export job of the package API runs that has no schedule, or one that NCRONTAB can't say."""
+"""The schedule of a package API's export job that has none, or one that NCRONTAB can't express."""
 
 
 class Unreadable(ValueError):
-    """A file is not a Scheduler's: the text says why."""
+    """A file is not a `Schedule.xml`. The text says why."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,11 @@ class Trigger:
     """When a job runs."""
 
     words: str
+    """The trigger as the notes tell it."""
     schedule: str | None
-    """The same as NCRONTAB, None where that can't say it."""
+    """The same as NCRONTAB, None where NCRONTAB can't express it."""
     zone: str = ""
-    """The time zone of its hours, "" for the server's or none."""
+    """The time zone of its hours; "" for the server's time zone, or if it has no hours."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Job:
     """A `<job>` as it stands in the file."""
 
     kind: str
-    """`Upload`, `Download`, …, or the whole type where it is none of the Scheduler's."""
+    """`Upload`, `Download`, …, or the whole type if it is not one of the Scheduler's."""
     name: str
     group: str
     options: Mapping[str, str]
@@ -69,7 +70,7 @@ class Job:
         return f"{self.kind} {self.name!r}" + (f" (group {self.group!r})" if self.group else "")
 
     def option(self, key: str) -> str:
-        """An option's value, "" where it has none."""
+        """An option's value; "" if the job does not have the option."""
         return self.options.get(key, "").strip()
 
     def on(self, key: str) -> bool:
@@ -79,38 +80,38 @@ class Job:
 
 @dataclass
 class Result:
-    """What came of it: the jobs file, and what a person has to know."""
+    """The result of a conversion: the jobs file, and what a person has to know about it."""
 
     environments: list[dict[str, str]] = field(default_factory=list)
-    """Only where there are several."""
+    """Empty unless there are several."""
     exports: list[dict[str, Any]] = field(default_factory=list)
     imports: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """A line each; those of a job are indented below its own."""
+    """Lines. The notes on a job are indented below the line of the job."""
     reasons: dict[str, dict[str, None]] = field(default_factory=dict)
-    """What stands for options in every job alike: the sentence, and the options of which it is true."""
+    """What replaces options, the same in every job: each sentence, with the options for which it is true."""
     left_out: int = 0
-    """Jobs that have no place in the jobs file as they are."""
+    """How many jobs are not in the jobs file."""
 
     @property
     def text(self) -> str:
-        """The jobs file."""
+        """The text of the jobs file."""
         file = {"$schema": "./jobs.schema.json", **self.jobs}
         return json.dumps(file, indent=2, ensure_ascii=False) + "\n"
 
     @property
     def jobs(self) -> dict[str, Any]:
-        """What is in the jobs file."""
+        """The content of the jobs file."""
         environments = {"environments": self.environments} if self.environments else {}
         return {**environments, "exports": self.exports, "imports": self.imports}
 
     @property
     def summary(self) -> list[str]:
-        """A line for each thing that stands for options in every job alike."""
+        """A line for each of the `reasons`."""
         return [f"{', '.join(options)}: {reason}" for reason, options in self.reasons.items()]
 
     def note_option(self, option: str, reason: str) -> None:
-        """Have the summary say once what stands for an option, however many jobs have it."""
+        """Say in the summary what replaces an option; once, however many jobs have the option."""
         self.reasons.setdefault(reason, {})[option] = None
 
 
@@ -143,10 +144,8 @@ def _job(element: Element, triggers: Mapping[tuple[str, str], list[Trigger]]) ->
         if tag(entry) == "entry"
     }
     name, group = text(element, "name"), text(element, "group")
-    mine = tuple(triggers.get((name, group), ()))
-    return Job(
-        type_.removeprefix(_NAMESPACE), name, group, options, mine, text(element, "description")
-    )
+    kind, description = type_.removeprefix(_NAMESPACE), text(element, "description")
+    return Job(kind, name, group, options, tuple(triggers.get((name, group), ())), description)
 
 
 def _trigger(element: Element) -> Trigger:
@@ -173,10 +172,11 @@ _EVERY: Final = {
     ("1", "month"): "0 0 0 1 * *",
     ("1", "year"): "0 0 0 1 1 *",
 }
+"""The calendar intervals that `_every` can't express."""
 
 
 def _every(seconds: int) -> str | None:
-    """So many seconds as NCRONTAB, where the minute, the hour or the day can be divided so."""
+    """An interval as NCRONTAB; None unless it divides the minute, the hour or the day into equal parts."""
     for unit, whole, form in (
         (1, 60, "*/{} * * * * *"),
         (60, 60, "0 */{} * * * *"),
@@ -189,13 +189,13 @@ def _every(seconds: int) -> str | None:
 
 
 _LAST: Final = (59, 59, 23, 31, 12, 6)
-"""Of each field of NCRONTAB."""
+"""The last value of each field of NCRONTAB."""
 
 
 def _from_quartz(expression: str) -> str | None:
-    """Quartz's cron expression as NCRONTAB; None where it says what that can't (L, W, #, years).
+    """Quartz's cron expression as NCRONTAB; None where NCRONTAB can't express it (L, W, #, years).
 
-    Quartz counts the days of the week from 1, Sunday; ? is a field that says nothing; a/b begins at a
+    Quartz counts the days of the week from 1, which is Sunday. A field that is ? has no value. a/b begins at a
     (Quartz.NET, "Cron Triggers").
     """
     parts = expression.split()
@@ -229,7 +229,9 @@ _IDENTITY: Final = (
 )
 _FOLDER: Final = "a container stands for it: imports-processing, imports-succeeded, imports-failed"
 _ACTION: Final = "not needed: the bridge knows the paths of D365's actions"
-_RETRIES: Final = "not needed: what is safe to retry is retried for a day, at growing intervals"
+_RETRIES: Final = (
+    "not needed: the bridge retries what is safe to retry for a day, at growing intervals"
+)
 _STATUS_FILE: Final = (
     "the file's metadata says it; a failed file has its report {file}.error.json beside it"
 )
@@ -241,7 +243,7 @@ _BY_SFTP: Final = (
 )
 
 ELSEWHERE: Final[Mapping[str, str]] = {
-    "AosUri": "it is the app setting D365_URL; of several, each is an environment of the jobs file",
+    "AosUri": "it is the app setting D365_URL; if there are several, each is an environment of the jobs file",
     "AzureAuthEndpoint": _IDENTITY,
     "AadTenant": _IDENTITY,
     "UseServiceAuthentication": _IDENTITY,
@@ -291,11 +293,11 @@ ELSEWHERE: Final[Mapping[str, str]] = {
         _ACTION,
     ),
 }
-"""What stands for an option that no job of ours has, whatever its value."""
+"""What replaces each option that no job of the jobs file has. It does not depend on the option's value."""
 
 
 def convert(jobs: Sequence[Job]) -> Result:
-    """The jobs file for these jobs, valid whatever they are, and what has to be known about it."""
+    """Convert jobs. The jobs file is always valid: a job that would make it invalid is left out."""
     result = Result()
     _set_environments(jobs, result)
     for job in jobs:
@@ -306,24 +308,24 @@ def convert(jobs: Sequence[Job]) -> Result:
             _convert(job, any(m.on("GetImportTargetErrorKeysFile") for m in monitors), result)
         else:
             _leave_out(job, result, [f"its type {job.kind or 'none'!r} is none of the Scheduler's"])
-    _say_shared_folders(jobs, result)
+    _note_shared_folders(jobs, result)
     return result
 
 
 def _convert(job: Job, error_keys: bool, result: Result) -> None:
     notes: list[str] = []
-    taken: set[str] = set()
+    handled: set[str] = set()
     name = _name(job, result)
     if name != job.name:
         notes.append(f"named {name}: a name has letters, digits and hyphens, and is unique")
-    fields = (_import if job.kind in _IMPORTS else _export)(job, name, taken, notes, result)
+    fields = (_import if job.kind in _IMPORTS else _export)(job, name, handled, notes, result)
     if job.kind in _PACKAGE_API:
-        taken.add("DataProject")
+        handled.add("DataProject")
     if job.on("IndefinitePause"):
         notes.append("IndefinitePause: it is paused in the Scheduler too")
     texts = {"description": job.description, "group": job.group}
     keys = {"errorKeys": True} if error_keys else {}
-    # Paused: an export queue that two programs serve gives each of them some of the packages.
+    # Every job is paused: if two programs serve an export queue, each of them gets only some of the packages.
     entry = {
         "name": name,
         **_environment(job, result),
@@ -332,7 +334,7 @@ def _convert(job: Job, error_keys: bool, result: Result) -> None:
         **keys,
         "enabled": False,
     }
-    notes += _rest(job, taken, result)
+    notes += _rest(job, handled, result)
     if job.triggers:
         _schedule(job, notes, result)
     kind = "imports" if job.kind in _IMPORTS else "exports"
@@ -340,33 +342,33 @@ def _convert(job: Job, error_keys: bool, result: Result) -> None:
         why = "UseADAL: its D365 is on premises, where the bridge can't sign in: keep it in the Scheduler"
         _leave_out(job, result, [why, *notes])
         return
-    mine = getattr(result, kind)
+    entries = getattr(result, kind)
     url = job.option("AosUri")
     try:
         if url:
             normalized(url)
-        jobs.parse(json.dumps(result.jobs | {kind: [*mine, entry]}).encode())
+        jobs.parse(json.dumps(result.jobs | {kind: [*entries, entry]}).encode())
     except (InvalidUrl, jobs.InvalidJobs) as error:
         wrong = [f"AosUri ({url}): {error}"] if isinstance(error, InvalidUrl) else error.mistakes
         as_is = json.dumps(entry, ensure_ascii=False)
         _leave_out(job, result, [*wrong, f"correct it, then add: {as_is}", *notes])
         return
-    mine.append(entry)
-    result.notes.append(f"{job} -> {kind}[{len(mine) - 1}] {entry['name']!r}")
+    entries.append(entry)
+    result.notes.append(f"{job} -> {kind}[{len(entries) - 1}] {entry['name']!r}")
     result.notes += [f"  {note}" for note in notes]
 
 
 def _import(
-    job: Job, name: str, taken: set[str], notes: list[str], result: Result
+    job: Job, name: str, handled: set[str], notes: list[str], result: Result
 ) -> dict[str, Any]:
-    """An import job's fields; what has been dealt with goes to `taken`, what is to be known to `notes`."""
-    taken |= {"ActivityId", "EntityName", "IsDataPackage", "Company", "IndefinitePause"}
-    taken |= {"InputDir", "SearchPattern", "OrderBy", "ReverseOrder", "UploadInOrder"}
-    taken |= {"DelayBetweenFiles", "MultiCompanyImport", "GetLegalEntityFromFilename"}
-    taken |= {"FilenameSeparator", "LegalEntityTokenPosition", "PackageTemplate"}
+    """An import job's fields. Adds its options to `handled`, and what a person must know to `notes`."""
+    handled |= {"ActivityId", "EntityName", "IsDataPackage", "Company", "IndefinitePause"}
+    handled |= {"InputDir", "SearchPattern", "OrderBy", "ReverseOrder", "UploadInOrder"}
+    handled |= {"DelayBetweenFiles", "MultiCompanyImport", "GetLegalEntityFromFilename"}
+    handled |= {"FilenameSeparator", "LegalEntityTokenPosition", "PackageTemplate"}
     import_job = _activity(job)
     if job.kind in _PACKAGE_API:
-        taken |= {"ExecuteImport", "OverwriteDataProject"}
+        handled |= {"ExecuteImport", "OverwriteDataProject"}
         _package_import(job, import_job, notes, result)
     elif job.option("EntityName") and not job.on("IsDataPackage"):
         import_job["entity"] = job.option("EntityName")
@@ -410,14 +412,14 @@ def _import(
 
 
 def _activity(job: Job) -> dict[str, Any]:
-    """What stands for the job in D365: its recurring data job, or its data project."""
+    """The fields that name the job in D365: its recurring data job, or its data project."""
     if job.kind in _PACKAGE_API:
         return {"api": "package", "dataProject": job.option("DataProject")}
     return {"activityId": job.option("ActivityId")}
 
 
 def _package_import(job: Job, import_job: dict[str, Any], notes: list[str], result: Result) -> None:
-    """The fields that an import job of the package API has besides."""
+    """Add the fields that only import jobs of the package API have."""
     result.note_option("ExecuteImport", "it is execute, true where the file does not say it")
     result.note_option(
         "OverwriteDataProject", "it is overwrite, true where the file does not say it"
@@ -426,8 +428,8 @@ def _package_import(job: Job, import_job: dict[str, Any], notes: list[str], resu
         import_job["execute"] = False
     if not job.on("OverwriteDataProject"):
         import_job["overwrite"] = False
-    none = [option for option in ("ActivityId", "EntityName") if job.option(option)]
-    notes += [f"{option}: not used, the package API has none" for option in none]
+    unused = [option for option in ("ActivityId", "EntityName") if job.option(option)]
+    notes += [f"{option}: not used, the package API has none" for option in unused]
     if not job.option("PackageTemplate") and not job.on("InputFilesArePackages"):
         notes.append("its files must be packages (.zip), or the job needs a template")
 
@@ -437,7 +439,7 @@ def _separator(folder: str) -> str:
 
 
 def _company(job: Job, import_job: dict[str, Any], notes: list[str]) -> None:
-    """The company, from wherever the job takes it."""
+    """Add the company, or where in the files' names it is."""
     several = job.on("MultiCompanyImport") or job.kind == "Upload"
     position = job.option("LegalEntityTokenPosition")
     if several and job.on("GetLegalEntityFromFilename"):
@@ -462,7 +464,7 @@ _ORDERS: Final = {"created": "time", "modified": "time", "size": "size", "filena
 
 
 def _order(job: Job, import_job: dict[str, Any], result: Result) -> None:
-    """Order and pauses. The Scheduler sends a job's files one after the other, so the result does too."""
+    """Add order and pauses. The Scheduler sends a job's files one after the other; so does a converted job."""
     order, pause = job.option("OrderBy"), job.option("DelayBetweenFiles")
     if not (order or job.on("UploadInOrder") or pause not in ("", "0")):
         return
@@ -493,16 +495,16 @@ def _order(job: Job, import_job: dict[str, Any], result: Result) -> None:
 
 
 def _export(
-    job: Job, _name: str, taken: set[str], notes: list[str], result: Result
+    job: Job, _name: str, handled: set[str], notes: list[str], result: Result
 ) -> dict[str, Any]:
-    taken |= {
+    handled |= {
         "ActivityId",
         "UnzipPackage",
         "DeletePackage",
         "IndefinitePause",
         "DownloadSuccessDir",
     }
-    taken |= {"DelayBetweenFiles", "Company"}
+    handled |= {"DelayBetweenFiles", "Company"}
     export_job = _activity(job)
     if job.option("DownloadSuccessDir"):
         result.note_option(
@@ -531,13 +533,13 @@ def _export(
     return export_job
 
 
-def _rest(job: Job, taken: set[str], result: Result) -> Iterator[str]:
-    """A line for every option that is not known here, and one for all of SFTP; the rest is summed up."""
+def _rest(job: Job, handled: set[str], result: Result) -> Iterator[str]:
+    """A note for each unknown option, and one for all of SFTP. The other options go into the summary."""
     sftp = [key for key, value in job.options.items() if _SFTP.match(key) and value.strip()]
     if sftp:
         yield f"{', '.join(sftp)}: {_BY_SFTP}"
     for key, value in job.options.items():
-        if key in taken or key in sftp or not value.strip():
+        if key in handled or key in sftp or not value.strip():
             continue
         if key in ELSEWHERE:
             result.note_option(key, ELSEWHERE[key])
@@ -546,7 +548,7 @@ def _rest(job: Job, taken: set[str], result: Result) -> Iterator[str]:
 
 
 def _export_schedule(job: Job, notes: list[str]) -> str:
-    """When an export job of the package API runs. It is paused, so a person sees the notes before it does."""
+    """The schedule of a package API's export job. It is paused, so a person reads the notes before it runs."""
     for trigger in job.triggers:
         if trigger.schedule:
             words = [trigger.words]
@@ -562,7 +564,7 @@ def _export_schedule(job: Job, notes: list[str]) -> str:
 
 
 def _watched(job: Job, jobs: Sequence[Job]) -> list[Job]:
-    """The jobs whose files a monitor asks after."""
+    """The jobs whose files a monitor checks."""
 
     def files(each: Job) -> tuple[str, str]:
         return each.option("UploadSuccessDir"), each.option("ActivityId")
@@ -571,7 +573,7 @@ def _watched(job: Job, jobs: Sequence[Job]) -> list[Job]:
 
 
 def _monitor(job: Job, jobs: Sequence[Job], result: Result) -> None:
-    """A monitor has no counterpart of its own: the bridge asks after every file that it sends."""
+    """A monitor becomes a note, and no job: the bridge asks for the status of every file that it sends."""
     watched = _watched(job, jobs)
     of = f"of {watched[0]}" if watched else "of no job here"
     result.notes.append(
@@ -581,8 +583,8 @@ def _monitor(job: Job, jobs: Sequence[Job], result: Result) -> None:
         result.notes.append(
             "  PackageTemplate: it is template of the job whose files the monitor checks"
         )
-    taken = {"ActivityId", "IndefinitePause", "PackageTemplate"}
-    result.notes += [f"  {note}" for note in _rest(job, taken, result)]
+    handled = {"ActivityId", "IndefinitePause", "PackageTemplate"}
+    result.notes += [f"  {note}" for note in _rest(job, handled, result)]
 
 
 def _leave_out(job: Job, result: Result, why: Sequence[str]) -> None:
@@ -592,16 +594,21 @@ def _leave_out(job: Job, result: Result, why: Sequence[str]) -> None:
 
 
 def _name(job: Job, result: Result) -> str:
-    """A name of ours that no other job of the result has."""
+    """A valid name that no other job of the result has."""
     slug = _slug(job.name) or "job"
     used = {each["name"].lower() for each in (*result.exports, *result.imports)}
     if slug.lower() in used and job.group:
         slug = _slug(f"{job.group}-{job.name}")
-    name, number = slug, 1
-    while name.lower() in used:
+    return _unique(slug, used)
+
+
+def _unique(name: str, used: set[str]) -> str:
+    """A name, with a number at its end if it is used already. `used` has small letters."""
+    unique, number = name, 1
+    while unique.lower() in used:
         number += 1
-        name = f"{slug[:58]}-{number}"
-    return name
+        unique = f"{name[:58]}-{number}"
+    return unique
 
 
 def _slug(text: str) -> str:
@@ -639,16 +646,13 @@ def _set_environments(jobs: Sequence[Job], result: Result) -> None:
         return
     for url, tenant in tenants.items():
         used = {each["name"].lower() for each in result.environments}
-        name = first = _slug((urlsplit(url).hostname or "").partition(".")[0]) or "environment"
-        number = 1
-        while name.lower() in used:
-            number += 1
-            name = f"{first[:58]}-{number}"
+        slug = _slug((urlsplit(url).hostname or "").partition(".")[0]) or "environment"
+        name = _unique(slug, used)
         result.environments.append({"name": name, "url": url})
         result.notes.append(f"environment {name} (AosUri): {url}")
         if len(set(tenants.values())) > 1:
             result.notes.append(
-                f"  AadTenant: it is in the tenant {tenant}; one that is not the app's wants an app "
+                f"  AadTenant: it is in the tenant {tenant}; one that is not the app's needs an app "
                 "registration (tenantId and clientId, docs/deploy.md)"
             )
 
@@ -662,7 +666,7 @@ def _environment(job: Job, result: Result) -> dict[str, str]:
     return {}
 
 
-def _say_shared_folders(jobs: Sequence[Job], result: Result) -> None:
+def _note_shared_folders(jobs: Sequence[Job], result: Result) -> None:
     folders: dict[str, list[Job]] = {}
     for job in jobs:
         if job.kind in _IMPORTS and (folder := job.option("InputDir").rstrip("\\/").lower()):
@@ -676,7 +680,7 @@ def _say_shared_folders(jobs: Sequence[Job], result: Result) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0: all is converted; 1: a job was left out; 2: a file can't be read or written."""
+    """Returns 0: all jobs are converted; 1: some are left out; 2: a file can't be read or written."""
     parser = argparse.ArgumentParser(
         "d365-blob-bridge convert",
         description="Convert the Recurring Integrations Scheduler's Schedule.xml to a jobs.json on stdout. "
@@ -701,7 +705,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
     result = convert(jobs)
     try:
-        if options.out:  # a redirected stdout is UTF-16 in some shells of Windows
+        if options.out:  # for Windows, where some shells redirect stdout as UTF-16
             with options.out.open("x", encoding="utf-8", newline="\n") as out:
                 out.write(result.text)
         else:
@@ -712,7 +716,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for line in [
         *result.notes,
         "",
-        "In all jobs alike:",
+        "The same in all jobs:",
         *(f"  {each}" for each in result.summary),
         "",
     ]:
