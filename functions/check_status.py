@@ -1,5 +1,4 @@
-"""Queue: asks D365 for the status of a sent file, and moves the file to succeeded or failed when it has
-ended."""
+"""Queue: asks D365 for the status of a sent file, sends a file that waits, and moves an ended one."""
 
 import azure.functions as func
 
