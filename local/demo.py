@@ -132,7 +132,7 @@ class Environment:
         return ended >= len(self.files) and waiting == 0 and acknowledged and exported
 
     def problems(self) -> Iterator[str]:
-        """Which requests it did not get once for each file and each package, as it would on its own."""
+        """A sentence for each kind of request that it did not get exactly once for each file or package."""
         requests = Counter(request.operation for request in self.simulator.requests)
         sent = [file.expected for file in self.files if file.expected.sent]
         packages = self.simulator.packages

@@ -27,7 +27,7 @@ class RunningDemo:
     d365: str
     """The simulator's URL."""
 
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         try:
             return psutil.Process(self.pid).create_time() == self.created
         except psutil.NoSuchProcess:
@@ -61,7 +61,7 @@ def running_demos() -> list[RunningDemo]:
     for note in sorted(_FOLDER.glob("*.json")):
         with contextlib.suppress(ValueError, TypeError, OSError):
             demo = RunningDemo(**json.loads(note.read_text(encoding="utf-8")))
-            if demo.lives():
+            if demo.is_alive():
                 demos.append(demo)
             else:
                 note.unlink(missing_ok=True)

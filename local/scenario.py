@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from local import samples
 from local.audit import Drop
@@ -179,32 +179,35 @@ def files() -> list[DroppedFile]:
         _dropped("products/item master.zip", products, None, None),
         _dropped("prices/USMF/prices.zip", prices, None, "USMF"),
         _dropped(f"{_TEST_IMPORT}/try.csv", vendors.csv(6), vendors.name, "USMF"),
-        DroppedFile(
+        _dropped(
+            "general-journal/USMF/unbalanced.csv",
             unbalanced,
-            Drop(
-                "general-journal/USMF/unbalanced.csv",
-                hashlib.sha256(unbalanced).hexdigest(),
-                journal.name,
-                "USMF",
-                "failed",
-                complaint=COMPLAINTS[0],
-            ),
+            journal.name,
+            "USMF",
+            "failed",
+            complaint=COMPLAINTS[0],
         ),
-        DroppedFile(
+        _dropped(
+            "somewhere/forgotten.csv",
             b"which job is this for?\r\n",
-            Drop(
-                "somewhere/forgotten.csv",
-                hashlib.sha256(b"which job is this for?\r\n").hexdigest(),
-                None,
-                None,
-                "failed",
-                sent=False,
-                complaint="somewhere",
-            ),
+            None,
+            None,
+            "failed",
+            sent=False,
+            complaint="somewhere",
         ),
     ]
 
 
-def _dropped(path: str, content: bytes, entity: str | None, company: str | None) -> DroppedFile:
+def _dropped(
+    path: str,
+    content: bytes,
+    entity: str | None,
+    company: str | None,
+    outcome: Literal["succeeded", "failed"] = "succeeded",
+    *,
+    sent: bool = True,
+    complaint: str = "",
+) -> DroppedFile:
     hash_ = hashlib.sha256(content).hexdigest()
-    return DroppedFile(content, Drop(path, hash_, entity, company, "succeeded"))
+    return DroppedFile(content, Drop(path, hash_, entity, company, outcome, sent, complaint))

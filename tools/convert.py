@@ -307,7 +307,9 @@ def convert(jobs: Sequence[Job]) -> Result:
             monitors = [m for m in jobs if m.kind in _MONITORS and job in _watched(m, jobs)]
             _convert(job, any(m.on("GetImportTargetErrorKeysFile") for m in monitors), result)
         else:
-            _leave_out(job, result, [f"its type {job.kind or 'none'!r} is none of the Scheduler's"])
+            _leave_out(
+                job, result, [f"its type {job.kind or 'none'!r} is not one of the Scheduler's"]
+            )
     _note_shared_folders(jobs, result)
     return result
 

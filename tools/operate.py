@@ -51,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    check = commands.add_parser("check", help="try everything; exit code 1 if something is wrong")
+    check = commands.add_parser(
+        "check", help="check the whole deployment; exit code 1 if something is wrong"
+    )
     check.add_argument(
         "--wait",
         type=float,

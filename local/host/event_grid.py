@@ -15,12 +15,12 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import requests
-from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.storage.blob import BlobProperties, ContainerClient
 
 from local.host.blobs import WEBHOOK
 from local.host.settings import resolved
-from local.host.storage import HOSTS, connect, line
+from local.host.storage import connect, host_container, line
 from local.protocol import Function
 
 log = logging.getLogger("event-grid")
@@ -43,10 +43,7 @@ class Subscription:
         """False: events are lost, for tests."""
         name = resolved(str(function.trigger["path"])).partition("/")[0]
         self._container = connect(str(function.trigger["connection"]))[0].get_container_client(name)
-        hosts = connect("AzureWebJobsStorage")[0].get_container_client(HOSTS)
-        with contextlib.suppress(ResourceExistsError):
-            hosts.create_container()
-        self._memory = hosts.get_blob_client(f"event-grid/{name}.json")
+        self._memory = host_container().get_blob_client(f"event-grid/{name}.json")
         query = f"functionName=Host.Functions.{function.name}&code={quote(key)}"
         self._webhook = f"{host_url}{WEBHOOK}?{query}"
 

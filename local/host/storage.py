@@ -6,7 +6,7 @@ import os
 from typing import Any, Final
 
 from azure.core.exceptions import ResourceExistsError
-from azure.storage.blob import BlobServiceClient
+from azure.storage.blob import BlobServiceClient, ContainerClient
 from azure.storage.queue import QueueClient, QueueServiceClient
 
 from local.host.settings import Settings
@@ -34,6 +34,14 @@ def connect(connection: str) -> tuple[BlobServiceClient, QueueServiceClient]:
         BlobServiceClient(uris[0], credential=credential, **options),
         QueueServiceClient(uris[1], credential=credential, **options),
     )
+
+
+def host_container() -> ContainerClient:
+    """The container with the host's own data. It is made if it is missing."""
+    container = connect("AzureWebJobsStorage")[0].get_container_client(HOSTS)
+    with contextlib.suppress(ResourceExistsError):
+        container.create_container()
+    return container
 
 
 def encoded(settings: Settings, text: str) -> str:

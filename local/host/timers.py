@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from azure.core.exceptions import AzureError, ResourceExistsError
+from azure.core.exceptions import AzureError
 from azure.storage.blob import BlobClient
 
 from local.host.invoking import App
 from local.host.settings import resolved
-from local.host.storage import HOSTS, connect
+from local.host.storage import host_container
 from local.host.workers import InvocationFailed
 from local.protocol import Function, Typed
 from local.worker import AppFailed
@@ -65,11 +65,8 @@ def _wait_until(due: datetime, stopping: threading.Event) -> bool:
 
 
 def _status_blob(function: Function) -> BlobClient:
-    container = connect("AzureWebJobsStorage")[0].get_container_client(HOSTS)
-    with contextlib.suppress(ResourceExistsError):
-        container.create_container()
     name = f"timers/stand-in/Host.Functions.{function.name}/status"
-    return container.get_blob_client(name)
+    return host_container().get_blob_client(name)
 
 
 def _last(status: BlobClient | None) -> datetime | None:

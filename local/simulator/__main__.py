@@ -9,7 +9,7 @@ from local.simulator import identity_settings, running_simulator
 
 
 def main() -> None:
-    """Serve a simulator until interrupted; the first line on stdout says where."""
+    """Serve a simulator until interrupted. The first line on stdout has its URL."""
     parser = argparse.ArgumentParser(
         "python -m local.simulator", description="A D365 environment on loopback."
     )

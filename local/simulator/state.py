@@ -52,7 +52,7 @@ class Simulator:
         """The value of a dequeued message's field that has none: None, or an empty text."""
         self.registered = True
         self.applications: list[dict[str, str]] = []
-        """What people registered. Whether D365 lets requests in, `registered` says."""
+        """The applications that people registered. `registered` says whether D365 lets requests in."""
         self.users = {"admin", "bridge"}
         """Ids of D365's users, in small letters."""
         self.largest_body = 1 << 62
