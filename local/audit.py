@@ -35,7 +35,7 @@ class Package:
     correlation_id: str
     sha256: str
     acknowledged: int | None
-    """How often it was; None for a package of a data project, which nobody acknowledges."""
+    """How often it was acknowledged; None for a package of a data project, which has no message."""
     members: Mapping[str, str] = field(default_factory=dict)
     """If the job unzips: the names of the entity files, with their SHA-256."""
 

@@ -56,7 +56,7 @@ D365_STORAGE = "d365storage"
 SETTLE_SECONDS = 180
 NOT_DONE = "not done in time"
 AFTERWARDS_SECONDS = 3
-"""How long the demo waits after everything is done, to see what must not come, such as a second copy."""
+"""Seconds to wait after everything is done: a second copy, which must not come, would come then."""
 
 
 class DemoFailed(RuntimeError):
@@ -434,7 +434,7 @@ def run(*, keep: bool) -> bool:
         progress.say(f"{production.name} is done; {test.name} lets the app in")
         test.simulator.registered = True
         done[test.name] = _wait(test.name, lambda: _all_done(test, storage), host, progress)
-        progress.say("everything is done; waiting for second copies, which must not come")
+        progress.say("everything is done; waiting to see that no second copy comes")
         time.sleep(AFTERWARDS_SECONDS)
         progress.say("reading everything again and comparing it")
         findings = _audit(environments, azurite.connection_string, offers)

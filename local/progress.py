@@ -37,11 +37,11 @@ _SENTENCES: Mapping[str, Callable[[Fields], str]] = {
     ),
     "package.unreadable": lambda f: f"package unreadable     {f['blob']}: {f['error']}",
     "unzip.failed": lambda f: f"unzip failed           {f['blob']}: {f['error']}",
-    "execution.began": lambda f: f"data project begun     {f['job']}",
+    "execution.began": lambda f: f"data project started   {f['job']}",
     "execution.stored": lambda f: f"data project exported  {f['blob']}",
-    "execution.partial": lambda f: f"data project in part   {f['blob']}: {f['error']}",
+    "execution.partial": lambda f: f"data project partly    {f['blob']}: {f['error']}",
     "execution.failed": lambda f: f"data project failed    {f['job']}: {f['error']}",
-    "export.unfinished": lambda f: f"export unfinished      {f['job']}: goes on at once",
+    "export.unfinished": lambda f: f"export unfinished      {f['job']}: continues at once",
     "export.failed": lambda f: f"export failed          {f['job']}: {f['error']}",
     "file.claimed": lambda f: f"file taken             {f['source']} ({size(f['bytes'])})",
     "file.sent": lambda f: f"file sent to D365      {unstamped(f['file'])}",
@@ -50,7 +50,7 @@ _SENTENCES: Mapping[str, Callable[[Fields], str]] = {
     "file.failed": lambda f: f"file failed            {unstamped(f['file'])}: {f['reason']}",
     "file.held": lambda f: f"file held              {unstamped(f['file'])}: {f['error']}",
     "poison.found": lambda f: f"message given up       {f['queue']}: {f['message']}",
-    "d365.retry": lambda f: f"D365 asked again       {f['error']}",
+    "d365.retry": lambda f: f"D365 request retried   {f['error']}",
     "d365.denied": lambda f: f"D365 refused access    {f['error']}",
 }
 

@@ -233,7 +233,7 @@ _RETRIES: Final = (
     "not needed: the bridge retries what is safe to retry for a day, at growing intervals"
 )
 _STATUS_FILE: Final = (
-    "the file's metadata says it; a failed file has its report {file}.error.json beside it"
+    "the file's metadata has the status; a failed file has a report beside it, {file}.error.json"
 )
 
 _SFTP: Final = re.compile("(Use)?Sftp(In|Out)bound")
@@ -262,7 +262,7 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     "ExecutionJobPresent": "always: the bridge asks for the status of every file until it ends",
     "DelayBetweenStatusCheck": "not needed: checks come at growing intervals, from seconds to five minutes",
     "StatusCheckInterval": "not needed: checks come at growing intervals, from seconds to five minutes",
-    "GetImportTargetErrorKeysFile": "it is errorKeys of the job whose files the monitor checks",
+    "GetImportTargetErrorKeysFile": "it becomes errorKeys of the job whose files the monitor checks",
     "GetExecutionErrors": "always: D365's errors stand in {file}.error.json",
     "Interval": "not needed: D365 says how long to wait (Retry-After)",
     "RetryCount": _RETRIES,
@@ -422,9 +422,9 @@ def _activity(job: Job) -> dict[str, Any]:
 
 def _package_import(job: Job, import_job: dict[str, Any], notes: list[str], result: Result) -> None:
     """Add the fields that only import jobs of the package API have."""
-    result.note_option("ExecuteImport", "it is execute, true where the file does not say it")
+    result.note_option("ExecuteImport", "it becomes execute; a job without execute has true")
     result.note_option(
-        "OverwriteDataProject", "it is overwrite, true where the file does not say it"
+        "OverwriteDataProject", "it becomes overwrite; a job without overwrite has true"
     )
     if not job.on("ExecuteImport"):
         import_job["execute"] = False
@@ -557,7 +557,7 @@ def _export_schedule(job: Job, notes: list[str]) -> str:
             if trigger.zone:
                 words.append("the hours are in UTC here, so convert them")
             if len(job.triggers) > 1:
-                words.append(f"it has {len(job.triggers)} triggers, of which one is used")
+                words.append(f"it has {len(job.triggers)} triggers, and only this one is used")
             notes.append(f"schedule {trigger.schedule}: {'; '.join(words)}")
             return trigger.schedule
     reason = "; ".join(each.words for each in job.triggers) or "it has none in the file"

@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("name", help="the job")
     runs.add_argument("--json", action="store_true")
 
-    text = "export a job's data project now, beside its schedule"
+    text = "export a job's data project now, in addition to its schedule"
     run = commands.add_parser("run", help=text, description=text)
     run.add_argument("name", help="the job")
     _add_change_options(run, "export", "do it only if the job is still in this state")
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         ("receive", "mark a held file as received by D365; it is tracked to its end"),
         ("ask", "ask D365 again for the status of a file that never got a final one"),
         ("dismiss", "say that a failed or held file is dealt with; it no longer stops its job"),
-        ("redeliver", "copy an exported package to a new name beside it"),
+        ("redeliver", "copy an exported package to a new name in the same folder"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("name", help="its path, or a part of the path that only this file has")

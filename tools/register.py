@@ -39,7 +39,7 @@ def register(url: str, token: str, client_id: str, user: str) -> str:
             )
         application = {"AADClientId": client_id, "Name": NAME, "UserId": user}
         _content(session.post(entity, json=application, timeout=TIMEOUT))
-    return f"{client_id} is registered, as the user {user}. It is in force at once."
+    return f"{client_id} is registered, as the user {user}. It works at once."
 
 
 def _content(response: requests.Response) -> dict[str, list[dict[str, str]]]:
@@ -47,7 +47,7 @@ def _content(response: requests.Response) -> dict[str, list[dict[str, str]]]:
     if response.status_code in (401, 403):
         raise ValueError(
             f"D365 does not let you do this ({response.status_code}). You must be a user of this D365 with the "
-            "role System administrator. Sign in as such: az login --tenant TENANT --allow-no-subscriptions"
+            "role System administrator. Sign in as that user: az login --tenant TENANT --allow-no-subscriptions"
         )
     try:
         content = response.json()

@@ -38,7 +38,7 @@ class Reading:
     queue: QueueClient
     call: Callable[[str, Any], None]
     """Handles a message: gets its text and the message. Raises `InvocationFailed` to get the message again, and
-    `ValueError` where nobody can read it."""
+    `ValueError` if the message can never be read."""
     give_up: Callable[[str], None]
     """Puts a message that failed too often on the poison queue: gets its content as it is on the queue."""
     batch: int

@@ -49,7 +49,7 @@ class Execution:
 
     @property
     def is_running(self) -> bool:
-        """Whether it still runs. If only a final status is left, it has ended, though nobody has read it."""
+        """Whether it still runs. If only a final status is left, it has ended."""
         return self.status in _RUNNING and not (
             len(self.statuses) == 1 and self.statuses[0] not in _RUNNING
         )
@@ -57,7 +57,7 @@ class Execution:
 
 @dataclass
 class PackageSettings:
-    """How the package API behaves, where nobody knows it or environments differ."""
+    """Settings of what the package API does, where that is not known or differs between environments."""
 
     statuses: tuple[str, ...] = ("NotRun", "Executing", "Succeeded")
     """The statuses of each new execution; one with ("Executing",) never ends."""

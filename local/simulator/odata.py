@@ -1,4 +1,4 @@
-"""The OData actions that tell of an import, and the error keys file, whose URL one of them gives."""
+"""The OData actions about an import, and the error keys file. One of the actions gives its URL."""
 
 import ast
 import json
