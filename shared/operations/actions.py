@@ -174,6 +174,7 @@ def _track_on(
         checks=0,
         checked=now,
         spent=0,
+        unknown=0,
         due=now,
     )
     moves.move(bridge.account, marked, PROCESSING, record)

@@ -212,7 +212,7 @@ def _let_in(who: str, *, own_identity: bool) -> str:
         return f"Is {who} a user there, and enabled?"
     text = (
         f"Is {who or 'its client id'} under Microsoft Entra applications, with a user who is enabled? If not: "
-        "python3 dev.py register (docs/d365-setup.md)."
+        "d365-blob-bridge register (docs/d365-setup.md)."
     )
     if own_identity:
         text += (

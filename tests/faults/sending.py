@@ -448,6 +448,6 @@ def markdown(
     """A table for the docs."""
     lines = ["| what happens | it proves | because | then |", "| --- | --- | --- | --- |"]
     for case in cases:
-        sure = "nothing" if case.verdict == "uncertain" else "not taken"
+        sure = "nothing" if case.verdict == "uncertain" or case.taken else "not taken"
         lines.append(f"| {case.what} | {sure} | {case.why} | {follows[case.verdict]} |")
     return "\n".join(lines)

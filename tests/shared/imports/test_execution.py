@@ -603,6 +603,18 @@ def test_a_person_has_d365_asked_again_after_what_vanished(
     assert d365.count("import_package") == 1
 
 
+def test_what_a_person_has_asked_after_is_asked_for_as_long_as_the_first_time(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
+) -> None:
+    """D365 may hide the execution for a while again: the first answer does not end it."""
+    file = vanished(bridge, d365, later)
+    actions.ask(bridge, Action(file.name, file.etag, "Ada", "it is in the job history"))
+    work_queue(bridge)
+    assert only(account, PROCESSING).record.reason == "D365 does not know the execution"
+    try_on(bridge, later, timedelta(minutes=90), timedelta(minutes=5))
+    assert only(account, FAILED).record.reason == "vanished"
+
+
 def test_a_person_resends_what_vanished(
     bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
 ) -> None:
