@@ -466,7 +466,7 @@ _ORDERS: Final = {"created": "time", "modified": "time", "size": "size", "filena
 
 
 def _order(job: Job, import_job: dict[str, Any], result: Result) -> None:
-    """Add order and pauses. The Scheduler sends a job's files one after the other; so does a converted job."""
+    """Add order and pauses. The Scheduler sends a job's files one after the other; a converted job does too."""
     order, pause = job.option("OrderBy"), job.option("DelayBetweenFiles")
     if not (order or job.on("UploadInOrder") or pause not in ("", "0")):
         return

@@ -110,7 +110,7 @@ async def no_action(request: D365Request) -> Response:
 
 
 async def error_keys(request: D365Request) -> Response:
-    """Download an error keys file. D365's storage has it, which checks a signature and no token."""
+    """Download an error keys file from D365's storage, which checks a signature and no token."""
     if "sig" not in request.query_params:
         return Response("<Error><Code>AuthenticationFailed</Code></Error>", 403)
     return Response(f"LINENUMBER\r\n17 of {request.path_params['execution_id']}\r\n")
