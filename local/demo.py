@@ -11,10 +11,8 @@ import contextlib
 import json
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +28,7 @@ from azure.storage.queue import QueueServiceClient
 from local import scenario
 from local.audit import AUDITED, REPORT, Findings, Package, Received, audit
 from local.azurite import AzuriteFailed, running_azurite
+from local.hosting import HostFailed, RunningHost, running_host
 from local.progress import Progress, size
 from local.provisioning import provision
 from local.registry import demo_note
@@ -49,7 +48,6 @@ from shared.storage.account import (
 )
 from shared.storage.names import job_folder
 
-ROOT = Path(__file__).resolve().parent.parent
 D365_STORAGE = "d365storage"
 """The account in which D365 keeps the packages of the package API."""
 
@@ -213,65 +211,14 @@ def print_result(
     return not problems
 
 
-class Host:
-    """The app in the trigger host, in a process of its own. `Progress` shows its log."""
-
-    def __init__(self, settings: Path, log: Path, progress: Progress) -> None:
-        self._log = log
-        self._progress = progress
-        self.page = ""
-        """The address of the operating page, with its key, once the host is up."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "local.host", "--settings", str(settings), "--with-parent"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        )
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
-
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        with self._log.open("w", encoding="utf-8") as log:
-            for line in self._process.stdout:
-                log.write(line)
-                log.flush()
-                if line.startswith('{"url"'):
-                    ready = json.loads(line)
-                    self.page = f"{ready['url']}/api/operate?code={ready['keys']['function']}"
-                    continue
-                self._progress.retell(line)
-
-    def check(self) -> None:
-        """Raises `DemoFailed`, with the end of the log, if the host has ended by itself."""
-        code = self._process.poll()
-        if code is not None:
-            self._listener.join(5)
-            last = self._log.read_text(encoding="utf-8").splitlines()[-15:]
-            raise DemoFailed("\n".join([f"the trigger host ended with code {code}:", *last]))
-
-    def stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(15)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._listener.join(5)
-
-
-def _write_settings(
+def _app_settings(
     directory: Path, connection_string: str, environments: Sequence[Environment]
-) -> Path:
-    """The app settings, in the file that `func start` reads too."""
+) -> dict[str, str]:
+    """The app settings. Writes the jobs file that they name."""
     jobs = directory / "jobs.json"
     urls = {each.name: each.simulator.base_url for each in environments}
     jobs.write_text(json.dumps(scenario.jobs(urls), indent=2), encoding="utf-8")
-    values = {
+    return {
         "FUNCTIONS_WORKER_RUNTIME": "python",
         "AzureWebJobsStorage": connection_string,
         "DataStorage": connection_string,
@@ -280,10 +227,6 @@ def _write_settings(
         "RECONCILE_SCHEDULE": "*/10 * * * * *",
         **identity_settings(environments[0].simulator),
     }
-    settings = directory / "local.settings.json"
-    content = {"IsEncrypted": False, "Values": values}
-    settings.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    return settings
 
 
 def _prepare(simulator: Simulator) -> None:
@@ -299,11 +242,33 @@ def _prepare(simulator: Simulator) -> None:
         simulator.add_import_job(activity_id)
 
 
-def _wait(name: str, is_done: Callable[[], bool], host: Host, progress: Progress) -> str:
+@contextlib.contextmanager
+def _host(
+    directory: Path, app_settings: Mapping[str, str], progress: Progress
+) -> Iterator[RunningHost]:
+    """The app in the trigger host. `Progress` shows its log, which is also written to a file."""
+    with (directory / "host.log").open("w", encoding="utf-8") as log:
+
+        def hear(line: str) -> None:
+            log.write(line)
+            log.flush()
+            progress.retell(line)
+
+        with running_host(app_settings, hear=hear) as host:
+            yield host
+
+
+def _check(host: RunningHost) -> None:
+    """Raises `DemoFailed`, with the end of the log, if the host has ended by itself."""
+    if not host.alive():
+        raise DemoFailed("".join(["the trigger host ended:\n", *host.everything()[-15:]]))
+
+
+def _wait(name: str, is_done: Callable[[], bool], host: RunningHost, progress: Progress) -> str:
     """Wait until an environment is done. Returns when that was, or that it took too long."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while time.monotonic() < deadline:
-        host.check()
+        _check(host)
         if is_done():
             return f"done at {progress.seconds:.1f} s"
         time.sleep(0.5)
@@ -347,7 +312,7 @@ def _audit(
     return audit(connection_string, packages, drops, received)
 
 
-def _keep(directory: Path, connection_string: str, host: Host) -> None:
+def _keep(directory: Path, connection_string: str, settings: Path, host: RunningHost) -> None:
     jobs = ", ".join(job["name"] for job in scenario.JOBS["imports"])
     print(
         f"""
@@ -357,16 +322,16 @@ The demo continues to run. Drop a file into a job ({jobs}):
   {connection_string}
 D365 rejects a file that contains {scenario.REJECTED.decode()}. The lines here show what happens.
 To see a file fail, correct it and resend it (docs/operations.md shows each step):
-  the page      {host.page}
+  the page      {host.url}/api/operate?code={host.key}
   commands      python3 dev.py operate --help, python3 dev.py d365 --help
-  app settings  {directory / "local.settings.json"}
+  app settings  {settings}
   host's log    {directory / "host.log"}
 Ctrl-C stops everything and removes it.
 """,
         flush=True,
     )
     while True:
-        host.check()
+        _check(host)
         time.sleep(0.5)
 
 
@@ -422,9 +387,8 @@ def run(*, keep: bool) -> bool:
             f"{len(scenario.files())} files are dropped"
         )
         progress.say(f"the environment {test.name} refuses the app for now")
-        settings = _write_settings(directory, azurite.connection_string, environments)
-        host = Host(settings, directory / "host.log", progress)
-        stack.callback(host.stop)
+        app_settings = _app_settings(directory, azurite.connection_string, environments)
+        host = stack.enter_context(_host(directory, app_settings, progress))
         done = {
             production.name: _wait(
                 production.name, lambda: production.is_done(storage), host, progress
@@ -443,9 +407,12 @@ def run(*, keep: bool) -> bool:
         if keep:
             jobs = [str(job["name"]) for job in scenario.JOBS["imports"]]
             d365 = production.simulator.base_url
+            settings = directory / "local.settings.json"  # in the form that `func start` reads too
+            content = {"IsEncrypted": False, "Values": app_settings}
+            settings.write_text(json.dumps(content, indent=2), encoding="utf-8")
             stack.enter_context(demo_note(azurite.connection_string, jobs, settings, d365))
             with contextlib.suppress(KeyboardInterrupt):
-                _keep(directory, azurite.connection_string, host)
+                _keep(directory, azurite.connection_string, settings, host)
         return right
 
 
@@ -462,7 +429,7 @@ def main() -> None:
         sys.exit(0 if run(keep=arguments.keep) else 1)
     except KeyboardInterrupt:
         sys.exit("stopped")
-    except (DemoFailed, AzuriteFailed) as error:
+    except (DemoFailed, HostFailed, AzuriteFailed) as error:
         sys.exit(f"demo: {error}")
 
 

@@ -112,8 +112,10 @@ def running_host(
     app: Path = ROOT,
     environment: Mapping[str, str] | None = None,
     start: Callable[[Sequence[str], Mapping[str, str]], Process] = start_process,
+    hear: Callable[[str], object] = lambda _: None,
 ) -> Iterator[RunningHost]:
-    """Start the app in a trigger host with these app settings and command-line options.
+    """Start the app in a trigger host with these app settings and command-line options. `hear` gets each line
+    of its log, on another thread.
 
     Raises `HostFailed`.
     """
@@ -125,25 +127,35 @@ def running_host(
             {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
         )
         log: list[str] = []
+        assert process.stdin
         assert process.stdout
         assert process.stderr
         lines = io.TextIOWrapper(process.stderr, encoding="utf-8", errors="replace")
-        reader = threading.Thread(target=lambda: log.extend(lines), daemon=True)
+
+        def read() -> None:
+            for line in lines:
+                log.append(line)
+                hear(line)
+
+        reader = threading.Thread(target=read, daemon=True)
         reader.start()
-        line = process.stdout.readline()
-        if not line:
-            process.wait()
-            reader.join(5)
-            raise HostFailed("".join(log))
         try:
-            ready = json.loads(line)
-        except ValueError as error:
-            process.kill()
-            reader.join(5)
-            raise HostFailed(f"its first line is {line!r}; its log:\n{''.join(log)}") from error
-        host = RunningHost(process, log, ready)
-        try:
-            yield host
+            first_line = process.stdout.readline()
+            try:
+                ready = json.loads(first_line)
+            except ValueError as error:
+                process.kill()
+                process.wait()
+                reader.join(5)
+                first = f"its first line is {first_line!r}\n" if first_line else ""
+                raise HostFailed(f"{first}{''.join(log)}") from error
+            host = RunningHost(process, log, ready)
+            try:
+                yield host
+            finally:
+                host.stop()
+                reader.join(5)
         finally:
-            host.stop()
-            reader.join(5)
+            for stream in (process.stdin, process.stdout, lines):
+                with contextlib.suppress(OSError):  # what was not sent yet has nobody to go to
+                    stream.close()

@@ -70,10 +70,12 @@ def running_demos() -> list[RunningDemo]:
 
 def choose_demo(pid: int | None) -> RunningDemo:
     """The running demo, or of several, the one with this process id. Ends the program if it is not clear."""
-    demos = [demo for demo in running_demos() if pid in (None, demo.pid)]
+    demos = {demo.pid: demo for demo in running_demos()}
     if not demos:
         sys.exit("No demo is running. Start one with: python3 dev.py demo --keep")
-    if len(demos) > 1:
-        pids = ", ".join(str(demo.pid) for demo in demos)
-        sys.exit(f"Several demos are running; say which with --demo, one of: {pids}")
-    return demos[0]
+    if pid is None and len(demos) == 1:
+        return next(iter(demos.values()))
+    if pid not in demos:
+        pids = ", ".join(map(str, demos))
+        sys.exit(f"Say with --demo which demo you mean, one of: {pids}")
+    return demos[pid]

@@ -98,6 +98,8 @@ class Worker:
 
     def end(self) -> None:
         """Kill the process, with all calls in it."""
+        with contextlib.suppress(OSError):
+            self._requests.close()
         self._process.kill()
         self._process.wait()
 
@@ -126,6 +128,7 @@ class Worker:
                 future.set_exception(InvocationFailed(reply.error))
             else:
                 future.set_result(reply)
+        self._replies.close()
         self._fail_all()
 
     def _fail_all(self) -> None:
