@@ -67,4 +67,5 @@ def test_each_setting_that_the_app_reads_is_explained() -> None:
 
 
 def test_each_container_is_explained() -> None:
-    assert rows("## Containers").keys() == {*CONTAINERS, JOURNAL}
+    """With the one that Event Grid alone writes into."""
+    assert rows("## Containers").keys() == {*CONTAINERS, JOURNAL, "dead-letters"}
