@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,8 @@ from tests.helpers import (
     JOBS,
     ORDERED_ID,
     PACKAGE_ID,
+    Events,
+    Later,
     empty,
     make_bridge,
 )
@@ -113,7 +115,7 @@ def noted(account: DataAccount, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dat
 
 
 @pytest.fixture
-def events(caplog: pytest.LogCaptureFixture) -> Callable[[str], list[dict[str, Any]]]:
+def events(caplog: pytest.LogCaptureFixture) -> Events:
     """The fields of every event of a name that was reported so far."""
     caplog.set_level(logging.INFO, "bridge")
 
@@ -129,7 +131,7 @@ def events(caplog: pytest.LogCaptureFixture) -> Callable[[str], list[dict[str, A
 
 
 @pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], None]:
+def later(monkeypatch: pytest.MonkeyPatch) -> Later:
     """Lets time pass."""
     passed = timedelta(0)
 

@@ -31,6 +31,12 @@ from shared.storage.account import (
 )
 from shared.storage.records import File
 
+type Events = Callable[[str], list[dict[str, Any]]]
+"""The fixture `events`: the events of a name so far."""
+
+type Later = Callable[[timedelta], None]
+"""The fixture `later`: lets time pass."""
+
 PATIENCE: Final = float(os.environ.get("TEST_PATIENCE", "120"))
 """Seconds that a test waits for what must come: a slow machine may take long, and only failures take all."""
 
@@ -144,10 +150,7 @@ def work_queue(bridge: Bridge, rounds: int = 20) -> None:
 
 
 def try_on(
-    bridge: Bridge,
-    later: Callable[[timedelta], None],
-    time: timedelta,
-    step: timedelta,
+    bridge: Bridge, later: Callable[[timedelta], None], time: timedelta, step: timedelta
 ) -> None:
     """Let so much time pass, in steps, and have each file in processing looked at after each of them."""
     for _ in range(int(time / step)):

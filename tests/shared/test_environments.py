@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -31,9 +31,17 @@ from shared.operations.pages import Links
 from shared.storage import files, moves
 from shared.storage.account import FAILED, PROCESSING, SUCCEEDED, DataAccount
 from shared.storage.records import File, Record, State
-from tests.helpers import EXPORT_ID, IMPORT_ID, PATIENCE, contents, drop, wait_for, work_queue
+from tests.helpers import (
+    EXPORT_ID,
+    IMPORT_ID,
+    PATIENCE,
+    Events,
+    contents,
+    drop,
+    wait_for,
+    work_queue,
+)
 
-Events = Callable[[str], list[dict[str, Any]]]
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = samples.package("p", [samples.Part(samples.VENDORS, 7)])
 
@@ -277,10 +285,7 @@ def test_files_of_one_environment_go_on_while_the_other_hangs(
 
 
 def test_many_environments_that_do_not_answer_leave_the_one_that_does_its_part(
-    d365: Simulator,
-    account: DataAccount,
-    two: Two,
-    monkeypatch: pytest.MonkeyPatch,
+    d365: Simulator, account: DataAccount, two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five of six, with more files than there are invocations: they share what may hang."""
     monkeypatch.setattr(client, "PROMPT", 0.2)

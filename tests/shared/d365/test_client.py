@@ -24,9 +24,7 @@ from shared.identity import new_credential
 from shared.observability.events import emit, redact
 from shared.threads import Pool
 from tests.faults import sending
-from tests.helpers import EXPORT_ID, IMPORT_ID, PATIENCE, client_of, wait_for
-
-type Events = Callable[[str], list[dict[str, Any]]]
+from tests.helpers import EXPORT_ID, IMPORT_ID, PATIENCE, Events, client_of, wait_for
 
 PACKAGE = samples.package("small", [samples.Part(samples.VENDORS, 5)])
 BUSY = '{"Message": "An error has occurred."}'

@@ -5,7 +5,6 @@ import itertools
 import json
 import random
 import zipfile
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,9 +26,7 @@ from shared.operations import actions, health, views
 from shared.operations.actions import Action, NotDone
 from shared.storage import block_copy
 from shared.storage.account import DELIVERED, EXPORT_JOBS_QUEUE, EXPORTS, STATE, DataAccount
-from tests.helpers import client_of, contents
-
-type Events = Callable[[str], list[dict[str, Any]]]
+from tests.helpers import Events, client_of, contents
 
 PROJECT = "Vendors out"
 RAW = {
@@ -726,11 +723,7 @@ def test_what_storage_fetched_is_verified_before_it_is_shown(
 
 
 def test_a_crash_between_the_copy_and_its_note_stores_it_once(
-    project: Bridge,
-    d365: Simulator,
-    time: Clock,
-    large: bytes,
-    monkeypatch: pytest.MonkeyPatch,
+    project: Bridge, d365: Simulator, time: Clock, large: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next worker meets the copy, and is content with it."""
     due(project, time)

@@ -4,7 +4,6 @@ import io
 import json
 import random
 import zipfile
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,9 +16,7 @@ from shared.bridge import Bridge
 from shared.exports.run import Totals, export_packages
 from shared.storage.account import DELIVERED, EXPORTS
 from shared.storage.transfer import BLOCK
-from tests.helpers import EXPORT_ID, contents
-
-type Events = Callable[[str], list[dict[str, Any]]]
+from tests.helpers import EXPORT_ID, Events, contents
 
 SMALL = samples.package("small", [samples.Part(samples.VENDORS, 5)])
 OTHER = samples.package("other", [samples.Part(samples.VENDORS, 6)])

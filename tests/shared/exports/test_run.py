@@ -4,7 +4,6 @@ import io
 import json
 import random
 import zipfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
@@ -29,9 +28,7 @@ from shared.exports import run
 from shared.exports.run import Totals, export_packages
 from shared.storage.account import EXPORT_JOBS_QUEUE, EXPORTS, DataAccount
 from shared.storage.transfer import BLOCK
-from tests.helpers import EXPORT_ID, PATIENCE, client_of, contents, wait_for
-
-type Events = Callable[[str], list[dict[str, Any]]]
+from tests.helpers import EXPORT_ID, PATIENCE, Events, client_of, contents, wait_for
 
 SMALL = samples.package("small", [samples.Part(samples.VENDORS, 5)])
 OTHER = samples.package("other", [samples.Part(samples.VENDORS, 6)])
@@ -159,12 +156,7 @@ def test_a_download_that_fails_once_is_made_again(
     ],
 )
 def test_a_package_that_is_not_whole_is_never_acknowledged(
-    bridge: Bridge,
-    d365: Simulator,
-    events: Events,
-    do: str,
-    options: dict[str, Any],
-    says: str,
+    bridge: Bridge, d365: Simulator, events: Events, do: str, options: dict[str, Any], says: str
 ) -> None:
     """E1, E3: nothing is stored, the failure is told, the next package is served all the same."""
     bad = d365.add_package(EXPORT_ID, SMALL)

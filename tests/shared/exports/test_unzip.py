@@ -3,7 +3,7 @@
 import io
 import threading
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 import pytest
@@ -19,9 +19,7 @@ from shared.packages import Entry, entries
 from shared.storage import transfer
 from shared.storage.account import DELIVERED, EXPORTS
 from shared.storage.transfer import BLOCK
-from tests.helpers import EXPORT_ID, PATIENCE, contents
-
-type Events = Callable[[str], list[dict[str, Any]]]
+from tests.helpers import EXPORT_ID, PATIENCE, Events, contents
 
 SMALL = samples.package("small", [samples.Part(samples.VENDORS, 5)])
 OTHER = samples.package("other", [samples.Part(samples.VENDORS, 6)])

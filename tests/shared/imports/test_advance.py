@@ -2,9 +2,7 @@
 
 import json
 from collections import deque
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -15,9 +13,17 @@ from shared.imports import advance, intake, schedule
 from shared.storage import files
 from shared.storage.account import FAILED, PROCESSING, STATUS_QUEUE, SUCCEEDED, DataAccount
 from shared.storage.records import File
-from tests.helpers import contents, drop, make_bridge, only, report, try_on, work_queue
-
-type Events = Callable[[str], list[dict[str, Any]]]
+from tests.helpers import (
+    Events,
+    Later,
+    contents,
+    drop,
+    make_bridge,
+    only,
+    report,
+    try_on,
+    work_queue,
+)
 
 
 def sent(bridge: Bridge, d365: Simulator, *statuses: str) -> dict[str, str]:
@@ -318,7 +324,7 @@ def test_a_question_that_fails_says_nothing_of_the_file(
 
 
 def test_a_pause_of_the_app_is_no_time_that_d365_took(
-    bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
 ) -> None:
     """Nobody asked meanwhile, so nothing is known of how long it would have taken."""
     message = sent(bridge, d365, "Processing")
@@ -331,7 +337,7 @@ def test_no_final_status_has_an_end(
     bridge: Bridge,
     d365: Simulator,
     account: DataAccount,
-    later: Callable[[timedelta], None],
+    later: Later,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After three days the file is filed under failed, and the report warns of sending it again."""

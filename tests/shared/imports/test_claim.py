@@ -1,9 +1,7 @@
 """Claim: however many events, workers and versions there are, one file comes of one version."""
 
 import threading
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -14,22 +12,11 @@ from shared.storage import files, moves
 from shared.storage.account import IMPORTS, PROCESSING, SUCCEEDED, DataAccount
 from shared.storage.errors import Conflict
 from shared.storage.records import Record, State
-from tests.helpers import (
-    contents,
-    drop,
-    make_bridge,
-    only,
-    work_queue,
-)
-
-type Events = Callable[[str], list[dict[str, Any]]]
+from tests.helpers import Events, Later, contents, drop, make_bridge, only, work_queue
 
 
 def test_a_leased_file_is_told_of_once(
-    bridge: Bridge,
-    account: DataAccount,
-    later: Callable[[timedelta], None],
-    events: Callable[[str], list[dict[str, Any]]],
+    bridge: Bridge, account: DataAccount, later: Later, events: Events
 ) -> None:
     """What can't be taken away is not decided yet; the lease is what is told, and the end is told once."""
     name = drop(account, "nobody/may.csv")
@@ -46,7 +33,7 @@ def test_a_leased_file_is_told_of_once(
 
 
 def test_each_file_of_an_ordered_job_has_its_own_trace(
-    bridge: Bridge, account: DataAccount, events: Callable[[str], list[dict[str, Any]]]
+    bridge: Bridge, account: DataAccount, events: Events
 ) -> None:
     """Though one invocation ends a file and begins the next; each line bears its own file's."""
     for number in "123":
@@ -143,11 +130,7 @@ def test_what_the_dropper_wrote_on_it_stays(
 
 @pytest.mark.parametrize("ordered", [False, True])
 def test_a_claimed_file_of_a_paused_job_is_not_sent(
-    bridge: Bridge,
-    d365: Simulator,
-    account: DataAccount,
-    later: Callable[[timedelta], None],
-    ordered: bool,
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, ordered: bool
 ) -> None:
     """It was taken before the job was paused; once it is paused no more, it goes on."""
     paused = make_bridge(d365, account, ordered=ordered, enabled=False)

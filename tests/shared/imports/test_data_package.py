@@ -2,8 +2,6 @@
 
 import io
 import zipfile
-from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,7 @@ from local.simulator import Simulator
 from shared.bridge import Bridge
 from shared.imports import intake
 from shared.storage.account import FAILED, TEMPLATES, DataAccount
-from tests.helpers import contents, drop, make_bridge, report
+from tests.helpers import Later, contents, drop, make_bridge, report
 
 PACKAGE = samples.package("Vendors", [samples.Part(samples.VENDORS, 5)])
 
@@ -120,7 +118,7 @@ def test_a_file_of_another_format_than_its_template_is_told_at_once(
 
 
 def test_a_template_whose_format_is_put_right_takes_the_file(
-    bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
 ) -> None:
     """The next one that is dropped; nothing is remembered of the template."""
     bridge = make_bridge(d365, account, template="t.zip", entity=None)

@@ -7,7 +7,6 @@ import re
 import threading
 import zipfile
 from collections import deque
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -38,6 +37,8 @@ from shared.storage.account import (
 from shared.storage.records import File
 from tests.helpers import (
     D365_STORAGE,
+    Events,
+    Later,
     contents,
     drop,
     make_bridge_of,
@@ -46,9 +47,6 @@ from tests.helpers import (
     try_on,
     work_queue,
 )
-
-type Later = Callable[[timedelta], None]
-type Events = Callable[[str], list[dict[str, Any]]]
 
 HOUR = timedelta(hours=1)
 

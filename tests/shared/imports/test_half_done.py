@@ -29,9 +29,7 @@ from shared.storage.account import (
 )
 from shared.storage.errors import Conflict
 from shared.storage.records import File
-from tests.helpers import drop, make_bridge, only, report, work_queue
-
-type Later = Callable[[timedelta], None]
+from tests.helpers import Later, drop, make_bridge, only, report, work_queue
 
 
 class Dies(Protocol):
@@ -90,12 +88,7 @@ def settle(bridge: Bridge, account: DataAccount, later: Later) -> None:
 
 @pytest.mark.parametrize("ordered", [False, True])
 def test_a_claimed_file_filed_as_failed_is_not_sent_after_all(
-    bridge: Bridge,
-    d365: Simulator,
-    account: DataAccount,
-    later: Later,
-    dies: Dies,
-    ordered: bool,
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, dies: Dies, ordered: bool
 ) -> None:
     """Its job was gone, and is back: whoever reads the report sends the file again, so we must not."""
     bridge = make_bridge(d365, account, ordered=ordered)
@@ -111,11 +104,7 @@ def test_a_claimed_file_filed_as_failed_is_not_sent_after_all(
 
 
 def test_a_refused_file_is_not_sent_after_all(
-    bridge: Bridge,
-    d365: Simulator,
-    account: DataAccount,
-    later: Later,
-    dies: Dies,
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, dies: Dies
 ) -> None:
     """The same before it was claimed."""
     name = drop(account, "journals/may.csv")
@@ -159,11 +148,7 @@ def test_two_instances_that_differ_about_a_file_never_both_act(
 
 
 def test_a_file_that_succeeded_is_never_given_up(
-    bridge: Bridge,
-    d365: Simulator,
-    account: DataAccount,
-    later: Later,
-    dies: Dies,
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, dies: Dies
 ) -> None:
     """D365 can't be asked when the worker is back; but what it said is written down."""
     d365.statuses = ("Processed",)
@@ -176,11 +161,7 @@ def test_a_file_that_succeeded_is_never_given_up(
 
 
 def test_a_held_file_that_was_received_is_held_no_longer(
-    bridge: Bridge,
-    d365: Simulator,
-    account: DataAccount,
-    later: Later,
-    dies: Dies,
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, dies: Dies
 ) -> None:
     """It stopped its job, and must not for ever."""
     bridge = make_bridge(d365, account, ordered=True, onFailure="stop")
@@ -198,12 +179,7 @@ def test_a_held_file_that_was_received_is_held_no_longer(
 
 @pytest.mark.parametrize("stops", ["continue", "stop"])
 def test_a_file_that_was_sent_again_is_not_left_under_failed(
-    bridge: Bridge,
-    d365: Simulator,
-    account: DataAccount,
-    later: Later,
-    dies: Dies,
-    stops: str,
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, dies: Dies, stops: str
 ) -> None:
     """It has a new version, on its way; and what it stopped goes on."""
     bridge = make_bridge(d365, account, ordered=True, onFailure=stops)

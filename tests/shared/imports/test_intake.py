@@ -1,7 +1,6 @@
 """What is taken from `imports`, and when: data that is whole, and nothing else."""
 
 import http.client
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -20,17 +19,7 @@ from shared.operations import actions, views
 from shared.storage import files
 from shared.storage.account import FAILED, IMPORTS, PROCESSING, STATUS_QUEUE, SUCCEEDED, DataAccount
 from shared.storage.records import File
-from tests.helpers import (
-    contents,
-    drop,
-    make_bridge,
-    only,
-    report,
-    work_queue,
-)
-
-type Events = Callable[[str], list[dict[str, Any]]]
-type Later = Callable[[timedelta], None]
+from tests.helpers import Events, Later, contents, drop, make_bridge, only, report, work_queue
 
 
 def dropped_names(account: DataAccount) -> list[str]:
@@ -412,11 +401,7 @@ def test_where_a_file_is_seen_before_it_is_closed_a_stalled_upload_has_an_hour(
 
 @pytest.mark.parametrize("name", ["journals/may.csv", "steps/may.csv"])
 def test_an_empty_file_may_get_its_content(
-    bridge: Bridge,
-    d365: Simulator,
-    account: DataAccount,
-    later: Callable[[timedelta], None],
-    name: str,
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, name: str
 ) -> None:
     """Until an hour is over: what comes by SFTP is there, empty, before its content; and a program may write it
     empty first, which is an event of its own."""
@@ -432,11 +417,7 @@ def test_an_empty_file_may_get_its_content(
 
 @pytest.mark.parametrize("name", ["journals/log.csv", "steps/log.csv"])
 def test_a_file_that_grows_is_sent_when_nothing_more_comes(
-    bridge: Bridge,
-    d365: Simulator,
-    account: DataAccount,
-    later: Callable[[timedelta], None],
-    name: str,
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, name: str
 ) -> None:
     """An append blob is there from its first bytes on; in an ordered job the others wait for it."""
     blob = account.blobs.get_blob_client(IMPORTS, name)

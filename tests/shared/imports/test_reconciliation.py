@@ -1,7 +1,6 @@
 """Reconcile: whatever an event, a message or a worker left behind is taken up, and nothing else."""
 
 import json
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -26,10 +25,17 @@ from shared.storage.account import (
     DataAccount,
 )
 from shared.storage.records import File, State
-from tests.helpers import ORDERED_ID, contents, drop, make_bridge, only, report, work_queue
-
-type Events = Callable[[str], list[dict[str, Any]]]
-type Later = Callable[[timedelta], None]
+from tests.helpers import (
+    ORDERED_ID,
+    Events,
+    Later,
+    contents,
+    drop,
+    make_bridge,
+    only,
+    report,
+    work_queue,
+)
 
 MISSED = timedelta(minutes=6)
 """A sixth of the function's time-out, and a little."""
@@ -259,7 +265,7 @@ def test_one_file_that_fails_does_not_keep_the_others_waiting(
 
 
 def test_a_poison_message_that_cant_be_decoded_is_told_too(
-    bridge: Bridge, account: DataAccount, events: Callable[[str], list[dict[str, Any]]]
+    bridge: Bridge, account: DataAccount, events: Events
 ) -> None:
     """Somebody put plain text on our queue; the host gives it up as it is."""
     queue = account.queues.get_queue_client("import-status-poison")
@@ -348,10 +354,7 @@ def test_reconcile_ends_in_time(
 
 
 def test_metadata_of_a_program_stops_no_other_file(
-    bridge: Bridge,
-    d365: Simulator,
-    account: DataAccount,
-    later: Callable[[timedelta], None],
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
 ) -> None:
     """What looks like ours and is not."""
     odd = account.blobs.get_blob_client(IMPORTS, "journals/a.csv")

@@ -1,6 +1,5 @@
 """Routing: the job and the company that a file is for, and what no job can take."""
 
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -9,13 +8,7 @@ from local.simulator import Simulator
 from shared.bridge import Bridge
 from shared.imports import intake, reconciliation
 from shared.storage.account import FAILED, IMPORTS, PROCESSING, DataAccount
-from tests.helpers import (
-    contents,
-    drop,
-    make_bridge,
-    only,
-    report,
-)
+from tests.helpers import Later, contents, drop, make_bridge, only, report
 
 
 def test_the_company_of_the_job_is_taken(
@@ -40,12 +33,7 @@ def test_the_company_of_the_job_is_taken(
     ],
 )
 def test_a_misplaced_file_is_explained_and_never_sent(
-    bridge: Bridge,
-    d365: Simulator,
-    account: DataAccount,
-    name: str,
-    data: bytes,
-    reason: str,
+    bridge: Bridge, d365: Simulator, account: DataAccount, name: str, data: bytes, reason: str
 ) -> None:
     """Under failed, with the reason and what to do, its bytes as they were."""
     intake.import_file(bridge, drop(account, name, data))
@@ -63,7 +51,7 @@ def test_a_misplaced_file_is_explained_and_never_sent(
 
 
 def test_only_files_that_match_the_pattern_are_taken(
-    bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
 ) -> None:
     """One of another name waits an hour, since programs rename what they have uploaded; then it has failed."""
     bridge = make_bridge(d365, account, pattern="gj[1]*.CSV")

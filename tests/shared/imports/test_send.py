@@ -4,7 +4,6 @@ import errno
 import gzip
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -23,6 +22,8 @@ from shared.storage.account import FAILED, IMPORTS, PROCESSING, SUCCEEDED, TEMPL
 from tests.helpers import (
     EXPORT_ID,
     PACKAGE_ID,
+    Events,
+    Later,
     client_of,
     contents,
     drop,
@@ -32,8 +33,6 @@ from tests.helpers import (
     try_on,
     work_queue,
 )
-
-type Events = Callable[[str], list[dict[str, Any]]]
 
 
 def test_a_file_is_sent_as_it_is_and_noted(
@@ -149,7 +148,7 @@ def test_the_answer_is_lost_and_the_file_is_held(
 
 
 def test_the_answer_is_lost_and_the_file_is_sent_again(
-    bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
 ) -> None:
     """As the job says."""
     bridge = make_bridge(d365, account, whenUncertain="resend")
@@ -165,7 +164,7 @@ def test_a_worker_that_dies_while_it_sends_leaves_its_intent(
     bridge: Bridge,
     d365: Simulator,
     account: DataAccount,
-    later: Callable[[timedelta], None],
+    later: Later,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The next one finds that it was being sent, waits until that worker can't live any more, and holds it."""
@@ -226,11 +225,7 @@ def test_a_file_waits_while_something_else_answers_in_d365s_place(
 
 
 def test_a_file_that_is_not_accepted_today_waits(
-    bridge: Bridge,
-    d365: Simulator,
-    account: DataAccount,
-    events: Events,
-    later: Callable[[timedelta], None],
+    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events, later: Later
 ) -> None:
     """403: nobody's fault but the set-up's. Once the app is registered, the file goes by itself."""
     d365.registered = False
@@ -259,7 +254,7 @@ def test_a_full_disk_makes_a_file_wait(
     d365: Simulator,
     account: DataAccount,
     events: Events,
-    later: Callable[[timedelta], None],
+    later: Later,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """There is no room for its data package: it is told, tried again, and given up after a day."""
@@ -310,7 +305,7 @@ def test_a_signature_in_what_d365_says_is_not_kept(
 
 
 def test_waiting_has_an_end(
-    bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
 ) -> None:
     """After a day of 429 the file is filed under failed, saying so."""
     d365.add_fault("enqueue", "answer", status=429, times=-1, headers={"Retry-After": "21600"})
@@ -324,7 +319,7 @@ def test_waiting_has_an_end(
 
 
 def test_only_the_time_counts_in_which_a_file_was_tried(
-    bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
 ) -> None:
     """Not that in which its job was paused, the app did not run, or the file lay there before its first try."""
     dropped = files.find(account, IMPORTS, drop(account, "journals/may.csv"))
@@ -348,7 +343,7 @@ def test_a_worker_that_is_killed_while_it_only_waits_leaves_no_doubt(
     bridge: Bridge,
     d365: Simulator,
     account: DataAccount,
-    later: Callable[[timedelta], None],
+    later: Later,
     monkeypatch: pytest.MonkeyPatch,
     waits_for: str,
 ) -> None:
@@ -385,11 +380,7 @@ def test_a_worker_that_is_killed_while_it_only_waits_leaves_no_doubt(
 
 
 def test_waits_grow_and_have_a_longest(
-    bridge: Bridge,
-    d365: Simulator,
-    account: DataAccount,
-    events: Events,
-    later: Callable[[timedelta], None],
+    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events, later: Later
 ) -> None:
     """Seconds at first, a quarter of an hour in the end: what D365 takes again is not left for a day."""
     d365.registered = False

@@ -22,7 +22,18 @@ from shared.imports.templates import InvalidTemplate
 from shared.operations import health
 from shared.packages import PackageCheck
 from shared.storage.account import PROCESSING, SUCCEEDED, TEMPLATES, DataAccount
-from tests.helpers import client_of, contents, drop, make_bridge, only, report, try_on, work_queue
+from tests.helpers import (
+    Events,
+    Later,
+    client_of,
+    contents,
+    drop,
+    make_bridge,
+    only,
+    report,
+    try_on,
+    work_queue,
+)
 
 NAME = "vendors.zip"
 VENDORS = Part(samples.VENDORS, 3)
@@ -126,8 +137,8 @@ def test_a_file_waits_for_its_template(
     bridge: Bridge,
     d365: Simulator,
     account: DataAccount,
-    later: Callable[[timedelta], None],
-    events: Callable[[str], list[dict[str, Any]]],
+    later: Later,
+    events: Events,
     first: bytes | None,
 ) -> None:
     """It is the set-up's fault: once mended, the file goes by itself. In between nothing was sent."""
@@ -176,7 +187,7 @@ def test_the_check_reads_a_template_before_the_first_file_does(
 
 
 def test_waiting_for_a_template_has_an_end(
-    bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
 ) -> None:
     """After a day the file has failed, and its report says what is missing where."""
     bridge = make_bridge(d365, account, template=NAME, entity=None)

@@ -16,7 +16,7 @@ from shared.storage import files, names
 from shared.storage.account import FAILED, IMPORTS, PROCESSING, SUCCEEDED, DataAccount
 from shared.storage.errors import Conflict
 from shared.storage.records import File
-from tests.helpers import ORDERED_ID, contents, drop, make_bridge, work_queue
+from tests.helpers import ORDERED_ID, Events, Later, contents, drop, make_bridge, work_queue
 
 NAMES = ("10 first.csv", "20 second.csv", "30 third.csv")
 
@@ -66,11 +66,7 @@ def test_the_next_one_may_go_when_one_is_accepted(
 
 @pytest.mark.parametrize("bad", [b"REJECT", b""], ids=["rejected", "empty"])
 def test_a_failed_file_lets_the_others_go_on(
-    bridge: Bridge,
-    d365: Simulator,
-    account: DataAccount,
-    later: Callable[[timedelta], None],
-    bad: bytes,
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, bad: bytes
 ) -> None:
     """onFailure continue, which is the default."""
     bridge = ordered(d365, account)
@@ -85,12 +81,7 @@ def test_a_failed_file_lets_the_others_go_on(
 
 @pytest.mark.parametrize("bad", [b"REJECT", b""], ids=["rejected", "empty"])
 def test_a_failed_file_stops_its_job_until_it_is_gone(
-    bridge: Bridge,
-    d365: Simulator,
-    account: DataAccount,
-    bad: bytes,
-    later: Callable[[timedelta], None],
-    events: Callable[[str], list[dict[str, Any]]],
+    bridge: Bridge, d365: Simulator, account: DataAccount, bad: bytes, later: Later, events: Events
 ) -> None:
     """onFailure stop: nothing behind it is sent, however often it is tried, until a person has moved it."""
     bridge = ordered(d365, account, onFailure="stop")
@@ -129,7 +120,7 @@ def test_an_empty_file_keeps_its_place(
 
 
 def test_a_file_of_another_name_stops_nothing(
-    bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
 ) -> None:
     """It is none of the job's, neither while it may be renamed nor when it has failed."""
     bridge = ordered(d365, account, onFailure="stop", pattern="*.csv")
@@ -171,7 +162,7 @@ def test_a_file_that_d365_does_not_take_now_keeps_its_place(
 
 
 def test_workers_side_by_side_keep_the_order(
-    bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
 ) -> None:
     """Eight workers, each with an event of its own, on a slow D365: never two at once, none out of order."""
     bridge = ordered(d365, account)
@@ -285,7 +276,7 @@ def test_of_claimed_files_the_first_in_order_goes(
 
 
 def test_a_pause_is_kept_before_each_file(
-    bridge: Bridge, d365: Simulator, account: DataAccount, later: Callable[[timedelta], None]
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
 ) -> None:
     """Counted from when the one before has ended; no event, however many, makes it shorter."""
     bridge = ordered(d365, account, pauseBetweenFiles=60)

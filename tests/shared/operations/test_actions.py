@@ -1,7 +1,6 @@
 """What people do about files, in one process: two at once, a crash in the middle, a job that is stopped."""
 
 import json
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -30,14 +29,14 @@ from tests.helpers import (
     EXPORT_ID,
     JOBS,
     PACKAGE_ID,
+    Events,
+    Later,
     contents,
     drop,
     make_bridge,
     only,
     work_queue,
 )
-
-type Events = Callable[[str], list[dict[str, Any]]]
 
 
 def fail_one(bridge: Bridge, name: str = "journals/USMF/may.csv") -> File:
@@ -355,7 +354,7 @@ def test_a_received_file_that_fails_stops_its_job(
 
 
 def test_a_stopped_job_goes_on_when_its_file_is_dismissed(
-    stopped: Bridge, account: DataAccount, d365: Simulator, later: Callable[[timedelta], None]
+    stopped: Bridge, account: DataAccount, d365: Simulator, later: Later
 ) -> None:
     """The file stays in imports-failed, and stops nothing any more."""
     actions.dismiss(stopped, action(only(account, FAILED)))

@@ -1,7 +1,6 @@
 """The check: what the tests of the page (tests/e2e/test_operate.py) can't see."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -16,7 +15,7 @@ from shared.imports import intake
 from shared.operations import health
 from shared.storage import names
 from shared.storage.account import IMPORTS, DataAccount
-from tests.helpers import JOBS, contents, drop, make_bridge, work_queue
+from tests.helpers import JOBS, Later, contents, drop, make_bridge, work_queue
 
 VENDORS = samples.package("Vendors", [samples.Part(samples.VENDORS, 1)])
 OTHER_ID = "99999999-9999-4999-8999-999999999999"
@@ -82,7 +81,7 @@ def test_a_page_instead_of_json_is_not_d365(bridge: Bridge, d365: Simulator) -> 
 
 
 def test_a_check_leaves_the_probe_of_another_alone(
-    bridge: Bridge, account: DataAccount, later: Callable[[timedelta], None]
+    bridge: Bridge, account: DataAccount, later: Later
 ) -> None:
     """Only one that a check has left behind goes; and no file that somebody gave such a name."""
     other, file = drop(account, names.new_probe()), drop(account, ".check-list.csv")
