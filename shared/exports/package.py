@@ -36,6 +36,11 @@ DOWNLOADS: Final = 3
 UNREADABLE: Final = "unreadable"
 """Metadata of a package that D365 delivered whole and nobody can read: why."""
 
+NOT_KNOWN: Final = (
+    "D365 does not know the message any more. Either it was acknowledged before, or its pop receipt has "
+    "expired: then D365 offers it again, and it is acknowledged then"
+)
+
 Outcome = Literal["delivered", "empty", "failed"]
 
 
@@ -109,12 +114,13 @@ def serve(
     bridge: Bridge,
     job: ExportJob,
     message: DequeuedMessage,
-    acknowledge: Callable[[], None],
+    acknowledge: Callable[[], bool],
     seconds: float,
 ) -> Outcome:
     """Store a message's package, then acknowledge it. A failure leaves the message to be offered again (E3).
 
-    `seconds` are left to store it; acknowledging it has what the invocation leaves besides.
+    `acknowledge` gives False where D365 does not know the message any more. `seconds` are left to store it;
+    acknowledging it has what the invocation leaves besides.
     """
     ids: dict[str, Any] = {"job": job.name, "correlationId": message.correlation_id}
     environment = bridge.settings.environment_of(job).name
@@ -129,7 +135,7 @@ def serve(
                     partial(bridge.d365_for(job).download, message),
                 )
                 blob = deliver(Serving(bridge, job, offer), carry).delivery.blob
-            acknowledge()  # E1: only now, when all of it is committed
+            was_known = acknowledge()  # E1: only now, when all of it is committed
         except FAILURES as error:
             text = (
                 f"{explained(error)}. The message was not acknowledged: D365 offers it again in about 30 "
@@ -137,12 +143,13 @@ def serve(
             )
             emit("package.failed", logging.ERROR, **ids, error=text)
             return "failed"
-        emit("package.acknowledged", **ids, blob=blob)
+        remark = "" if was_known else NOT_KNOWN
+        emit("package.acknowledged", **ids, blob=blob, remark=remark)
         return "delivered"
 
 
 def _without_file(
-    job: ExportJob, message: DequeuedMessage, acknowledge: Callable[[], None]
+    job: ExportJob, message: DequeuedMessage, acknowledge: Callable[[], bool]
 ) -> Outcome:
     """A message that has no file. Raises `Rejected` where D365 says that it failed to make one.
 

@@ -29,7 +29,8 @@ LATER: Final = 60
 """Seconds until a job is taken up again whose environment has all the invocations that it may have."""
 
 GONE: Final = (404, 410)
-"""Answers to an acknowledgement of a message that D365 does not have any more: it was acknowledged before."""
+"""Answers to an acknowledgement of a message that D365 does not know any more: it was acknowledged before, or
+its pop receipt has expired, and then D365 offers it again."""
 
 
 @dataclass(frozen=True)
@@ -317,20 +318,20 @@ class _Run:
                 if outcome == "failed":
                     queue.failed.add(key)
 
-    def _acknowledge(self, queue: _Queue, key: _Key) -> None:
-        """Acknowledge a message. D365 may offer it again while we store it: only the newest pop receipt is
-        valid."""
+    def _acknowledge(self, queue: _Queue, key: _Key) -> bool:
+        """Acknowledge a message; False where D365 does not know it any more. D365 may offer it again while we
+        store it: only the newest pop receipt is valid."""
         with self._lock:
             offer = queue.serving[key]
         while True:
             try:
                 self._bridge.d365_for(queue.job).acknowledge(queue.job.activity_id, offer)
-                return
+                return True
             except Rejected as error:
                 newest = self._newest_offer(queue, key)
                 if newest is offer:
                     if error.status in GONE:
-                        return
+                        return False
                     raise
                 offer = newest
 

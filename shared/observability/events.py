@@ -20,7 +20,7 @@ log = logging.getLogger("bridge")
 EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     # export
     "package.stored": ("job", "correlationId", "blob", "bytes", "sha256", "seconds"),
-    "package.acknowledged": ("job", "correlationId", "blob"),
+    "package.acknowledged": ("job", "correlationId", "blob", "remark"),
     "package.failed": ("job", "correlationId", "error"),
     "package.empty": ("job", "correlationId"),
     "package.unreadable": ("job", "correlationId", "blob", "error"),

@@ -357,6 +357,21 @@ def test_a_bare_file_with_the_same_bytes_is_a_file_of_its_own(
     assert len(exported(bridge)) == 2
 
 
+def test_a_bare_file_that_a_reader_has_taken_is_not_delivered_again_under_another_id(
+    bridge: Bridge, d365: Simulator
+) -> None:
+    """E7: its acknowledgement was lost. The location is the same but for the id, so it is the same file."""
+    package = d365.add_package(EXPORT_ID, b"1;2\r\n")
+    d365.add_fault("acknowledge", "answer", status=500, times=-1)
+    assert export_packages(bridge) == Totals(0, 1)
+    take_all(bridge)
+    d365.faults.clear()
+    offer_again(package)
+    package.correlation_id = "another id"
+    assert export_packages(bridge) == Totals(1, 0)
+    assert (exported(bridge), package.acknowledged) == ({}, 1)
+
+
 @pytest.mark.parametrize("size", [0, BLOCK])
 def test_a_package_that_differs_at_each_download_is_one_blob(
     bridge: Bridge, d365: Simulator, size: int, monkeypatch: pytest.MonkeyPatch
@@ -406,12 +421,28 @@ def test_a_stored_package_whose_blob_is_leased_is_only_acknowledged(
 def test_a_message_that_d365_does_not_have_any_more_needs_no_acknowledgement(
     bridge: Bridge, d365: Simulator, events: Events, status: int
 ) -> None:
-    """It took the one before, whose answer was lost; or another run was faster."""
+    """It took the one before, whose answer was lost."""
     d365.add_package(EXPORT_ID, SMALL)
     d365.add_fault("acknowledge", "reset-after")
     d365.add_fault("acknowledge", "answer", status=status, times=-1)
     assert export_packages(bridge) == Totals(1, 0)
-    assert len(events("package.acknowledged")) == 1
+    (event,) = events("package.acknowledged")
+    assert event["remark"] == ""
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_an_acknowledgement_of_a_message_that_d365_does_not_know_is_told_as_one(
+    bridge: Bridge, d365: Simulator, events: Events, status: int
+) -> None:
+    """Another run was faster, or the pop receipt has expired; offered again, it is only acknowledged."""
+    package = d365.add_package(EXPORT_ID, SMALL)
+    d365.add_fault("acknowledge", "answer", status=status)
+    assert export_packages(bridge) == Totals(1, 0)
+    assert "its pop receipt has expired" in events("package.acknowledged")[0]["remark"]
+    offer_again(package)
+    assert export_packages(bridge) == Totals(1, 0)
+    assert events("package.acknowledged")[1]["remark"] == ""
+    assert (len(exported(bridge)), package.acknowledged) == (1, 1)
 
 
 # -- blocks that a transfer leaves behind ---------------------------------------------------------

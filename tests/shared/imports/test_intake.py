@@ -291,12 +291,13 @@ def test_a_name_that_fills_its_part_of_a_path_is_filed(
     assert all(len(part) <= 255 for name in contents(account, FAILED) for part in name.split("/"))
 
 
-@pytest.mark.parametrize("missing", [IMPORTS, PROCESSING, SUCCEEDED])
+@pytest.mark.parametrize("missing", [IMPORTS, PROCESSING, SUCCEEDED, FAILED])
 def test_a_container_that_is_missing_is_no_file_that_is_gone(
     bridge: Bridge, d365: Simulator, account: DataAccount, missing: str
 ) -> None:
     """It raises, so that the host tries again and tells: a person must make it."""
-    name = drop(account, "journals/may.csv")
+    container = FAILED if missing == FAILED else SUCCEEDED
+    name = drop(account, "journals/may.csv", b"REJECT" if container == FAILED else b"1")
     account.blobs.delete_container(missing)
 
     def import_it() -> None:
@@ -311,20 +312,32 @@ def test_a_container_that_is_missing_is_no_file_that_is_gone(
     file = next(files.listed(account, PROCESSING), None)
     if file:  # what was done is not lost
         advance.check_status(bridge, {"file": file.name, "etag": file.etag})
-        assert len(contents(account, SUCCEEDED)) == len(d365.received) == 1
+        assert len(d365.received) == 1
+        assert only(account, container).record.source == name
 
 
-def test_index_tags_stay_with_a_file(bridge: Bridge, account: DataAccount) -> None:
-    """From `imports` to its end, and back when it is sent again: no copy takes them along by itself."""
+@pytest.mark.parametrize("brought_by", ["event", "reconcile"])
+def test_index_tags_stay_with_a_file(
+    bridge: Bridge, account: DataAccount, later: Later, brought_by: str
+) -> None:
+    """From `imports` to its end, and back when it is resent: no copy takes them along by itself."""
     tags = {"project": "May 2026", "owner": "ann"}
-    for name in ("journals/may.csv", f"journals/{'日' * 300}.csv"):
-        account.blobs.get_blob_client(IMPORTS, name).upload_blob(b"1", tags=tags)
-        intake.import_file(bridge, name)
+    dropped = {"journals/may.csv", f"journals/{'日' * 300}.csv", "steps/may.csv"}
+    for name in dropped:
+        account.blobs.get_blob_client(IMPORTS, name).upload_blob(b"REJECT", tags=tags)
+        if brought_by == "event":
+            intake.import_file(bridge, name)
+    if brought_by == "reconcile":
+        later(timedelta(minutes=6))
+        reconciliation.reconcile(bridge)
     work_queue(bridge)
-    for file in files.listed(account, SUCCEEDED):
-        blob = account.blobs.get_blob_client(SUCCEEDED, file.name)
+    failed = [*files.listed(account, FAILED)]
+    assert {file.record.source for file in failed} == dropped
+    for file in failed:
+        blob = account.blobs.get_blob_client(FAILED, file.name)
         assert blob.get_blob_tags() == tags
-    assert len(contents(account, SUCCEEDED)) == 2
+        actions.resend(bridge, actions.Action(file.name, file.etag, "Ada", "corrected"))
+        assert account.blobs.get_blob_client(IMPORTS, file.record.source).get_blob_tags() == tags
 
 
 @pytest.mark.parametrize("may", ["read", "not even read"])

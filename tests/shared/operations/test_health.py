@@ -3,8 +3,10 @@
 import json
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from azure.storage.blob import ContainerClient
 
 from local import samples
 from local.simulator import Simulator
@@ -14,7 +16,7 @@ from shared.exports.run import export_packages
 from shared.imports import intake
 from shared.operations import health
 from shared.storage import names
-from shared.storage.account import IMPORTS, DataAccount
+from shared.storage.account import EXPORTS, IMPORTS, PROCESSING, DataAccount
 from tests.helpers import JOBS, Later, contents, drop, make_bridge, work_queue
 
 VENDORS = samples.package("Vendors", [samples.Part(samples.VENDORS, 1)])
@@ -35,6 +37,24 @@ def verdict(bridge: Bridge, what: str) -> tuple[str, str]:
     """What the check says of one thing."""
     (line,) = (line for line in health.check(bridge, 0) if line.what == what)
     return line.verdict, line.text
+
+
+def test_nothing_is_written_where_packages_are_fetched(
+    bridge: Bridge, noted: DataAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes what lies in `exports` would take a probe too, however soon it is deleted."""
+    written: list[str] = []
+    upload = ContainerClient.upload_blob
+
+    def write(self: ContainerClient, name: str, *args: Any, **kw: Any) -> Any:
+        blob = upload(self, name, *args, **kw)
+        written.append(self.container_name)
+        return blob
+
+    monkeypatch.setattr(ContainerClient, "upload_blob", write)
+    assert verdict(bridge, "container exports")[0] == "ok"
+    assert PROCESSING in written
+    assert EXPORTS not in written
 
 
 def test_an_import_job_is_right_when_d365_has_its_last_file(
