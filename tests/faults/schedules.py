@@ -74,6 +74,8 @@ FAULTS: tuple[tuple[str, dict[str, object]], ...] = (
     ("download", {"do": "gzip"}),
     ("download", {"do": "reset-during", "bytes": 900}),
     ("message_status", {"do": "answer", "status": 502}),
+    ("job_status", {"do": "answer", "status": 404}),
+    ("execution_id", {"do": "answer", "status": 404}),
     ("import_package", {"do": "reset"}),
     ("import_package", {"do": "reset-after"}),
     ("import_package", {"do": "answer-after", "status": 504}),
@@ -167,6 +169,16 @@ class Run:
         small = package("Vendors", [Part(VENDORS, self.random.randrange(1, 300))])
         large = self.random.random() < 0.2 and kind == 1
         self._one().offer(kind, self._another_large() if large else small)
+
+    def offer_a_bare_file(self) -> None:
+        """D365 exports a file that is no package. It is short: a fault in its middle could not be seen."""
+        number = sum(len(world.packages) for world in self.world.worlds)
+        kind = self.random.choice((1, 2))
+        self._one().offer(kind, f"{self.seed};{number}\r\n{number};2\r\n".encode())
+
+    def offer_nothing(self) -> None:
+        """D365 has no records to export: its message has no file."""
+        self._one().offer(self.random.choice((1, 2)), b"", location=None, file_exists=False)
 
     def _another_large(self) -> Path:
         """A package of more than one block, of which there is no other."""
@@ -277,6 +289,8 @@ class Run:
         choices: dict[Callable[[], None], int] = {
             self.drop: 12,
             self.offer: 6,
+            self.offer_a_bare_file: 2,
+            self.offer_nothing: 1,
             self.trouble_d365: 12,
             self.repeat_event: 6,
             self.repeat_message: 4,
