@@ -55,8 +55,7 @@ def send(bridge: Bridge, job: ImportJob, file: File, content: Content) -> None:
     lock = f"leases/{bridge.settings.environment_of(job).name}"
     try:
         with leases.held(bridge.account.blobs.get_blob_client(STATE, lock)):
-            if _runs_another(bridge, job, file):
-                why = "the data project runs another import"
+            if why := _why_not_now(bridge, job, file):
                 attempt.reschedule(bridge, file, attempt.next_delay(file), why)
                 return
             _send(bridge, job, file, content)
@@ -72,14 +71,21 @@ def _with_id(job: ImportJob, record: Record) -> Record:
     return replace(record, api=PACKAGE_API, externalid=new_execution_id(job.name, clock.now()))
 
 
-def _runs_another(bridge: Bridge, job: ImportJob, file: File) -> bool:
-    """Whether the job's data project runs an import, which keeps D365 from beginning another one of it."""
-    return any(
-        other.record.api
-        and other.record.state in (State.SENDING, State.SENT)
-        and other.name != file.name
-        for other in files.listed(bridge.account, PROCESSING, f"{job.name}/")
-    )
+def _why_not_now(bridge: Bridge, job: ImportJob, file: File) -> str:
+    """What keeps D365 from beginning this import; "" for nothing. A running import keeps D365 from beginning
+    another one of its data project. One whose answer was lost may still be unpacked, and two at once fail: so
+    other jobs of the environment wait, until D365 has not known it for a while."""
+    environment = bridge.settings.environment_of(job).name
+    for other in files.listed(bridge.account, PROCESSING):
+        record = other.record
+        if not record.api or other.name == file.name:
+            continue
+        if record.job == job.name and record.state in (State.SENDING, State.SENT):
+            return "the data project runs another import"
+        is_recent = record.unknown < bridge.patience.total_seconds()
+        if record.state == State.SENDING and record.environment == environment and is_recent:
+            return "D365 may still unpack another package"
+    return ""
 
 
 def _send(bridge: Bridge, job: ImportJob, file: File, content: Content) -> None:

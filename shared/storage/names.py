@@ -119,7 +119,7 @@ def is_beside_failed(name: str) -> bool:
 
 
 PROBE: Final = ".check-"
-"""What `checking` writes into the containers begins so; no flow takes it for a file."""
+"""What `shared/operations/health.py` writes into the containers begins so; no flow takes it for a file."""
 
 
 def new_probe() -> str:

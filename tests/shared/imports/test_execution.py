@@ -415,6 +415,22 @@ def test_a_template_that_is_missing_is_waited_for(
     assert len(contents(account, SUCCEEDED)) == 1
 
 
+def test_no_package_is_sent_while_d365_may_still_unpack_that_of_another_job(
+    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
+) -> None:
+    """The answer was lost, and D365 goes on when its client has left. It is not waited for without an end."""
+    d365.package_api.hidden_seconds = d365.package_api.hidden_details_seconds = 100_000
+    d365.add_fault("import_package", "reset-after")
+    d365.largest_body = 10
+    other = make_bridge_of("packages", d365, account, dataProject="Others in", company="USMF")
+    intake.import_file(bridge, drop(account, "projects/a.zip", package(1)))
+    intake.import_file(other, drop(account, "packages/b.zip", package(2)))
+    try_on(other, later, timedelta(minutes=4), timedelta(minutes=1))
+    assert d365.count("import_package") == 1
+    try_on(other, later, timedelta(minutes=20), timedelta(minutes=1))
+    assert [each.project for each in d365.executions] == ["Vendors in", "Others in"]
+
+
 def test_one_package_is_sent_to_an_environment_at_a_time(
     bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
 ) -> None:
