@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from azure.core.exceptions import HttpResponseError
+from urllib3.connectionpool import HTTPConnectionPool
 
 from local import samples
 from local.simulator import Simulator
@@ -226,8 +227,21 @@ def test_errors_that_are_no_json_are_split_at_their_records(
     ]
 
 
-def test_no_request_to_the_storage_goes_to_d365s_host(bridge: Bridge, d365: Simulator) -> None:
+def test_no_request_to_the_storage_goes_to_d365s_host(
+    bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A1: the upload goes to the address that D365 gave, with its signature and nothing else of ours."""
+    headers = list[set[str]]()
+    urlopen = HTTPConnectionPool.urlopen
+
+    def note(self: HTTPConnectionPool, **request: Any) -> Any:
+        if "sig=" in request["url"]:
+            headers.append({name.lower() for name in request["headers"]})
+        return urlopen(self, **request)
+
+    monkeypatch.setattr(HTTPConnectionPool, "urlopen", note)
     url = uploaded(bridge)
+    assert headers
+    assert all("authorization" not in names for names in headers)
     assert urlsplit(url).netloc != urlsplit(d365.base_url).netloc
     assert [request.operation for request in d365.requests] == ["token", "write_url"]
