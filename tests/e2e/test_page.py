@@ -20,7 +20,7 @@ from local.samples import Part as Entity
 from local.simulator import Simulator
 from shared.storage.account import FAILED, PROCESSING, SUCCEEDED, DataAccount
 from tests.e2e.helpers import Start
-from tests.faults.world import NOWHERE
+from tests.faults.scenario import NOWHERE
 from tests.helpers import EXPORT_ID, IMPORT_ID, PATIENCE, contents, drop, wait_for
 
 ARGUMENTS: Final = (

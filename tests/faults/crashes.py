@@ -1,7 +1,7 @@
 """The crash matrix: the app's process is killed before and after every request that it makes.
 
 A clean run of each flow is recorded first; its requests are the points, so new code is covered by itself.
-Then, for each point, a world of its own: the process dies there by SIGKILL, another one is started, and when
+Then, for each point, a scenario of its own: the process dies there by SIGKILL, another one is started, and when
 nothing is left to do the containers are compared with what D365 gave and took.
 """
 
@@ -19,12 +19,12 @@ from local.azurite import Azurite
 from local.hosting import RunningHost, running_host
 from local.samples import VENDORS, Part, package, write_large_package
 from local.simulator import Simulator, running_simulator
-from tests.faults import people
+from tests.faults import operator
 from tests.faults.forking import start_host
-from tests.faults.world import FUNCTION_TIMEOUT, NEVER, OFTEN, World
+from tests.faults.scenario import FUNCTION_TIMEOUT, NEVER, OFTEN, Scenario
 
 SETTLE_SECONDS = 120
-"""Without a change of `World.state`, after which nothing more is awaited: a slow machine may take longer."""
+"""Without a change of `Scenario.state`, after which nothing more is awaited: a slow machine may take longer."""
 LOOK_SECONDS = 10
 """Between two looks for a change."""
 LONGEST_SECONDS = 900
@@ -39,19 +39,19 @@ def _nothing(_: RunningHost) -> None:
     return
 
 
-def _content(_: World, __: RunningHost) -> bool:
+def _content(_: Scenario, __: RunningHost) -> bool:
     return False
 
 
 @dataclass(frozen=True)
 class Flow:
-    """What happens in a world until all is done."""
+    """What happens in a scenario until all is done."""
 
     name: str
-    begin: Callable[[World], None]
+    begin: Callable[[Scenario], None]
     """What people and D365 do before the app starts."""
     drive: Callable[[RunningHost], None] = _nothing
-    tend: Callable[[World, RunningHost], bool] = _content
+    tend: Callable[[Scenario, RunningHost], bool] = _content
     """What people do once the app has done all it can; False when nothing is left for them either."""
     when_uncertain: str = "hold"
     statuses: tuple[str, ...] = ("Processed",)
@@ -67,8 +67,8 @@ class Flow:
     """Whether D365 loses the first execution of a data project after it has accepted it."""
     only_after: str = ""
     """Points before the first request that holds this are those of another flow."""
-    also: Callable[[World], list[str]] = lambda _: []
-    """What must hold at the end besides `World.violations`."""
+    also: Callable[[Scenario], list[str]] = lambda _: []
+    """What must hold at the end besides `Scenario.violations`."""
     function_timeout: str = FUNCTION_TIMEOUT
     twin: bool = False
     """Whether there is another environment, which is down until the crash."""
@@ -96,37 +96,37 @@ class Result:
     violations: list[str]
 
 
-def _packages(world: World) -> None:
-    world.offer(2, package("Vendors", [Part(VENDORS, 30)]))
-    world.offer(1, world.folder.with_name("large.zip"))
+def _packages(scenario: Scenario) -> None:
+    scenario.offer(2, package("Vendors", [Part(VENDORS, 30)]))
+    scenario.offer(1, scenario.folder.with_name("large.zip"))
 
 
-def _both(world: World) -> None:
+def _both(scenario: Scenario) -> None:
     """A package and a file in either environment."""
-    for each in world.worlds:
+    for each in scenario.scenarios:
         each.offer(2, package("Vendors", [Part(VENDORS, 30)]))
-        each.drop("USMF/may.csv", f"1;2;{world.number}{each.suffix}".encode())
+        each.drop("USMF/may.csv", f"1;2;{scenario.number}{each.suffix}".encode())
 
 
-def _due(world: World) -> None:
-    world.let_be_due()
+def _due(scenario: Scenario) -> None:
+    scenario.let_be_due()
 
 
-def _file(world: World) -> None:
-    world.drop("USMF/may.csv", f"1;2;{world.number}".encode())
+def _file(scenario: Scenario) -> None:
+    scenario.drop("USMF/may.csv", f"1;2;{scenario.number}".encode())
 
 
-def _package(world: World) -> None:
-    world.drop("USMF/vendors.zip", package(f"Vendors {world.number}", [Part(VENDORS, 30)]))
+def _package(scenario: Scenario) -> None:
+    scenario.drop("USMF/vendors.zip", package(f"Vendors {scenario.number}", [Part(VENDORS, 30)]))
 
 
-def _bad_file(world: World) -> None:
-    world.drop("USMF/may.csv", f"1;REJECT;{world.number}".encode())
+def _bad_file(scenario: Scenario) -> None:
+    scenario.drop("USMF/may.csv", f"1;REJECT;{scenario.number}".encode())
 
 
-def _files(world: World) -> None:
+def _files(scenario: Scenario) -> None:
     for name in ("file 3", "file 20", "file 10"):  # their order is the reverse
-        world.drop(f"USMF/{name}.csv", f"{name};{world.number}".encode())
+        scenario.drop(f"USMF/{name}.csv", f"{name};{scenario.number}".encode())
 
 
 def _start(host: RunningHost, name: str) -> None:
@@ -142,7 +142,7 @@ EXPORT = Flow(
     "export",
     _packages,
     lambda host: _start(host, "export_packages"),
-    # Six worlds move 9 MiB each at once, beside other tests: nothing here waits for a time-out.
+    # Six scenarios move 9 MiB each at once, beside other tests: nothing here waits for a time-out.
     function_timeout="00:01:00",
 )
 FLOWS = (
@@ -173,7 +173,7 @@ FLOWS = (
     Flow("reconcile", _file, _reconcile, events=False),
     Flow("ordered", _files, ordered=True),
     Flow("two environments", _both, lambda host: _start(host, "export_packages"), twin=True),
-    Flow("resend", people.trouble, tend=people.tend, also=people.untended),
+    Flow("resend", operator.trouble, tend=operator.tend, also=operator.untended),
 )
 
 
@@ -217,13 +217,13 @@ class Matrix:
                 d365.statuses = flow.statuses
             yield environments
 
-    def _world(self, flow: Flow, environments: Sequence[Simulator]) -> World:
+    def _scenario(self, flow: Flow, environments: Sequence[Simulator]) -> Scenario:
         account = next(self._accounts)
         number = int(account.removeprefix("case"))
         place = self._folder / account
         connection = self._azurite.connection_string_of(account)
         uncertain, ordered = flow.when_uncertain, flow.ordered
-        world = World(
+        scenario = Scenario(
             number,
             connection,
             environments[0],
@@ -235,29 +235,29 @@ class Matrix:
             loses=flow.loses,
             project=flow.project,
         )
-        world.function_timeout = flow.function_timeout
-        world.twin_is_down = flow.twin
+        scenario.function_timeout = flow.function_timeout
+        scenario.twin_is_down = flow.twin
         for other in environments[1:]:
-            world.add_twin(other)
-        flow.begin(world)
-        return world
+            scenario.add_twin(other)
+        flow.begin(scenario)
+        return scenario
 
     def _record(self, flow: Flow, environments: Sequence[Simulator]) -> list[str]:
-        world = self._world(flow, environments)
-        log = world.folder / "requests"
+        scenario = self._scenario(flow, environments)
+        log = scenario.folder / "requests"
         plan = {"record": str(log), "byStorage": flow.by_storage}
-        with self._host(world, flow, plan) as host:
+        with self._host(scenario, flow, plan) as host:
             flow.drive(host)
-            _until_settled(world, flow, host)
+            _until_settled(scenario, flow, host)
         if flow.twin:
-            self._settle(world, flow)
-        if wrong := [*world.violations(), *flow.also(world)]:
+            self._settle(scenario, flow)
+        if wrong := [*scenario.violations(), *flow.also(scenario)]:
             raise RuntimeError(f"the clean run of {flow.name} is not clean: {wrong}")
         return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
     def _crash(self, flow: Flow, environments: Sequence[Simulator], point: Point) -> Result:
-        world = self._world(flow, environments)
-        record = str(world.folder / "requests")
+        scenario = self._scenario(flow, environments)
+        record = str(scenario.folder / "requests")
         plan = {
             "record": record,
             "kill": point.request,
@@ -265,32 +265,32 @@ class Matrix:
             "when": point.when,
             "byStorage": flow.by_storage,
         }
-        with self._host(world, flow, plan) as host:
+        with self._host(scenario, flow, plan) as host:
             with suppress(OSError):  # it may die before it answers
                 flow.drive(host)
-            _until_settled(world, flow, host)
+            _until_settled(scenario, flow, host)
             died = not host.alive()
-        self._settle(world, flow)
-        outcome = world.outcome() + ("" if died else " (that request was not made)")
-        violations = [*world.violations(), *flow.also(world)]
+        self._settle(scenario, flow)
+        outcome = scenario.outcome() + ("" if died else " (that request was not made)")
+        violations = [*scenario.violations(), *flow.also(scenario)]
         return Result(flow.name, point.number, point.request, point.when, outcome, violations)
 
-    def _settle(self, world: World, flow: Flow) -> None:
+    def _settle(self, scenario: Scenario, flow: Flow) -> None:
         """Let the app do what is left, with the twin there again, later than what waits for it is due."""
-        world.twin_is_down = False
-        world.write_jobs()
+        scenario.twin_is_down = False
+        scenario.write_jobs()
         plan = {"ahead": LATER if flow.twin else 0}
-        with self._host(world, flow, plan, timers=OFTEN) as host:
-            _until_settled(world, flow, host)
+        with self._host(scenario, flow, plan, timers=OFTEN) as host:
+            _until_settled(scenario, flow, host)
             time.sleep(1.5)  # for what should not come, such as a second copy
 
     @contextmanager
     def _host(
-        self, world: World, flow: Flow, plan: Mapping[str, object], timers: str = NEVER
+        self, scenario: Scenario, flow: Flow, plan: Mapping[str, object], timers: str = NEVER
     ) -> Iterator[RunningHost]:
         options = () if flow.events else ("--no-events",)
-        environment = {"BRIDGE_WIRE": json.dumps(plan)}
-        settings = world.settings(timers=timers)
+        environment = {"BRIDGE_FAULTS": json.dumps(plan)}
+        settings = scenario.settings(timers=timers)
         with running_host(settings, *options, environment=environment, start=start_host) as host:
             yield host
 
@@ -310,22 +310,22 @@ def crash_points(requests: Iterable[str], only_after: str = "") -> list[Point]:
     return points
 
 
-def _until_settled(world: World, flow: Flow, host: RunningHost) -> None:
+def _until_settled(scenario: Scenario, flow: Flow, host: RunningHost) -> None:
     """Until nothing is left to do, for the app and for people, or the app's process is dead."""
     wait_until_settled(
-        world, lambda: not host.alive() or (world.settled() and not flow.tend(world, host))
+        scenario, lambda: not host.alive() or (scenario.settled() and not flow.tend(scenario, host))
     )
 
 
-def wait_until_settled(world: World, settled: Callable[[], bool]) -> None:
+def wait_until_settled(scenario: Scenario, settled: Callable[[], bool]) -> None:
     """Wait until all is settled, or nothing changes any more."""
     started = looked = changed = time.monotonic()
-    state = world.state()
+    state = scenario.state()
     while not settled():
         now = time.monotonic()
         if now > looked + LOOK_SECONDS:
             looked = now
-            if (new := world.state()) != state:
+            if (new := scenario.state()) != state:
                 state, changed = new, now
         if now > min(changed + SETTLE_SECONDS, started + LONGEST_SECONDS):
             return

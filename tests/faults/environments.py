@@ -45,7 +45,7 @@ from shared.storage.account import (
 )
 from shared.storage.errors import Conflict
 from shared.storage.names import job_folder
-from tests.faults.world import NEVER, NOWHERE
+from tests.faults.scenario import NEVER, NOWHERE
 from tests.helpers import D365_STORAGE, EXPORT_ID, IMPORT_ID, PATIENCE, drop, empty
 
 WELL, OTHER = "well", "other"

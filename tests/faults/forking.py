@@ -23,7 +23,7 @@ import shared
 from local.host.command import main as host_main
 from local.hosting import ROOT
 from local.worker import main as worker_main
-from tests.faults import wire
+from tests.faults import fault_proxy
 
 _CONTEXT: Final = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
@@ -84,7 +84,7 @@ class Forked:
 
 
 def start_host(arguments: Sequence[str], environment: Mapping[str, str]) -> Forked:
-    """A trigger host, whose workers do what `BRIDGE_WIRE` says."""
+    """A trigger host, whose workers do what `BRIDGE_FAULTS` says."""
     return Forked(partial(_host, tuple(arguments)), environment, leads=True)
 
 
@@ -99,7 +99,7 @@ def _host(arguments: Sequence[str]) -> int:
 
 def _worker(host: int) -> None:
     os.setpgid(0, host)
-    wire.install()
+    fault_proxy.install()
     worker_main()
 
 

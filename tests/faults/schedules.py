@@ -30,7 +30,7 @@ from local.simulator import GATEWAY_ERRORS, Simulator, running_simulator
 from shared.storage.account import EXPORT_JOBS_QUEUE, STATUS_QUEUE
 from tests.faults.crashes import wait_until_settled
 from tests.faults.forking import start_host
-from tests.faults.world import JOBS, OFTEN, OTHER_JOBS, World
+from tests.faults.scenario import JOBS, OFTEN, OTHER_JOBS, Scenario
 
 STORAGE_FAULTS = 0.02
 """Of so many of the app's requests to storage the connection breaks."""
@@ -99,7 +99,7 @@ class Run:
     seed: int
     seconds: float
     azurite: Azurite
-    world: World
+    scenario: Scenario
     stack: ExitStack
     large: Path
     hosts: list[RunningHost | None] = field(default_factory=lambda: [None, None])
@@ -112,17 +112,17 @@ class Run:
 
     # -- actions ------------------------------------------------------------------------------------
 
-    def _one(self) -> World:
+    def _one(self) -> Scenario:
         """Whose turn it is to be dropped into, to export or to be in trouble."""
-        return self.random.choice(self.world.worlds) if self.world.twin else self.world
+        return self.random.choice(self.scenario.scenarios) if self.scenario.twin else self.scenario
 
     def _dropped(self) -> list[str]:
-        return [name for world in self.world.worlds for name in world.dropped]
+        return [name for scenario in self.scenario.scenarios for name in scenario.dropped]
 
     def drop(self) -> None:
         """A person drops a file."""
         number, place = len(self._dropped()), self.random.randrange(100)
-        if self.world.api == "package" and not self.world.template:
+        if self.scenario.api == "package" and not self.scenario.template:
             data = package(f"{self.seed} {number}", [Part(VENDORS, self.random.randrange(1, 300))])
             self._one().drop(f"USMF/file {place} {number}.zip", data)
             return
@@ -138,25 +138,25 @@ class Run:
 
     def outage(self) -> None:
         """Nothing runs for longer than any limit; twice that is longer than D365 keeps an exported package."""
-        if self.world.project and self.ahead:
+        if self.scenario.project and self.ahead:
             return
         self.ahead += LONGER_THAN_LIMITS
-        for world in self.world.worlds:
-            world.pass_time(timedelta(seconds=self.ahead))
+        for scenario in self.scenario.scenarios:
+            scenario.pass_time(timedelta(seconds=self.ahead))
         self.restart()
 
     def pause(self) -> None:
         """The import job is paused for longer than any limit."""
-        self.world.write_jobs(enabled=False)
+        self.scenario.write_jobs(enabled=False)
         self.restart()
         time.sleep(1.0)
-        self.world.write_jobs()
+        self.scenario.write_jobs()
         self.outage()
 
     def restart(self) -> None:
         """Both workers die at once, and come again."""
         for index, host in enumerate(self.hosts):
-            self.world.crashes += 1
+            self.scenario.crashes += 1
             if host:
                 host.kill()
             self.hosts[index] = None
@@ -172,7 +172,7 @@ class Run:
 
     def offer_a_bare_file(self) -> None:
         """D365 exports a file that is no package. It is short: a fault in its middle could not be seen."""
-        number = sum(len(world.packages) for world in self.world.worlds)
+        number = sum(len(scenario.packages) for scenario in self.scenario.scenarios)
         kind = self.random.choice((1, 2))
         self._one().offer(kind, f"{self.seed};{number}\r\n{number};2\r\n".encode())
 
@@ -182,7 +182,7 @@ class Run:
 
     def _another_large(self) -> Path:
         """A package of more than one block, of which there is no other."""
-        number = sum(len(world.packages) for world in self.world.worlds)
+        number = sum(len(scenario.packages) for scenario in self.scenario.scenarios)
         path = self.large.with_name(f"large-{number}.zip")
         shutil.copy(self.large, path)
         with zipfile.ZipFile(path, "a") as archive:
@@ -201,7 +201,7 @@ class Run:
 
     def revoke_tokens(self) -> None:
         """Every token is refused from now on."""
-        self.world.d365.revoke_tokens()
+        self.scenario.d365.revoke_tokens()
 
     def repeat_event(self) -> None:
         """An event comes again, to either worker."""
@@ -213,40 +213,40 @@ class Run:
     def press(self) -> None:
         """A person exports the data project now, and clicks twice; the second click must do nothing."""
         if host := self.random.choice(self.hosts):
-            world = self._one()
+            scenario = self._one()
             with suppress(requests.RequestException, KeyError):
-                self._click(world, host, self._runs(world, host)["etag"])
+                self._click(scenario, host, self._runs(scenario, host)["etag"])
 
-    def _runs(self, world: World, host: RunningHost) -> dict[str, Any]:
+    def _runs(self, scenario: Scenario, host: RunningHost) -> dict[str, Any]:
         address, key = f"{host.url}/api/operate/api/export", {"x-functions-key": host.key}
-        runs = requests.get(address, params={"job": world.suppliers}, headers=key, timeout=10)
+        runs = requests.get(address, params={"job": scenario.suppliers}, headers=key, timeout=10)
         return dict(runs.json())
 
-    def _click(self, world: World, host: RunningHost, etag: str) -> None:
+    def _click(self, scenario: Scenario, host: RunningHost, etag: str) -> None:
         address, key = f"{host.url}/api/operate/api/act", {"x-functions-key": host.key}
-        order = {"do": "run", "name": world.suppliers, "etag": etag, "confirm": True}
+        order = {"do": "run", "name": scenario.suppliers, "etag": etag, "confirm": True}
         for _ in range(2):
-            world.pressed_in_vain += 1  # until there is an answer
+            scenario.pressed_in_vain += 1  # until there is an answer
             answer = requests.post(
                 address, json={**order, "by": "Ada", "why": "a test"}, headers=key, timeout=30
             )
-            world.pressed += answer.ok
-            world.pressed_in_vain -= answer.status_code < 500
+            scenario.pressed += answer.ok
+            scenario.pressed_in_vain -= answer.status_code < 500
 
     def repeat_message(self) -> None:
         """A message of a queue comes twice, the second time later."""
-        with QueueServiceClient.from_connection_string(self.world.connection_string) as service:
+        with QueueServiceClient.from_connection_string(self.scenario.connection_string) as service:
             queue = service.get_queue_client(self._queue())
             for message in queue.peek_messages(4):
                 queue.send_message(message.content, visibility_timeout=self.random.randrange(8))
 
     def lose_messages(self) -> None:
         """A queue loses all that it holds."""
-        self.world.account.queue(self._queue()).clear_messages()
+        self.scenario.account.queue(self._queue()).clear_messages()
 
     def _queue(self) -> str:
         """That of status checks, or the one of exports of the data project where there is such a job."""
-        return self.random.choice([STATUS_QUEUE, *[EXPORT_JOBS_QUEUE] * self.world.project])
+        return self.random.choice([STATUS_QUEUE, *[EXPORT_JOBS_QUEUE] * self.scenario.project])
 
     def lose_events(self) -> None:
         """Events are lost, or come again."""
@@ -257,7 +257,7 @@ class Run:
     def crash(self) -> None:
         """A worker dies; another takes its place."""
         index = self.random.randrange(len(self.hosts))
-        self.world.crashes += 1
+        self.scenario.crashes += 1
         if host := self.hosts[index]:
             host.kill()
         self.start(index)
@@ -273,11 +273,11 @@ class Run:
         by_storage = self.random.choice((0, BY_STORAGE))
         plan = {"seed": self.random.randrange(1 << 30), "rate": rate, "ahead": self.ahead}
         plan["byStorage"] = by_storage
-        jobs = OTHER_JOBS if index and self.world.two_jobs_files else JOBS
+        jobs = OTHER_JOBS if index and self.scenario.two_jobs_files else JOBS
         self.hosts[index] = self.stack.enter_context(
             running_host(
-                self.world.settings(timers=OFTEN, jobs=jobs),
-                environment={"BRIDGE_WIRE": json.dumps(plan)},
+                self.scenario.settings(timers=OFTEN, jobs=jobs),
+                environment={"BRIDGE_FAULTS": json.dumps(plan)},
                 start=start_host,
             )
         )
@@ -300,19 +300,19 @@ class Run:
             self.crash: 2,
             self.storage_away: 1,
         }
-        if self.world.settle_seconds:
+        if self.scenario.settle_seconds:
             choices[self.write_in_steps] = 8
-        if self.world.twin:
+        if self.scenario.twin:
             choices[self.silence] = 4
         # Both let the workers' clocks be ahead. Ordered, the check compares the times of files; settling, a
         # file would be taken at once, from under its writer.
-        if not self.world.ordered and not self.world.settle_seconds:
+        if not self.scenario.ordered and not self.scenario.settle_seconds:
             choices |= {self.outage: 1, self.pause: 1}
-        if self.world.project:
-            for world in self.world.worlds:
-                world.let_be_due()
+        if self.scenario.project:
+            for scenario in self.scenario.scenarios:
+                scenario.let_be_due()
             choices[self.press] = 6
-        for _ in range(ORDERED_FILES if self.world.ordered else 0):
+        for _ in range(ORDERED_FILES if self.scenario.ordered else 0):
             self.drop()  # so that there is an order to keep from the first moment on
         for index in range(len(self.hosts)):
             self.start(index)
@@ -326,14 +326,14 @@ class Run:
         self._settle()
 
     def _settle(self) -> None:
-        for world in self.world.worlds:
-            world.d365.faults.clear()
+        for scenario in self.scenario.scenarios:
+            scenario.d365.faults.clear()
         for index, host in enumerate(self.hosts):
-            self.world.crashes += 1
+            self.scenario.crashes += 1
             if host:
                 host.kill()
             self.start(index, rate=0.0)
-        wait_until_settled(self.world, self.world.settled)
+        wait_until_settled(self.scenario, self.scenario.settled)
         time.sleep(2)  # for what should not come, such as a second copy
 
 
@@ -351,14 +351,14 @@ def _environment(azurite: Azurite, *, ordered: bool, loses: bool) -> Iterator[Si
 
 
 @contextmanager
-def reading(world: World) -> Iterator[None]:
+def reading(scenario: Scenario) -> Iterator[None]:
     """A reader takes what is exported as soon as it sees it."""
     done = threading.Event()
 
     def read() -> None:
         while not done.wait(0.05):
             with suppress(AzureError):  # storage may be away for the reader too
-                for each in world.worlds:
+                for each in scenario.scenarios:
                     each.take()
 
     thread = threading.Thread(target=read, name="reader")
@@ -391,11 +391,11 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
         large = folder / "large.zip"
         write_large_package(large, 9 << 20)
         uncertain = "hold" if seed % 2 else "resend"
-        world = World(
+        scenario = Scenario(
             1,
             azurite.connection_string,
             environments[0],
-            folder / "world",
+            folder / "scenario",
             uncertain,
             ordered,
             template=template,
@@ -408,25 +408,25 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
             settle_seconds=8 if seed % 3 == 1 else 0,
         )
         for other in environments[1:]:
-            world.add_twin(other)
-        one = Run(seed, seconds, azurite, world, stack, large)
+            scenario.add_twin(other)
+        one = Run(seed, seconds, azurite, scenario, stack, large)
         started = time.monotonic()
         reader = seed % 3 == 1
-        with reading(world) if reader else nullcontext():
+        with reading(scenario) if reader else nullcontext():
             one.run()
-        violations = world.violations()
+        violations = scenario.violations()
         did = ", ".join(f"{name} {count}" for name, count in sorted(one.actions.items()))
-        order = ", ordered" if world.ordered else ""
+        order = ", ordered" if scenario.ordered else ""
         order += ", with a reader" if reader else ""
         order += ", by the package API" if by_package else ""
         order += " with a template" if template else ""
         order += ", which loses executions" if loses else ""
         order += ", with a data project" if project else ""
-        order += ", settling" if world.settle_seconds else ""
-        order += ", two jobs files" if world.two_jobs_files else ""
-        order += ", two environments" if world.twin else ""
+        order += ", settling" if scenario.settle_seconds else ""
+        order += ", two jobs files" if scenario.two_jobs_files else ""
+        order += ", two environments" if scenario.twin else ""
         text = (
-            f"seed {seed} ({uncertain}{order}): {world.outcome()}; "
+            f"seed {seed} ({uncertain}{order}): {scenario.outcome()}; "
             f"{time.monotonic() - started:.0f} s; {did}"
         )
         return text, violations

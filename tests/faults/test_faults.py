@@ -7,7 +7,7 @@ import pytest
 
 from local.azurite import running_azurite
 from tests.faults import crashes, schedules
-from tests.faults.order import Turn, violations
+from tests.faults.ordering import Turn, violations
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ from shared.storage.account import (
     connect,
 )
 from shared.storage.records import File
-from tests.faults import order
+from tests.faults import ordering
 
 SUPPLIERS = "suppliers"
 """The job that exports the data project."""
@@ -60,10 +60,10 @@ TWIN = "-twin"
 
 
 @dataclass
-class World:
+class Scenario:
     """Where one case happens. `number` keeps it apart from the others on the same servers.
 
-    With a `twin` one app serves two environments. The twin is a world too, in the same storage account; its
+    With a `twin` one app serves two environments. The twin is a scenario too, in the same storage account; its
     jobs have the same ids, as those of a copied database.
     """
 
@@ -90,7 +90,7 @@ class World:
     function_timeout: str = FUNCTION_TIMEOUT
     suffix: str = ""
     """Of the jobs' names: `TWIN` for a twin."""
-    twin: "World | None" = None
+    twin: "Scenario | None" = None
     """The other environment."""
     twin_is_down: bool = False
     """Whether the app finds nothing at the twin's address."""
@@ -147,7 +147,7 @@ class World:
         self.write_jobs()
 
     @property
-    def worlds(self) -> list["World"]:
+    def scenarios(self) -> list["Scenario"]:
         """This one, and its twin."""
         return [self, self.twin] if self.twin else [self]
 
@@ -171,8 +171,8 @@ class World:
     def write_jobs(self, *, enabled: bool = True) -> None:
         """Write the jobs files; not `enabled`: the import jobs are paused."""
         jobs: dict[str, Any] = {
-            "exports": [job for world in self.worlds for job in world._exports()],
-            "imports": [world._import(enabled=enabled) for world in self.worlds],
+            "exports": [job for scenario in self.scenarios for job in scenario._exports()],
+            "imports": [scenario._import(enabled=enabled) for scenario in self.scenarios],
         }
         if self.twin:
             url = NOWHERE if self.twin_is_down else self.twin.d365.base_url
@@ -463,12 +463,12 @@ class World:
                 if r.activity_id in (self.activity_id(0), self.import_project)
                 and r.sha256 not in whole
             ]
-        return [*wrong, *order.violations(self._turns())] if self.ordered else wrong
+        return [*wrong, *ordering.violations(self._turns())] if self.ordered else wrong
 
-    def _turns(self) -> list[order.Turn]:
+    def _turns(self) -> list[ordering.Turn]:
         """Of each file, when it lay in `imports`, when it was claimed, and when D365 had it in hand."""
         return [
-            order.Turn(
+            ordering.Turn(
                 name,
                 self.there.get(name, inf),
                 clock.parse(versions[0].record.claimed).timestamp() if versions else 0.0,
@@ -574,7 +574,7 @@ class World:
 
     def outcome(self) -> str:
         """How it ended, in a few words."""
-        return "; twin: ".join(world._outcome() for world in self.worlds)
+        return "; twin: ".join(scenario._outcome() for scenario in self.scenarios)
 
     def _outcome(self) -> str:
         states = Counter(

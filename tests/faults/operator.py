@@ -16,49 +16,49 @@ from shared.imports import advance, intake
 from shared.storage import files
 from shared.storage.account import FAILED, PROCESSING, STATUS_QUEUE, SUCCEEDED
 from shared.storage.records import File
-from tests.faults.world import World
+from tests.faults.scenario import Scenario
 
 REFUSED, REJECTED, HELD, HELD_AND_REJECTED = (
     f"USMF/{name}.csv" for name in ("refused", "rejected", "held", "held and rejected")
 )
 
 
-def trouble(world: World) -> None:
+def trouble(scenario: Scenario) -> None:
     """Files that ended otherwise than people want: one that D365 never took, one that it has and rejected, and
     two of which the answer was lost."""
     settings_ = settings.Settings(
-        (Environment(ONLY, world.d365.base_url),),
+        (Environment(ONLY, scenario.d365.base_url),),
         settings.Storage("", None, None, None),
-        jobs.parse((world.folder / "jobs.json").read_bytes()),
+        jobs.parse((scenario.folder / "jobs.json").read_bytes()),
         settings.EXPORT_PARALLELISM,
         timedelta(minutes=30),
     )
-    job = world.activity_id(0)
-    with mock.patch.dict(os.environ, identity_settings(world.d365)):
-        bridge = Bridge(settings_, new_clients(settings_), world.account)
-        world.d365.add_fault("enqueue", "answer", activity_id=job, status=400)
-        _send(bridge, world, REFUSED, f"1;{world.number}")
-        _send(bridge, world, REJECTED, f"2;REJECT;{world.number}")
-        (sent,) = files.listed(world.account, PROCESSING)
+    job = scenario.activity_id(0)
+    with mock.patch.dict(os.environ, identity_settings(scenario.d365)):
+        bridge = Bridge(settings_, new_clients(settings_), scenario.account)
+        scenario.d365.add_fault("enqueue", "answer", activity_id=job, status=400)
+        _send(bridge, scenario, REFUSED, f"1;{scenario.number}")
+        _send(bridge, scenario, REJECTED, f"2;REJECT;{scenario.number}")
+        (sent,) = files.listed(scenario.account, PROCESSING)
         advance.check_status(bridge, {"file": sent.name, "etag": sent.etag})
         for name, data in ((HELD, "3;"), (HELD_AND_REJECTED, "4;REJECT;")):
-            world.d365.add_fault("enqueue", "reset-after", activity_id=job)
-            _send(bridge, world, name, f"{data}{world.number}")
-    world.account.queue(STATUS_QUEUE).clear_messages()
-    files_by_source = {file.record.source: file for file in files.listed(world.account, FAILED)}
-    assert set(files_by_source) == set(world.dropped), files_by_source
+            scenario.d365.add_fault("enqueue", "reset-after", activity_id=job)
+            _send(bridge, scenario, name, f"{data}{scenario.number}")
+    scenario.account.queue(STATUS_QUEUE).clear_messages()
+    files_by_source = {file.record.source: file for file in files.listed(scenario.account, FAILED)}
+    assert set(files_by_source) == set(scenario.dropped), files_by_source
     assert {name for name, file in files_by_source.items() if file.record.state == "held"} == {
         f"journals/{HELD}",
         f"journals/{HELD_AND_REJECTED}",
     }
 
 
-def _send(bridge: Bridge, world: World, name: str, data: str) -> None:
-    world.drop(name, data.encode())
+def _send(bridge: Bridge, scenario: Scenario, name: str, data: str) -> None:
+    scenario.drop(name, data.encode())
     intake.import_file(bridge, f"journals/{name}")
 
 
-def tend(world: World, host: RunningHost) -> bool:
+def tend(scenario: Scenario, host: RunningHost) -> bool:
     """Do about each failed or held file what is to be done; whether there was any.
 
     As people do it: what is held is looked for in D365, and sent again only where it is not there; what D365
@@ -66,20 +66,20 @@ def tend(world: World, host: RunningHost) -> bool:
     """
     waiting = [
         file
-        for file in files.listed(world.account, FAILED)
+        for file in files.listed(scenario.account, FAILED)
         if file.record.resolution != "dismissed"
     ]
     for file in waiting:
         with suppress(requests.RequestException):  # dead just now: there will be another look
-            _act(world, host, file)
+            _act(scenario, host, file)
     return bool(waiting)
 
 
-def _act(world: World, host: RunningHost, file: File) -> None:
+def _act(scenario: Scenario, host: RunningHost, file: File) -> None:
     if file.record.state != "held":
         refused = file.record.reason == "rejected"
         answer = _post(host, file, "resend" if refused else "dismiss")
-    elif receipts := [r for r in world.d365.received if r.external_id == file.record.externalid]:
+    elif receipts := [r for r in scenario.d365.received if r.external_id == file.record.externalid]:
         answer = _post(host, file, "receive", message_id=receipts[0].message_id)
     else:
         answer = _post(host, file, "resend")
@@ -100,11 +100,11 @@ def _post(host: RunningHost, file: File, do: str, **more: str) -> str:
     return "" if answer.ok else answer.text
 
 
-def untended(world: World) -> list[str]:
+def untended(scenario: Scenario) -> list[str]:
     """What is not as people wanted it: D365 has each file once, and they know of each what became of it."""
     wrong = []
-    for name, versions in world.places().items():
-        times = world.received(world.dropped[name])
+    for name, versions in scenario.places().items():
+        times = scenario.received(scenario.dropped[name])
         if times != 1:
             wrong.append(f"{name}: D365 took it {times} times")
         container = FAILED if name.endswith("rejected.csv") else SUCCEEDED

@@ -1,6 +1,6 @@
-"""A worker process with a hand on the wire: every request of the app is counted, and can be its last.
+"""Puts faults between a worker process and what it calls: every request is counted, and can be its last.
 
-`BRIDGE_WIRE` says what to do, as JSON:
+`BRIDGE_FAULTS` says what to do, as JSON:
 
 - `{"record": FILE}`: write each request as a line of JSON, those of all workers of the host into one file;
 - also `{"kill": REQUEST, "nth": N, "when": "before" | "after"}`: end the host and this process by SIGKILL
@@ -48,7 +48,7 @@ def described(method: str, url: str) -> str:
     return f"{method} {path}" + (f" ({comp[1]})" if comp else "")
 
 
-class Wire:
+class FaultProxy:
     """Counts the app's requests and does what was asked."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
@@ -59,10 +59,10 @@ class Wire:
 
     def install(self) -> None:
         """Let every request of the process pass here."""
-        wire = self
+        proxy = self
 
         def urlopen(pool: HTTPConnectionPool, method: str, url: str, *args: Any, **kw: Any) -> Any:
-            return wire._pass(pool, method, url, args, kw)
+            return proxy._pass(pool, method, url, args, kw)
 
         HTTPConnectionPool.urlopen = urlopen  # type: ignore[method-assign, assignment]
         if by_storage := self._plan.get("byStorage"):
@@ -109,4 +109,4 @@ def install() -> None:
     """Let every request of this process pass here, and let no status check wait for long: it may come at any
     time (S2), and a crash is waited for."""
     schedule.check_delay = lambda checks: timedelta(seconds=1)
-    Wire(json.loads(os.environ["BRIDGE_WIRE"])).install()
+    FaultProxy(json.loads(os.environ["BRIDGE_FAULTS"])).install()
