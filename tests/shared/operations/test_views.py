@@ -345,7 +345,10 @@ def test_a_package_that_keeps_failing_is_seen_until_it_is_exported(
     shown = page(bridge, "jobs")
     for text in (broken.correlation_id, escape(failing.error), "Packages that fail"):
         assert text in shown
-    emit("package.acknowledged", job="vendors", correlationId=broken.correlation_id, blob="x.zip")
+    correlation_id = broken.correlation_id
+    emit(
+        "package.acknowledged", job="vendors", correlationId=correlation_id, blob="x.zip", remark=""
+    )
     assert "Packages that fail" not in page(bridge, "jobs")
 
 
