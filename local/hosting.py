@@ -1,4 +1,4 @@
-"""Runs the trigger host in a process of its own, for tests and benchmarks."""
+"""Runs the trigger host in a process of its own, for the demo, tests and benchmarks."""
 
 import contextlib
 import io
@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 import requests
@@ -139,23 +139,23 @@ def running_host(
 
         reader = threading.Thread(target=read, daemon=True)
         reader.start()
-        try:
+        with contextlib.ExitStack() as stack:
+            for stream in (process.stdin, process.stdout, lines):
+                stack.callback(_close, stream)
+            stack.callback(reader.join, 5)
             first_line = process.stdout.readline()
             try:
-                ready = json.loads(first_line)
+                host = RunningHost(process, log, json.loads(first_line))
             except ValueError as error:
                 process.kill()
                 process.wait()
                 reader.join(5)
                 first = f"its first line is {first_line!r}\n" if first_line else ""
                 raise HostFailed(f"{first}{''.join(log)}") from error
-            host = RunningHost(process, log, ready)
-            try:
-                yield host
-            finally:
-                host.stop()
-                reader.join(5)
-        finally:
-            for stream in (process.stdin, process.stdout, lines):
-                with contextlib.suppress(OSError):  # what was not sent yet has nobody to go to
-                    stream.close()
+            stack.callback(host.stop)
+            yield host
+
+
+def _close(stream: IO[Any]) -> None:
+    with contextlib.suppress(OSError):  # what was not sent yet has nobody to go to
+        stream.close()

@@ -92,16 +92,16 @@ class Worker:
         future = self._calls[call.id] = Future[Ended]()
         try:
             self._send(call)
-        except OSError:
+        except (OSError, ValueError):  # the pipe is broken, or closed
             self._fail_all()
         return future
 
     def end(self) -> None:
         """Kill the process, with all calls in it."""
-        with contextlib.suppress(OSError):
-            self._requests.close()
         self._process.kill()
         self._process.wait()
+        with contextlib.suppress(OSError):  # only now: a thread may have been writing to it
+            self._requests.close()
 
     def stop(self) -> None:
         """Close the process's input, at which it ends. Kill it if it has not ended after ten seconds."""
