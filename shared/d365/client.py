@@ -5,11 +5,11 @@ enqueue, message status and Http vs Https) and "Data management package REST API
 from the source of Microsoft's Recurring Integrations Scheduler. `docs/d365-api.md` has what we rely on.
 """
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from math import inf
 from typing import Final
@@ -19,8 +19,9 @@ from uuid import uuid4
 import urllib3
 
 from shared import clock, deadline
+from shared.d365 import actions
 from shared.d365.errors import D365Error, Rejected, Unavailable, Uncertain
-from shared.d365.package_api import ACTIONS, PackageApi
+from shared.d365.package_api import PackageApi
 from shared.d365.responses import (
     GUID,
     MessageId,
@@ -89,6 +90,7 @@ class D365:
         self._url, self._setting = url, setting
         self._host = (urlsplit(url).hostname or "").lower()
         self._transport = Transport(url, new_credential, setting)
+        self._action = partial(actions.call, self._transport)
         self.packages = PackageApi(self._transport)
         self.refused_length: float = inf
         """Bytes of the smallest file that was too large for enqueue, as far as this process knows."""
@@ -258,9 +260,9 @@ class D365:
 
     def _harmless_question(self) -> AbstractContextManager[urllib3.BaseHTTPResponse]:
         """Asks for the status of no message."""
-        body = json.dumps({"messageId": str(uuid4())}).encode()
-        url = f"{self._url}{ACTIONS}GetMessageStatus"
-        return self._transport.open("enqueue", "POST", url, body)
+        body = actions.body_of({"messageId": str(uuid4())})
+        url = f"{self._url}{actions.PATH}GetMessageStatus"
+        return self._transport.open("enqueue", "POST", url, body, actions.HEADERS)
 
     def message_status(self, message_id: MessageId) -> str:
         """The status of a message, by D365's name for it (`statuses.meaning`). Raises `D365Error`."""
@@ -323,9 +325,6 @@ class D365:
                 break
             clock.sleep(wait)
         raise Unavailable("error keys", "D365 has not made the file in time")
-
-    def _action(self, name: str, arguments: Mapping[str, str]) -> Response:
-        return self._transport.call(name, "POST", ACTIONS + name, json.dumps(arguments).encode())
 
 
 def _path_and_query(location: str) -> str:

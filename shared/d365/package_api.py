@@ -5,13 +5,14 @@ Integrations Scheduler. What the answers mean is from Microsoft Learn, "Data man
 where that is silent from the sources that `docs/d365-api.md` names.
 """
 
-import json
 import secrets
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
+from shared.d365 import actions
 from shared.d365.errors import Rejected, Unavailable, Uncertain
 from shared.d365.responses import (
     Response,
@@ -23,13 +24,6 @@ from shared.d365.responses import (
 )
 from shared.d365.statuses import EntityCounts, JobStatus, execution_id_of, status_of
 from shared.d365.transport import Transport
-
-ACTIONS: Final = "/data/DataManagementDefinitionGroups/Microsoft.Dynamics.DataEntities."
-
-_HEADERS: Final = {
-    "Accept": "application/json",
-    "Content-Type": "application/json; charset=utf-8",
-}
 
 _NOT_FOUND: Final = "execution details were not found"
 
@@ -45,6 +39,7 @@ class PackageApi:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._action = partial(actions.call, transport)
 
     def write_url(self, name: str) -> str:
         """A fresh URL to which a package can be written, good for 30 minutes; `name` is unique.
@@ -147,10 +142,6 @@ class PackageApi:
                 "is used. See what stands between the app and D365",
             )
         return url
-
-    def _action(self, name: str, arguments: Mapping[str, str | bool]) -> Response:
-        body = json.dumps(arguments, separators=(",", ":")).encode()
-        return self._transport.call(name, "POST", ACTIONS + name, body, _HEADERS)
 
 
 def _begun(operation: str, answer: Response) -> str:

@@ -74,16 +74,20 @@ def test_every_request_has_the_headers_of_the_documentation(
         if operation == "token":
             continue
         assert request.authorized, operation
+        is_action = "Microsoft.Dynamics.DataEntities" in request.path
+        minimal = "application/json;odata.metadata=minimal"
         expected = {
             "OData-Version": "4.0",
             "OData-MaxVersion": "4.0",
-            "Accept": "application/json;odata.metadata=minimal",
+            "Accept": "application/json" if is_action else minimal,
             "Accept-Charset": "UTF-8",
             "Host": urlsplit(d365.base_url).netloc,
         }
         if operation != "enqueue":
-            expected["Content-Type"] = "application/json;odata.metadata=minimal"
+            expected["Content-Type"] = "application/json; charset=utf-8" if is_action else minimal
         assert expected.items() <= request.headers.items(), operation
+    without_spaces = f'{{"messageId":"{message_id}"}}'
+    assert seen["message_status"].headers["Content-Length"] == str(len(without_spaces))
     assert seen["enqueue"].headers["x-ms-dyn-externalidentifier"] == "may.csv"
     assert seen["enqueue"].headers["Content-Length"] == "5"
     assert "Transfer-Encoding" not in seen["enqueue"].headers

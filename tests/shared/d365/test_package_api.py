@@ -12,14 +12,13 @@ from urllib3.connectionpool import HTTPConnectionPool
 from local import samples
 from local.simulator import Simulator
 from shared.bridge import Bridge
-from shared.d365 import transport
+from shared.d365 import actions, transport
 from shared.d365.errors import Rejected, Uncertain
 from shared.storage import signed
 from tests.faults import sending
 from tests.helpers import client_of
 
 PACKAGE = samples.package("Vendors", [samples.Part(samples.VENDORS, 5)])
-ACTIONS = "/data/DataManagementDefinitionGroups/Microsoft.Dynamics.DataEntities."
 
 
 def uploaded(bridge: Bridge, data: bytes = PACKAGE) -> str:
@@ -72,7 +71,7 @@ def test_the_requests_are_those_of_the_client_that_is_known_to_work(
 
     def note(self: transport.Transport, *request: Any) -> object:
         _, _, path, body, *_ = request
-        bodies[path.removeprefix(ACTIONS)] = body
+        bodies[path.removeprefix(actions.PATH)] = body
         return call(self, *request)
 
     monkeypatch.setattr(transport.Transport, "call", note)
