@@ -372,7 +372,7 @@ def _mistakes(raw: object) -> Iterator[str]:
     names: dict[tuple[str, str], str] = {}
     # By the environment too: a test environment is a copy, often, with the ids and names of its original.
     activity_ids: dict[tuple[str, UUID], str] = {}
-    projects: dict[tuple[str, str, str], str] = {}
+    projects: dict[tuple[str, str], tuple[str, str]] = {}
     kinds: Mapping[str, type[ExportJob | ImportJob]] = {"exports": ExportJob, "imports": ImportJob}
     for kind, type_ in kinds.items():
         items = raw.get(kind, [])
@@ -390,10 +390,11 @@ def _mistakes(raw: object) -> Iterator[str]:
                 yield f"{place}.environment: {mistake}"
             yield from _CONTRADICTIONS[kind](item, place)
             if item.get("dataProject"):
-                project = kind, environment, item["dataProject"].lower()
-                if other := projects.get(project):
-                    yield f"{place}.dataProject: {other} has the same; {_PROJECT_TWICE[kind]}"
-                projects[project] = place
+                project = environment, item["dataProject"].lower()
+                other_kind, other = projects.setdefault(project, (kind, place))
+                if other != place:
+                    why = _PROJECT_TWICE[kind] if kind == other_kind else _OUT_AND_IN
+                    yield f"{place}.dataProject: {other} has the same; {why}"
             if item.get("company") and item.get("companyFrom"):
                 yield f"{place}.companyFrom: says nothing beside company"
             # Blob names are case-sensitive, people are not: two jobs may not differ by case alone.
@@ -501,6 +502,9 @@ _PROJECT_TWICE: Final = {
     "exports": "with change tracking each would get a part of the changes",
     "imports": "it runs one import at a time",
 }
+_OUT_AND_IN: Final = (
+    "an import may replace its data project's definition, so an export needs one of its own"
+)
 
 
 def _fields_mistakes(

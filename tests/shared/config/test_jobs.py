@@ -378,3 +378,16 @@ def test_two_jobs_do_not_export_one_data_project() -> None:
     other = {**PROJECT, "name": "other", "dataProject": "VENDORS"}
     (mistake,) = mistakes(text(exports=[PROJECT, other]))
     assert mistake.startswith("exports[1].dataProject: exports[0] has the same")
+
+
+def test_an_export_does_not_share_the_data_project_of_an_import() -> None:
+    """An import with `overwrite` replaces the definition. Another environment has its own project."""
+    both = text(exports=[{**PROJECT, "dataProject": "vendors IN"}], imports=[PACKAGE_JOB])
+    (mistake,) = mistakes(both)
+    assert mistake.startswith(
+        "imports[0].dataProject: exports[0] has the same; an import may replace"
+    )
+    elsewhere = {**PACKAGE_JOB, "environment": "test"}
+    production = {**PROJECT, "dataProject": "Vendors in", "environment": "production"}
+    apart = text(exports=[production], imports=[elsewhere], environments=[PRODUCTION, TEST])
+    assert len(jobs.parse(apart).imports) == 1
