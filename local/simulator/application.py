@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local.serving import serve
 from local.simulator import connector, entities, identity, odata, package_api
-from local.simulator.context import refused
+from local.simulator.context import rejection
 from local.simulator.control import control
 from local.simulator.middleware import Recorder
 from local.simulator.state import Simulator
@@ -30,7 +30,7 @@ def application(simulator: Simulator) -> ASGIApp:
 
 
 async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
-    await refused(404, f"No resource was found for {scope['path']}")(scope, receive, send)
+    await rejection(404, f"No resource was found for {scope['path']}")(scope, receive, send)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from local.simulator.context import D365Request, refused
+from local.simulator.context import D365Request, rejection
 from local.simulator.downloads import download
 from local.simulator.faults import after_serving
 from local.simulator.records import RECORDS, Package, Received
@@ -25,7 +25,7 @@ async def dequeue(request: D365Request) -> Response:
     """Offer the next package of a job's queue; answer 204 if there is none to offer."""
     d365, activity_id = request.state["d365"], request.state["activity_id"]
     if activity_id not in d365.export_jobs:
-        return refused(404, f"The data job {activity_id} does not exist.")
+        return rejection(404, f"The data job {activity_id} does not exist.")
     now = time.monotonic()
     for package in d365.packages:
         if package.activity_id != activity_id or package.acknowledged:
@@ -74,7 +74,7 @@ async def fetch(request: D365Request) -> Response:
         known = package.blob == blob if blob else package.correlation_id == correlation_id
         if known and package.file_exists:
             return download(package, request)
-    return refused(404, "The package does not exist or has expired.")
+    return rejection(404, "The package does not exist or has expired.")
 
 
 async def acknowledge(request: D365Request) -> Response:
@@ -85,7 +85,7 @@ async def acknowledge(request: D365Request) -> Response:
         fields = json.loads(raw)
         correlation_id, receipt = fields.get("CorrelationId") or "", fields["PopReceipt"]
     except (ValueError, KeyError, TypeError, AttributeError):
-        return refused(400, "The acknowledgement is not a dequeue response.")
+        return rejection(400, "The acknowledgement is not a dequeue response.")
     message = (request.state["activity_id"], correlation_id)
     waiting = [
         package
@@ -94,10 +94,10 @@ async def acknowledge(request: D365Request) -> Response:
         if (package.activity_id, package.offered_as) == message
     ]
     if not waiting:  # it never existed, or it was acknowledged before
-        return refused(404, "The message does not exist.")
+        return rejection(404, "The message does not exist.")
     package = next((p for p in waiting if p.pop_receipt == receipt), waiting[0])
     if d365.strict_receipts and receipt != package.pop_receipt:
-        return refused(400, "The pop receipt is not valid any more.")
+        return rejection(400, "The pop receipt is not valid any more.")
     acknowledgement = {"asItCame": raw == package.answer, "receipt": receipt}
     package.acknowledgements.append(acknowledgement)
     package.acknowledged += 1
@@ -109,10 +109,10 @@ async def enqueue(request: D365Request) -> Response:
     d365, record = request.state["d365"], request.state["record"]
     activity_id = request.state["activity_id"]
     if activity_id not in d365.import_jobs:
-        return refused(404, f"The data job {activity_id} does not exist.")
+        return rejection(404, f"The data job {activity_id} does not exist.")
     if "json" in request.headers.get("content-type", ""):
         # No client that is known to work sends this content type.
-        return refused(415, "A file is not JSON.")
+        return rejection(415, "A file is not JSON.")
     began = time.time()
     digest, length, kept = hashlib.sha256(), 0, bytearray()
     try:
@@ -156,7 +156,7 @@ async def job_status(request: D365Request) -> Response:
     key = (request.query_params.get("jobId", ""), request.state["activity_id"])
     received = request.state["d365"].taken(lambda r: (r.message_id, r.activity_id) == key)
     if received is None:
-        return refused(404, "The message does not exist.")
+        return rejection(404, "The message does not exist.")
     imported = received.imported
     if imported is None:
         imported = 0 if received.errors else RECORDS

@@ -22,7 +22,7 @@ class Context(TypedDict):
 type D365Request = Request[Context]
 
 
-def refused(status: int, text: str) -> Response:
+def rejection(status: int, text: str) -> Response:
     """An error answer in the connector's form."""
     return JSONResponse(
         {"Message": "An error has occurred.", "ExceptionMessage": text}, status_code=status

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from local.simulator.context import refused
+from local.simulator.context import rejection
 from local.simulator.state import Simulator
 
 
@@ -45,7 +45,7 @@ def control(d365: Simulator) -> Mount:
     async def call(request: Request) -> Response:
         name, raw = request.path_params["name"], await request.body()
         if name not in methods:
-            return refused(404, f"no control {name}")
+            return rejection(404, f"no control {name}")
         return JSONResponse(methods[name](**json.loads(raw or b"{}")))
 
     return Mount("/control", routes=[Route("/{name}", call, methods=["GET", "POST"])])

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from local.simulator.context import D365Request
-from local.simulator.odata import refused
+from local.simulator.odata import rejection
 
 
 async def applications(request: D365Request) -> Response:
@@ -19,7 +19,7 @@ async def applications(request: D365Request) -> Response:
     condition = request.query_params.get("$filter", "")
     match = re.fullmatch("AADClientId eq '([^']*)'", condition)
     if condition and not match:
-        return refused(400, f"Invalid filter: {condition}")
+        return rejection(400, f"Invalid filter: {condition}")
     entities = [
         each
         for each in d365.applications
@@ -32,7 +32,7 @@ async def add_application(request: D365Request) -> Response:
     """Register an application. From then on D365 lets requests in (`registered`)."""
     d365, application = request.state["d365"], await request.json()
     if application["UserId"].lower() not in d365.users:
-        return refused(
+        return rejection(
             400,
             "Write failed for table row of type 'SysAADClientEntity'. Infolog: Error: The value "
             f"'{application['UserId']}' in field 'User ID' is not found in the related table 'User "

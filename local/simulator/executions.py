@@ -87,5 +87,5 @@ class PackageSettings:
     """The errors of an export that fails, or succeeds in part."""
     empty_urls: int = 1
     """How many requests for the URL of an export's package get an empty text first."""
-    used_id: Literal["refused", "taken"] = "refused"
-    """Whether an execution id that was used before is refused, or starts a second execution."""
+    used_id: Literal["rejected", "taken"] = "rejected"
+    """Whether an execution id that was used before is rejected, or starts a second execution."""

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from local.simulator.context import D365Request, refused
+from local.simulator.context import D365Request, rejection
 from local.simulator.state import Simulator
 
 IDENTITY_HEADER: Final = "local-identity-header"
@@ -31,7 +31,7 @@ def authorized(d365: Simulator, request: Request) -> bool:
     return audience == d365.base_url and time.time() < expires
 
 
-def refusal(request: D365Request) -> Response | None:
+def denial(request: D365Request) -> Response | None:
     """The answer that denies a request access; None where it has access."""
     d365, record = request.state["d365"], request.state["record"]
     if record.operation in ("token", "error_keys"):
@@ -41,7 +41,7 @@ def refusal(request: D365Request) -> Response | None:
         return Response(status_code=401, headers=header)
     if not d365.registered and record.operation != "applications":  # a person sends these
         text = "The application is not registered in Dynamics 365, or its user is disabled."
-        return refused(403, text)
+        return rejection(403, text)
     return None
 
 
@@ -49,7 +49,7 @@ async def token(request: D365Request) -> Response:
     """The App Service managed-identity endpoint (Microsoft Learn, "How to use managed identities for App
     Service and Azure Functions", section REST endpoint reference)."""
     if request.headers.get("x-identity-header") != IDENTITY_HEADER:
-        return refused(401, "The identity header is wrong.")
+        return rejection(401, "The identity header is wrong.")
     d365, resource = request.state["d365"], request.query_params.get("resource", "")
     expires = time.time() + d365.token_seconds
     if d365.keeps_tokens and resource in d365.kept_tokens:

@@ -31,7 +31,7 @@ class Recorder:
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                while unread:  # every answer comes after the whole request body, a refusal too
+                while unread:  # every answer comes after the whole request body, a denial too
                     await read()
                 record.status = message["status"]
                 faults.before_answer(fault, scope)
@@ -58,7 +58,7 @@ class Recorder:
         request: D365Request = Request(scope, read)
         with contextlib.suppress(ClientDisconnect):
             served: ASGIApp = (
-                await faults.before_serving(request) or identity.refusal(request) or self._app
+                await faults.before_serving(request) or identity.denial(request) or self._app
             )
             await served(scope, read, answer)
 

@@ -65,7 +65,7 @@ def _summary_page(d365: Simulator, arguments: Json) -> Value:
     return f"{d365.base_url}/?cmp=DAT&executionId={quote(str(arguments.get('executionId')))}"
 
 
-def refused(status: int, text: str) -> Response:
+def rejection(status: int, text: str) -> Response:
     """An error answer in the OData service's form."""
     error = {"code": "", "message": "An error has occurred.", "innererror": {"message": text}}
     return JSONResponse({"error": error}, status_code=status)
@@ -94,11 +94,11 @@ def _action(name: str, do: Callable[[Simulator, Json], Value], operation: str = 
         try:
             value = do(d365, arguments(await request.body()))
         except KeyError as error:
-            return refused(400, f"The parameter {error} is missing.")
+            return rejection(400, f"The parameter {error} is missing.")
         except (ValueError, SyntaxError):
-            return refused(400, "The request body is not valid JSON.")
+            return rejection(400, "The request body is not valid JSON.")
         if value is None:
-            return refused(404, "No message with this id was found.")
+            return rejection(404, "No message with this id was found.")
         return answer(d365, value)
 
     return Route(ACTIONS + name, act, methods=["POST"], name=operation)
@@ -106,7 +106,7 @@ def _action(name: str, do: Callable[[Simulator, Json], Value], operation: str = 
 
 async def no_action(request: D365Request) -> Response:
     """Answer a request for an action that D365 does not have."""
-    return refused(404, f"No action {request.path_params['name']}.")
+    return rejection(404, f"No action {request.path_params['name']}.")
 
 
 async def error_keys(request: D365Request) -> Response:

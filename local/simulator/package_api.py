@@ -27,7 +27,7 @@ from local.samples import VENDORS, Part, package
 from local.simulator.context import D365Request
 from local.simulator.executions import Execution
 from local.simulator.faults import after_serving
-from local.simulator.odata import ACTIONS, answer, arguments, refused
+from local.simulator.odata import ACTIONS, answer, arguments, rejection
 from local.simulator.records import CHUNK, RECORDS, Json, Received
 from local.simulator.state import Simulator
 
@@ -37,8 +37,8 @@ LARGE: Final = 64 << 20
 type Action = Callable[[Simulator, Json, D365Request], Awaitable[Response]]
 
 
-class _Refusal(Exception):
-    """D365 refuses a request, with status 400 unless another one is given."""
+class _Rejection(Exception):
+    """D365 rejects a request, with status 400 unless another one is given."""
 
     def __init__(self, text: str, status: int = 400) -> None:
         self.text, self.status = text, status
@@ -49,7 +49,7 @@ async def write_url(d365: Simulator, arguments: Json, request: D365Request) -> R
     """GetAzureWriteUrl: an address to write a package to."""
     name = str(arguments["uniqueFileName"])
     if any(character in name for character in "/\\?#"):
-        raise _Refusal(f"The name {name} can't be a file's.")
+        raise _Rejection(f"The name {name} can't be a file's.")
     url = d365.package_url(name, "rw")
     value = json.dumps({"BlobId": f"{{{uuid4()}}}".upper(), "BlobUrl": url})
     return after_serving(request, answer(d365, value))
@@ -94,23 +94,23 @@ async def import_package(d365: Simulator, arguments: Json, request: D365Request)
 
 def _check_import(d365: Simulator, project: str, company: str, overwrite: object) -> None:
     if not company or company.upper() not in d365.package_api.companies:
-        raise _Refusal(f"The legal entity {company} does not exist.")
+        raise _Rejection(f"The legal entity {company} does not exist.")
     kind = d365.projects.get(project)
     if kind == "plain" and overwrite is not True:
-        raise _Refusal(
+        raise _Rejection(
             f"The definition group {project} exists and overwrite has not been specified."
         )
     if kind is None and overwrite is not True:
-        raise _Refusal(f"The definition group {project} does not exist.")
+        raise _Rejection(f"The definition group {project} does not exist.")
     if kind == "composite" and overwrite is True:
-        raise _Refusal("A composite data project can't be overwritten.")
+        raise _Rejection("A composite data project can't be overwritten.")
     _check_blocked(d365, project)
 
 
 def _check_blocked(d365: Simulator, project: str) -> None:
     blocking = next((e for e in d365.executions if e.project == project and e.is_running), None)
     if blocking or project in d365.package_api.blocked_projects:
-        raise _Refusal(
+        raise _Rejection(
             f"The data project {project} has an execution that is running. Delete it from the job history."
         )
 
@@ -128,13 +128,13 @@ class _PackageFile:
 
 
 def _read(url: str, reject_text: bytes) -> _PackageFile:
-    """Read a package from the URL that the client gives, which may have expired. Raises `_Refusal`.
+    """Read a package from the URL that the client gives, which may have expired. Raises `_Rejection`.
 
     A large package is not searched for `reject_text`.
     """
     response = requests.get(url, timeout=60, stream=True)
     if response.status_code != 200:
-        raise _Refusal(f"The package file could not be read: {response.status_code}.")
+        raise _Rejection(f"The package file could not be read: {response.status_code}.")
     with SpooledTemporaryFile(LARGE) as file:
         for chunk in response.iter_content(CHUNK):
             file.write(chunk)
@@ -155,23 +155,23 @@ def _check_package(file: IO[bytes]) -> None:
         with zipfile.ZipFile(file) as archive:
             names = [name.lower() for name in archive.namelist()]
     except zipfile.BadZipFile as error:
-        raise _Refusal("The package file could not be read.") from error
+        raise _Rejection("The package file could not be read.") from error
     if "manifest.xml" not in names:
-        raise _Refusal("The package has no manifest.")
+        raise _Rejection("The package has no manifest.")
 
 
 def _check_id(d365: Simulator, execution_id: str) -> str:
-    """The id of a new execution: the client's, or a new one if the client gives none. Raises `_Refusal`.
+    """The id of a new execution: the client's, or a new one if the client gives none. Raises `_Rejection`.
 
     Nobody knows what D365 does with an id that was used before: `used_id` says it.
     """
     if not execution_id:
         return str(uuid4())  # so a repeated request starts a second execution
     if len(execution_id) > 60 or not execution_id.isascii() or "'" in execution_id:
-        raise _Refusal("The execution id is not valid.")
+        raise _Rejection("The execution id is not valid.")
     used = any(each.execution_id == execution_id for each in d365.executions)
-    if used and d365.package_api.used_id == "refused":
-        raise _Refusal(f"An execution with the id {execution_id} exists already.")
+    if used and d365.package_api.used_id == "rejected":
+        raise _Rejection(f"An execution with the id {execution_id} exists already.")
     return execution_id
 
 
@@ -185,12 +185,12 @@ def _vanishes(d365: Simulator, project: str) -> bool:
 
 @asynccontextmanager
 async def _alone(d365: Simulator, project: str) -> AsyncIterator[None]:
-    """Refuse an import while another one of the same project is in progress. Counts those of all projects."""
+    """Reject an import while another one of the same project is in progress. Counts those of all projects."""
     d365.importing.append(project)
     d365.most_importing = max(d365.most_importing, len(d365.importing))
     try:
         if d365.importing.count(project) > 1:
-            raise _Refusal(
+            raise _Rejection(
                 "Cannot edit a record in Definition group. Deadlock, where one or more users have "
                 "simultaneously locked the whole table or part of it.",
                 500,
@@ -232,11 +232,11 @@ async def export_package(d365: Simulator, arguments: Json, request: D365Request)
     project, name = str(arguments["definitionGroupId"]), str(arguments["packageName"])
     execution_id, company = str(arguments["executionId"]), str(arguments["legalEntityId"])
     if not isinstance(arguments["reExecute"], bool) or not name:
-        raise _Refusal("Model state is invalid.")
+        raise _Rejection("Model state is invalid.")
     if company and company.upper() not in settings.companies:
-        raise _Refusal(f"The legal entity {company} does not exist.")
+        raise _Rejection(f"The legal entity {company} does not exist.")
     if project not in d365.projects:
-        raise _Refusal(f"The definition group {project} does not exist.")
+        raise _Rejection(f"The definition group {project} does not exist.")
     execution_id = _check_id(d365, execution_id)
     _check_blocked(d365, project)
     if _vanishes(d365, project):
@@ -267,7 +267,7 @@ async def exported_url(d365: Simulator, arguments: Json, request: D365Request) -
     """GetExportedPackageUrl: a URL to read the package from; empty at first, and while there is no package."""
     execution = d365.execution(str(arguments["executionId"]))
     if execution is None or execution.received:
-        raise _Refusal(
+        raise _Rejection(
             f"Execution details were not found for execution id: {arguments['executionId']}"
         )
     if execution.status not in ("Succeeded", "PartiallySucceeded") or execution.empty_urls:
@@ -292,7 +292,7 @@ async def execution_status(d365: Simulator, arguments: Json, request: D365Reques
 def _known(d365: Simulator, execution_id: str) -> Execution:
     execution = d365.execution(execution_id)
     if execution is None or execution.visible_at > time.time():
-        raise _Refusal(f"Execution details were not found for execution id: {execution_id}")
+        raise _Rejection(f"Execution details were not found for execution id: {execution_id}")
     return execution
 
 
@@ -334,11 +334,11 @@ def _action(name: str, do: Action, operation: str) -> Route:
         try:
             return await do(request.state["d365"], arguments(await request.body()), request)
         except KeyError:
-            return refused(400, "Model state is invalid.")
+            return rejection(400, "Model state is invalid.")
         except (ValueError, SyntaxError):
-            return refused(400, "The request body is not valid JSON.")
-        except _Refusal as error:
-            return refused(error.status, error.text)
+            return rejection(400, "The request body is not valid JSON.")
+        except _Rejection as error:
+            return rejection(error.status, error.text)
 
     return Route(ACTIONS + name, act, methods=["POST"], name=operation)
 

@@ -92,7 +92,7 @@ class D365:
         self._transport = Transport(url, new_credential, setting)
         self._action = partial(actions.call, self._transport)
         self.packages = PackageApi(self._transport)
-        self.refused_length: float = inf
+        self.rejected_length: float = inf
         """Bytes of the smallest file that was too large for enqueue, as far as this process knows."""
         self._send_was_lost = False
 
@@ -220,7 +220,7 @@ class D365:
             raise
         except Rejected as error:
             if error.status == TOO_LARGE:
-                self.refused_length = min(self.refused_length, length)
+                self.rejected_length = min(self.rejected_length, length)
             raise
 
     def _probe_before_send(self) -> None:

@@ -210,8 +210,8 @@ def _ask(work: _Work) -> timedelta | None:
             company=job.company or "",
         )
     except Rejected as error:
-        # An id that D365 has already is refused too: then an earlier request has reached it.
-        if work.execution.requests > 1 and _is_known(work):
+        # An id that D365 has already is rejected too: then an earlier request has reached it.
+        if _is_known(work):
             return _running(work)
         _end(work, Outcome.FAILED, error=str(error))
         return None

@@ -40,8 +40,8 @@ def is_chosen(bridge: Bridge, job: ImportJob, file: File, content: Content) -> b
     recurring data job, as one of its length was."""
     if job.api == PACKAGE_API:
         return True
-    refused = file.record.api or content.length >= bridge.d365_for(job).refused_length
-    return can_be_chosen(job, file, content) and bool(refused)
+    too_large = file.record.api or content.length >= bridge.d365_for(job).rejected_length
+    return can_be_chosen(job, file, content) and bool(too_large)
 
 
 def can_be_chosen(job: ImportJob, file: File, content: Content) -> bool:
@@ -51,7 +51,12 @@ def can_be_chosen(job: ImportJob, file: File, content: Content) -> bool:
 
 def send(bridge: Bridge, job: ImportJob, file: File, content: Content) -> None:
     """Send a claimed file as a package, if no other is being sent to the environment. Raises `Conflict`."""
+    is_too_large = file.record.state == State.SENDING
     file = replace(file, record=_with_id(job, file.record))
+    if (
+        is_too_large
+    ):  # for enqueue, as D365 has just said: from here on nothing about it is in doubt
+        file = files.update(bridge.account, file, replace(file.record, state=State.CLAIMED))
     lock = f"leases/{bridge.settings.environment_of(job).name}"
     try:
         with leases.held(bridge.account.blobs.get_blob_client(STATE, lock)):

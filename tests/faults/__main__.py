@@ -1,4 +1,4 @@
-"""`dev.py faults [--every N] [--seed N] [--seconds N]`: what holds when things break, as tables.
+"""`dev.py faults [--every N] [--flow TEXT] [--seed N] [--seconds N]`: what holds when things break, as tables.
 
 Prints the table of what each failure of a send proves, each row tried; what an environment in trouble is to
 another; the crash matrix; one random schedule; and each mutation of the code with the test that caught it.
@@ -24,8 +24,9 @@ def print_sends() -> list[str]:
     wrong = []
     for row in sending.tried():
         mark = "ok" if not row.violation else "WRONG: " + row.violation
-        print(f"  {row.case.what:<46} {row.verdict:<12} D365 took it {row.received}x   {mark}")
-        wrong += [f"{row.case.what}: {row.violation}"] if row.violation else []
+        what = f"{row.operation}: {row.case.what}"
+        print(f"  {what:<62} {row.verdict:<12} D365 took it {row.taken}x   {mark}")
+        wrong += [f"{what}: {row.violation}"] if row.violation else []
     return wrong
 
 
@@ -42,11 +43,11 @@ def print_environments() -> list[str]:
     return wrong
 
 
-def print_crashes(every: int) -> list[str]:
-    """The crash matrix."""
+def print_crashes(every: int, flow_text: str) -> list[str]:
+    """The crash matrix, of the flows whose name holds `flow_text`."""
     print("\nCrash matrix: killed before and after each request, then settled\n")
     wrong: list[str] = []
-    for flow in crashes.FLOWS:
+    for flow in (each for each in crashes.FLOWS if flow_text in each.name):
         names, started, count = crashes.accounts(600), time.monotonic(), 0
         with (
             TemporaryDirectory(prefix="bridge-crashes-") as folder,
@@ -86,18 +87,24 @@ def print_mutations() -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser("dev.py faults", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--every", type=int, default=1, help="crash at each Nth point alone")
+    parser.add_argument(
+        "--flow", default="", help="only the crash matrix, of the flows whose name holds this"
+    )
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
     parser.add_argument("--seconds", type=float, default=30.0, help="of the random schedule")
     options = parser.parse_args()
     for name in ("bridge", "azure"):  # what is broken on purpose is no news
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    wrong = [
-        *print_sends(),
-        *print_environments(),
-        *print_crashes(options.every),
-        *print_schedule(options.seed, options.seconds),
-        *print_mutations(),
-    ]
+    if options.flow:
+        wrong = print_crashes(options.every, options.flow)
+    else:
+        wrong = [
+            *print_sends(),
+            *print_environments(),
+            *print_crashes(options.every, ""),
+            *print_schedule(options.seed, options.seconds),
+            *print_mutations(),
+        ]
     print()
     for each in wrong:
         print(f"VIOLATION: {each}")

@@ -31,6 +31,8 @@ LONGEST_SECONDS = 900
 LATER = 300
 """Seconds, more than a file waits for its next try after some in vain."""
 AT_ONCE = 10
+HIDDEN_SECONDS = 2.0
+"""Less than D365 is asked for an execution that it does not know."""
 ALWAYS = ("/enqueue/", "/ack/", "ImportFromPackage", "ExportToPackage")
 """Points that hold one of these are tried even where few are."""
 
@@ -63,8 +65,14 @@ class Flow:
     """Whether a data project is exported."""
     by_storage: int = 0
     """Bytes from which on storage itself moves a package, until the crash; 0: never."""
+    too_large: bool = False
+    """Whether every file is too large for its recurring data job, and goes by the package API."""
     loses: bool = False
     """Whether D365 loses the first execution of a data project after it has accepted it."""
+    used_id: Literal["rejected", "taken"] = "rejected"
+    """What D365 does with an execution id that it has already."""
+    hidden_seconds: float = 0.0
+    """For so long D365 does not know an execution that it has begun."""
     only_after: str = ""
     """Points before the first request that holds this are those of another flow."""
     also: Callable[[Scenario], list[str]] = lambda _: []
@@ -147,7 +155,14 @@ EXPORT = Flow(
 )
 FLOWS = (
     EXPORT,
-    Flow("export, data project", _due, lambda host: _start(host, "export_packages"), project=True),
+    Flow(
+        "export, data project",
+        _due,
+        lambda host: _start(host, "export_packages"),
+        project=True,
+        used_id="taken",
+        hidden_seconds=HIDDEN_SECONDS,
+    ),
     Flow(
         "export, data project by storage",
         _due,
@@ -165,10 +180,19 @@ FLOWS = (
     Flow("import, hold", _file),
     Flow("import, resend", _file, when_uncertain="resend"),
     Flow("import, template", _file, template=True),
-    Flow("import, package API", _file, template=True, api="package"),
+    Flow(
+        "import, package API",
+        _file,
+        template=True,
+        api="package",
+        used_id="taken",
+        hidden_seconds=HIDDEN_SECONDS,
+    ),
     Flow("import, package API by storage", _package, api="package", by_storage=1000),
     Flow("import, package API that loses", _package, api="package", loses=True),
     Flow("ordered, package API", _files, template=True, api="package", ordered=True),
+    Flow("import, too large, hold", _package, too_large=True),
+    Flow("import, too large, resend", _package, too_large=True, when_uncertain="resend"),
     Flow("status", _bad_file, only_after="GetMessageStatus"),
     Flow("reconcile", _file, _reconcile, events=False),
     Flow("ordered", _files, ordered=True),
@@ -213,6 +237,9 @@ class Matrix:
                 d365.use_storage(self._azurite.connection_string)
                 d365.package_api.statuses = ("Executing", "Succeeded")
                 d365.package_api.vanishing = int(flow.loses)
+                d365.package_api.used_id = flow.used_id
+                d365.package_api.hidden_seconds = flow.hidden_seconds
+                d365.largest_body = 10 if flow.too_large else d365.largest_body
                 d365.reoffer_seconds = 0.0
                 d365.statuses = flow.statuses
             yield environments
@@ -234,6 +261,7 @@ class Matrix:
             flow.api,
             loses=flow.loses,
             project=flow.project,
+            too_large=flow.too_large,
         )
         scenario.function_timeout = flow.function_timeout
         scenario.twin_is_down = flow.twin

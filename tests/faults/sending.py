@@ -133,7 +133,7 @@ CASES: Final = (
     Case("404 with nothing", "denied", "it is not known who answered", _answer(404)),
     Case("405 with a page", "denied", "something else than D365 answers", _answer(405, PAGE)),
     Case("408", "unavailable", "the request was not received whole", _answer(408)),
-    Case("409", "rejected", "D365 refuses it", _answer(409, D365_ERROR)),
+    Case("409", "rejected", "D365 rejects it", _answer(409, D365_ERROR)),
     Case("415", "rejected", "D365 does not take such a file", _answer(415, D365_ERROR)),
     Case(
         "413", "rejected", "too large: D365 will never take it in one request", _answer(413, PAGE)
@@ -254,6 +254,7 @@ ACTION_ERROR: Final = '{"error": {"code": "", "message": "x", "innererror": {"me
 PACKAGE_CASES: Final = (
     Case("connection refused", "unavailable", "nothing was sent", place="refused"),
     Case("no connection in time", "unavailable", "nothing was sent", place="full"),
+    Case("TLS handshake fails", "unavailable", "nothing was sent", place="tls"),
     Case(
         "no token to be had", "denied", "nothing was sent", {"operation": "token", **_answer(400)}
     ),
@@ -269,7 +270,7 @@ PACKAGE_CASES: Final = (
     Case(
         "400 although D365 took it",
         "rejected",
-        "D365 refuses an id that it has; it knows the execution when it is asked for it",
+        "D365 rejects an id that it has; it knows the execution when it is asked for it",
         {**_answer(400, ACTION_ERROR), "do": "answer-after"},
         taken=1,
     ),
@@ -277,7 +278,18 @@ PACKAGE_CASES: Final = (
     Case("403", "denied", "D365 refuses the sender", _answer(403, ACTION_ERROR)),
     Case("302, a redirect", "denied", "something else than D365 answers", _answer(302, PAGE)),
     Case("404 with a page", "denied", "something else than D365 answers", _answer(404, PAGE)),
+    Case("404 in D365's own words", "rejected", "D365 rejects it", _answer(404, ACTION_ERROR)),
+    Case("408", "unavailable", "the request was not received whole", _answer(408)),
+    Case("409", "rejected", "D365 rejects it", _answer(409, ACTION_ERROR)),
+    Case("413", "rejected", "something on the way takes no such request", _answer(413, PAGE)),
     Case("429", "unavailable", "D365 refuses requests for now", _answer(429, Retry_After="1")),
+    Case(
+        "503 with Retry-After",
+        "uncertain",
+        "a gateway may answer so after it has passed the request on",
+        {**_answer(503, PAGE, Retry_After="1"), "do": "answer-after"},
+        taken=1,
+    ),
     Case(
         "500, 502, 503, 504",
         "uncertain",
@@ -300,7 +312,8 @@ PACKAGE_CASES: Final = (
         taken=1,
     ),
 )
-"""Of ImportFromPackage. The execution's id is there before the request, so none leaves a file in doubt."""
+"""Of ImportFromPackage and ExportToPackage. The execution's id is there before the request, so none leaves a
+file or an export in doubt."""
 
 
 @dataclass(frozen=True)
@@ -308,8 +321,9 @@ class Tried:
     """What came of a case."""
 
     case: Case
+    operation: str
     verdict: str
-    received: int
+    taken: int
     violation: str
 
 
@@ -325,7 +339,8 @@ def tried() -> Iterator[Tried]:
         for case in CASES:
             yield one(case, simulator)
         for case in PACKAGE_CASES:
-            yield one_package(case, simulator)
+            yield one_import(case, simulator)
+            yield one_export(case, simulator)
 
 
 def one(case: Case, simulator: Simulator) -> Tried:
@@ -351,7 +366,7 @@ def one(case: Case, simulator: Simulator) -> Tried:
     return _try(case, "enqueue", simulator, send)
 
 
-def one_package(case: Case, simulator: Simulator) -> Tried:
+def one_import(case: Case, simulator: Simulator) -> Tried:
     """One case of a package that is imported."""
     simulator.reset()
     url = simulator.package_url("a.zip", "rw")
@@ -365,9 +380,19 @@ def one_package(case: Case, simulator: Simulator) -> Tried:
     return _try(case, "import_package", simulator, send)
 
 
+def one_export(case: Case, simulator: Simulator) -> Tried:
+    """One case of a data project that is exported."""
+
+    def ask(client: D365) -> None:
+        client.packages.export_package("Vendors", "one", re_execute=False, company="USMF")
+
+    return _try(case, "export_package", simulator, ask)
+
+
 def _try(case: Case, operation: str, simulator: Simulator, send: Callable[[D365], None]) -> Tried:
     simulator.reset()
     simulator.add_import_job(IMPORT_ID)
+    simulator.projects["Vendors"] = "plain"
     if case.fault:
         simulator.add_fault(**{"operation": operation, "times": -1, **case.fault})
     with place(case.place, simulator) as url:
@@ -376,13 +401,13 @@ def _try(case: Case, operation: str, simulator: Simulator, send: Callable[[D365]
             send(D365(url, new_credential))
         except D365Error as error:
             verdict = next(name for name, kind in VERDICTS.items() if type(error) is kind)
-    received = len(simulator.received)
+    taken = len(simulator.received) or len(simulator.executions)
     wrong = []
     if verdict != case.verdict:
         wrong.append(f"should be {case.verdict}")
-    if received != case.taken:
+    if taken != case.taken:
         wrong.append(f"D365 should have it {case.taken}x")
-    return Tried(case, verdict, received, "; ".join(wrong))
+    return Tried(case, operation, verdict, taken, "; ".join(wrong))
 
 
 @contextmanager

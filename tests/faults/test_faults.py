@@ -20,11 +20,9 @@ def matrix(tmp_path: Path) -> Iterator[crashes.Matrix]:
 
 
 SHORT = [
-    flow
-    for flow in crashes.FLOWS
-    if not flow.loses and not flow.twin and not (flow.ordered and flow.api == "package")
+    flow for flow in crashes.FLOWS if not flow.twin and not (flow.ordered and flow.api == "package")
 ]
-"""The others wait for long: for what D365 has lost, or file after file; `dev.py faults` has them."""
+"""The others wait for long, for file after file; `dev.py faults` has them."""
 
 
 @pytest.mark.timeout(3600)

@@ -1,6 +1,7 @@
 """The package API on the wire: what is sent, what the answers mean, and what each failure proves."""
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -136,12 +137,19 @@ def test_an_address_that_is_not_signed_https_is_not_used(
 
 
 @pytest.mark.parametrize("case", sending.PACKAGE_CASES, ids=lambda case: case.what)
-def test_what_a_failed_import_proves(d365: Simulator, bridge: Bridge, case: sending.Case) -> None:
+@pytest.mark.parametrize("one", [sending.one_import, sending.one_export], ids=["import", "export"])
+def test_what_a_failed_request_proves(
+    d365: Simulator,
+    bridge: Bridge,
+    one: Callable[[sending.Case, Simulator], sending.Tried],
+    case: sending.Case,
+) -> None:
     """docs/reliability.md has the table. It is sent once: what follows is for the flow to decide."""
     with sending.quick():
-        assert sending.one_package(case, d365).violation == ""
+        tried = one(case, d365)
+    assert tried.violation == ""
     new_token = case.what.startswith("401")
-    assert d365.count("import_package") <= 1 + new_token
+    assert d365.count(tried.operation) <= 1 + new_token
 
 
 def test_an_error_of_an_import_has_no_signature_in_it(bridge: Bridge, d365: Simulator) -> None:
@@ -168,7 +176,7 @@ def test_d365_goes_on_when_its_client_has_left(
     assert len(d365.received) == 1
 
 
-@pytest.mark.parametrize(("used_id", "taken"), [("refused", 1), ("taken", 2)])
+@pytest.mark.parametrize(("used_id", "taken"), [("rejected", 1), ("taken", 2)])
 def test_an_id_that_was_used_before(
     bridge: Bridge, d365: Simulator, used_id: str, taken: int
 ) -> None:

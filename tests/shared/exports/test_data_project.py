@@ -308,7 +308,7 @@ def test_the_second_witness_of_an_export_is_asked_too(
     assert (state(project).state, d365.count("export_package")) == ("running", 1)
 
 
-def test_an_export_that_came_through_after_all_is_not_refused(
+def test_an_export_that_came_through_after_all_is_not_rejected(
     project: Bridge, d365: Simulator, time: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """D365 hid it for an hour, and turns the second request down, since it has that id."""
@@ -326,6 +326,15 @@ def test_an_export_that_came_through_after_all_is_not_refused(
     time.now += timedelta(minutes=61)
     work(project)
     assert d365.count("export_package") == 2
+    assert (state(project).outcome, stored(project)) == ("stored", expected(d365))
+
+
+def test_an_export_that_d365_has_begun_is_not_rejected(project: Bridge, d365: Simulator) -> None:
+    """Whatever the answer to the first request says, D365 knows the execution."""
+    body = '{"error": {"innererror": {"message": "No."}}}'
+    d365.add_fault("export_package", "answer-after", status=400, body=body)
+    work(project)
+    assert d365.count("export_package") == 1
     assert (state(project).outcome, stored(project)) == ("stored", expected(d365))
 
 

@@ -290,7 +290,7 @@ def test_a_worker_that_died_while_it_sent_leaves_no_doubt(
 
 
 @pytest.mark.parametrize("shown", [True, False])
-def test_an_id_that_d365_has_already_is_no_refusal(
+def test_an_id_that_d365_has_already_is_no_rejection(
     bridge: Bridge,
     d365: Simulator,
     account: DataAccount,
@@ -511,6 +511,31 @@ def test_a_package_too_large_for_enqueue_goes_by_the_package_api(
     assert len(contents(account, SUCCEEDED)) == 3
     assert [received.message_id == "" for received in d365.received] == [True, True, False]
     assert d365.count("enqueue") == 2
+
+
+def test_a_crash_after_d365_found_a_package_too_large_leaves_no_doubt(
+    bridge: Bridge,
+    d365: Simulator,
+    account: DataAccount,
+    later: Later,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That it did not take the package is written down before anything else is done."""
+    bridge = make_bridge_of("packages", d365, account, dataProject="Packages in", company="USMF")
+    d365.largest_body = 10
+
+    def crash(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(execution, "_why_not_now", crash)
+        with pytest.raises(KeyboardInterrupt):
+            intake.import_file(bridge, drop(account, "packages/a.zip", package()))
+    assert only(account, PROCESSING).record.state == "claimed"
+    later(HOUR)
+    reconciliation.reconcile(bridge)
+    try_on(bridge, later, timedelta(minutes=5), timedelta(minutes=1))
+    assert (len(contents(account, SUCCEEDED)), len(d365.received)) == (1, 1)
 
 
 def test_packages_that_fall_back_go_one_after_the_other(
