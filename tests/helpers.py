@@ -11,12 +11,13 @@ from typing import Any, Final
 import pytest
 from azure.core.exceptions import ResourceNotFoundError
 
+from local import samples
 from local.simulator import Simulator
 from shared.bridge import Bridge, new_clients
 from shared.config import jobs, settings
 from shared.config.environments import ONLY, Environment
 from shared.config.settings import Settings, Storage
-from shared.d365 import D365
+from shared.d365 import D365, DequeuedMessage, MessageId
 from shared.imports import advance
 from shared.storage import files
 from shared.storage.account import (
@@ -47,6 +48,12 @@ EXPORT_ID = "11111111-1111-4111-8111-111111111111"
 IMPORT_ID = "22222222-2222-4222-8222-222222222222"
 ORDERED_ID = "33333333-3333-4333-8333-333333333333"
 PACKAGE_ID = "44444444-4444-4444-8444-444444444444"
+
+PACKAGE: Final = samples.package("small", [samples.Part(samples.VENDORS, 5)])
+"""A data package, as D365 exports it."""
+
+BUSY: Final = '{"Message": "An error has occurred."}'
+"""What D365 itself says of an error that it does not explain."""
 
 JOBS = {
     "exports": [{"name": "vendors", "activityId": EXPORT_ID}],
@@ -105,6 +112,19 @@ def client_of(bridge: Bridge) -> D365:
     """The client of the only environment."""
     (client,) = bridge.clients.values()
     return client
+
+
+def send(bridge: Bridge, data: bytes = b"1;2;3", **names: str) -> MessageId:
+    """Send a file as the import does."""
+    options = {"entity": "General journal", "company": "USMF", "external_id": "may.csv", **names}
+    return client_of(bridge).enqueue(IMPORT_ID, lambda: iter([data]), len(data), **options)
+
+
+def dequeued(bridge: Bridge) -> DequeuedMessage:
+    """The message that D365 offers."""
+    message = client_of(bridge).dequeue(EXPORT_ID)
+    assert message
+    return message
 
 
 def drop(account: DataAccount, name: str, data: bytes = b"1;2;3") -> str:
@@ -170,3 +190,18 @@ def report(account: DataAccount) -> dict[str, Any]:
     blobs = contents(account, FAILED)
     (text,) = (data for name, data in blobs.items() if name.endswith(".error.json"))
     return dict(json.loads(text))
+
+
+class Elsewhere:
+    """Another server, which notes what it is sent."""
+
+    def __init__(self) -> None:
+        self.headers: list[dict[str, str]] = []
+        self.ports: list[int] = []
+        self.status = 200
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.headers.append({k.decode().lower(): v.decode() for k, v in scope["headers"]})
+        self.ports.append(scope["client"][1])
+        await send({"type": "http.response.start", "status": self.status, "headers": []})
+        await send({"type": "http.response.body", "body": PACKAGE})

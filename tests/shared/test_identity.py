@@ -20,8 +20,11 @@ from local.simulator import Simulator, identity_settings
 from shared.bridge import Bridge
 from shared.config import settings
 from shared.config.settings import InvalidSettings, Registration
-from shared.identity import holder, new_d365_credential
+from shared.d365 import D365
+from shared.d365.errors import Denied
+from shared.identity import holder, new_credential, new_d365_credential
 from shared.operations import health
+from tests.helpers import EXPORT_ID, Events
 
 TENANT, CLIENT = "44444444-4444-4444-8444-444444444444", "11111111-1111-4111-8111-111111111111"
 IDENTITY = "33333333-3333-4333-8333-333333333333"
@@ -178,3 +181,19 @@ def test_a_registration_is_read() -> None:
         TENANT, CLIENT, "the identity"
     )
     assert app_settings.function_timeout == timedelta(minutes=30)
+
+
+def test_of_a_chain_of_credentials_the_one_that_matters_is_told(
+    d365: Simulator, monkeypatch: pytest.MonkeyPatch, events: Events
+) -> None:
+    """Not the twenty lines of those that nobody has set up."""
+    for name, value in identity_settings(d365).items():
+        monkeypatch.setenv(name, value)
+    d365.add_fault("token", "answer", status=400, body='{"message": "not assigned"}', times=-1)
+    with pytest.raises(Denied) as failed:
+        D365(d365.base_url, new_credential).dequeue(EXPORT_ID)
+    for text in (str(failed.value), events("d365.denied")[0]["error"]):
+        assert "ManagedIdentityCredential: " in text
+        assert "EnvironmentCredential" not in text
+        assert len(text) < 700
+        assert "\n" not in text
