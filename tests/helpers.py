@@ -19,6 +19,7 @@ from shared.config.environments import ONLY, Environment
 from shared.config.settings import Settings, Storage
 from shared.d365 import D365, DequeuedMessage, MessageId
 from shared.imports import advance
+from shared.observability.events import emit
 from shared.storage import files
 from shared.storage.account import (
     CONTAINERS,
@@ -140,6 +141,12 @@ def drop_file(account: DataAccount, name: str, data: bytes = b"1;2", **metadata:
     file = files.find(account, IMPORTS, name)
     assert file is not None
     return file
+
+
+def succeed(file: str, job: str = "j") -> None:
+    """Report that a file succeeded."""
+    ids = {"job": job, "file": file, "messageId": ""}
+    emit("file.succeeded", 20, **ids, records=None, remark="", seconds=1)
 
 
 def listed_names(account: DataAccount, container: str) -> list[str]:

@@ -7,7 +7,6 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from azure.storage.blob import BlobServiceClient
 
 from local.serving import serve
 from local.simulator import Simulator
-from shared import bridge as bridges
 from shared import clock, deadline
 from shared.bridge import Bridge
 from shared.config.jobs import Jobs
@@ -26,7 +24,7 @@ from shared.d365.errors import D365Error, Denied, Unavailable, Uncertain
 from shared.identity import new_credential
 from shared.imports import attempt, intake
 from shared.observability.events import emit, listeners
-from shared.operations import journal, web
+from shared.operations import journal
 from shared.storage import files
 from shared.storage.account import EXPORTS, DataAccount, connect
 from shared.threads import Pool
@@ -66,41 +64,6 @@ def test_an_inner_deadline_can_only_be_sooner() -> None:
         with deadline.within(3):
             assert deadline.left() <= 3
         assert deadline.left() > 3
-
-
-def test_a_pools_threads_have_the_deadline_of_who_gave_them_the_work() -> None:
-    """And another's work in the same pool has its own."""
-    with Pool(1) as pool:
-        with deadline.within(3):
-            inside = pool.submit(deadline.left)
-        outside = pool.submit(deadline.left)
-    assert inside.result() <= 3
-    assert outside.result() == float("inf")
-
-
-def test_an_invocation_has_somewhat_less_than_its_time_out(
-    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the host kills can't say what became of it."""
-    left: list[float] = []
-    monkeypatch.setattr(bridges, "bridge", lambda: bridge)
-    bridges.run(lambda _: left.append(deadline.left()))
-    limit = bridge.settings.function_timeout
-    assert limit / 2 < timedelta(seconds=left[0]) < limit
-
-
-@pytest.mark.parametrize(("answer", "part"), [("page", "_page"), ("api", "_api")])
-def test_a_request_to_the_page_has_less_time_than_azure_waits_for_it(
-    bridge: Bridge, monkeypatch: pytest.MonkeyPatch, answer: str, part: str
-) -> None:
-    """230 seconds, each time anew."""
-    left: list[float] = []
-    monkeypatch.setattr(web, "bridge", lambda: bridge)
-    monkeypatch.setattr(web, part, lambda *_: left.append(deadline.left()))
-    request = web.Request("GET", "https://x/api/operate", "jobs", {}, {}, b"")
-    for _ in range(2):
-        getattr(web, answer)(request)
-    assert [100 < seconds < 230 for seconds in left] == [True, True]
 
 
 @pytest.mark.usefixtures("in_time")

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from math import inf
-from pathlib import Path
 from threading import Event, Semaphore
 from typing import Any
 
@@ -42,7 +41,6 @@ from tests.helpers import (
     work_queue,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = samples.package("p", [samples.Part(samples.VENDORS, 7)])
 
 
@@ -311,20 +309,6 @@ def test_many_environments_that_do_not_answer_leave_the_one_that_does_its_part(
 
 def check(bridge: Bridge, file: File) -> None:
     advance.check_status(bridge, {"file": file.name, "etag": file.etag})
-
-
-def test_the_host_takes_up_more_while_so_many_hang() -> None:
-    """It takes no message up while more are under way than its threshold."""
-    extensions = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))["extensions"]
-    assert extensions["queues"]["newBatchThreshold"] == MOST_HANGING
-    assert extensions["blobs"]["maxDegreeOfParallelism"] // 2 == MOST_HANGING
-
-
-def test_an_only_environment_has_all_invocations(bridge: Bridge, d365: Simulator) -> None:
-    """There is none that it could hold up."""
-    with ThreadPoolExecutor(10) as pool:
-        entered = [pool.submit(bridge.place("files", "default").__enter__) for _ in range(10)]
-        assert all(each.result() for each in entered)
 
 
 def test_the_check_tells_of_each_environment(two: Two) -> None:

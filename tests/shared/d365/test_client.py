@@ -303,3 +303,11 @@ def test_a_summary_link_leads_to_d365_in_one_line(
     assert url.startswith(f"{d365.base_url}/?cmp=")
     assert url.endswith("USMF")
     assert not re.search(r"\s", url)
+
+
+def test_a_link_into_d365_leads_nowhere_else(bridge: Bridge, d365: Simulator) -> None:
+    """Whatever the answer says, a person is sent to D365's own host alone."""
+    body = '{"value": "https://d365.example.com.evil.example/?q=1"}'
+    d365.add_fault("action", "answer", status=200, body=body)
+    with pytest.raises(Rejected, match="a page elsewhere"):
+        client_of(bridge).execution_summary_url("DMF-1")

@@ -1,20 +1,14 @@
-"""What the page knows: paging that misses nothing, bounded requests, the journal's truth and its limits."""
+"""What the page knows: paging that misses nothing, bounded requests, what people are told of a file."""
 
 import json
 import re
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import escape
-from typing import Final
 from uuid import uuid4
 
 import pytest
-from azure.core.exceptions import ServiceRequestError
 from azure.storage.blob import (
     AccountSasPermissions,
     BlobClient,
@@ -23,27 +17,22 @@ from azure.storage.blob import (
     generate_account_sas,
 )
 
-from local.azurite import Azurite
-from local.hosting import ROOT
 from local.samples import VENDORS, Part, package
 from local.simulator import Simulator
 from shared import clock
 from shared.bridge import Bridge
 from shared.config import jobs
 from shared.config.environments import ONLY, Environment
-from shared.d365.errors import Rejected
 from shared.exports.run import export_packages
 from shared.imports import intake
 from shared.observability.events import emit
 from shared.operations import actions, journal, pages, views, web
 from shared.operations.actions import Action, NotDone
-from shared.operations.journal import JOURNAL
 from shared.operations.pages import Links
 from shared.operations.views import Filter
-from shared.operations.web import Request
-from shared.storage import files, names
+from shared.storage import files
 from shared.storage.account import EXPORTS, FAILED, IMPORTS, SUCCEEDED, DataAccount
-from tests.helpers import EXPORT_ID, client_of, drop, wait_for, work_queue
+from tests.helpers import EXPORT_ID, drop, succeed, work_queue
 
 LINKS = Links("/api/operate", "", (Environment(ONLY, "https://d365.example.com"),))
 
@@ -51,12 +40,6 @@ LINKS = Links("/api/operate", "", (Environment(ONLY, "https://d365.example.com")
 def page(bridge: Bridge, view: str, **query: str) -> str:
     """A view as HTML."""
     return pages.render(view, LINKS, {**web.VIEWS[view](bridge, query), "user": ""}, view, query)
-
-
-def succeed(file: str, job: str = "j") -> None:
-    """Report that a file succeeded."""
-    ids = {"job": job, "file": file, "messageId": ""}
-    emit("file.succeeded", 20, **ids, records=None, remark="", seconds=1)
 
 
 def test_pages_together_show_each_file_once(
@@ -126,90 +109,6 @@ def test_a_date_is_a_whole_day(bridge: Bridge, account: DataAccount) -> None:
     assert count(since=today, until=today) == 1
     assert count(until=yesterday) == 0
     assert count(since=yesterday, until=today) == 1
-
-
-def test_the_journal_keeps_what_many_write_at_once(noted: DataAccount) -> None:
-    """Sixteen threads, the container and the hour's blob not there yet: no line is lost, none is torn."""
-
-    def write(number: int) -> None:
-        for each in range(5):
-            succeed(f"{number}-{each}")
-
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    recent = journal.recent(noted)
-    assert len({entry.fields["file"] for entry in recent.entries}) == 80
-    assert recent.complete
-
-
-def test_what_is_noted_soon_after_a_write_goes_with_the_next(
-    noted: DataAccount, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first line is there at once; of a hundred that follow no two are written alone, and none is lost."""
-    appended: list[int] = []
-    append = journal._append
-
-    def counting(account: DataAccount, now: datetime, lines: bytes) -> None:
-        append(account, now, lines)
-        appended.append(lines.count(b"\n"))
-
-    monkeypatch.setattr(journal, "_append", counting)
-    monkeypatch.setattr(journal, "EVERY", 1.0)
-    for number in range(101):
-        succeed(f"{number}")
-        assert appended[:1] == [1]
-    wait_for(lambda: sum(appended) == 101)
-    assert len(appended) < 50
-    files = [entry.fields["file"] for entry in journal.recent(noted).entries]
-    assert files == [f"{number}" for number in range(101)]
-
-
-def test_quiet_runs_are_noted_now_and_then(
-    noted: DataAccount, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A run that found nothing is written once in a quarter of an hour, one that did something always."""
-    moment = datetime.now(UTC) - timedelta(hours=2)
-
-    def run(minutes: int, packages: int = 0) -> None:
-        monkeypatch.setattr(clock, "now", lambda: moment + timedelta(minutes=minutes))
-        emit("export.finished", job="j", packages=packages, failed=0, seconds=0)
-
-    for minutes in range(0, 60, 5):
-        run(minutes)
-    run(57, packages=1)
-    monkeypatch.setattr(clock, "now", lambda: moment + timedelta(hours=1))
-    entries = journal.recent(noted).entries
-    assert [entry.fields["packages"] for entry in entries] == [0, 0, 0, 0, 1]
-
-
-ENDING: Final = """
-import json, os, signal, sys
-from shared.config import jobs
-from shared.config.environments import ONLY, Environment
-from shared.config.settings import Storage
-from shared.observability.events import emit
-from shared.operations import journal
-from shared.storage.account import connect
-account = connect(Storage(sys.argv[1], None, None, None))
-journal.keep(account, jobs.parse(b"{}"))
-for number in range(3):
-    emit("export.finished", job=str(number), packages=1, failed=0, seconds=1)
-os.kill(os.getpid(), signal.SIGTERM)
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
-def test_the_journal_has_its_last_lines_where_the_process_is_ended(
-    noted: DataAccount, azurite: Azurite
-) -> None:
-    """By SIGTERM, as a host ends it; and it ends."""
-    command = [sys.executable, "-c", ENDING, azurite.connection_string]
-    ended = subprocess.run(command, cwd=ROOT, check=False, timeout=60)
-    assert ended.returncode == -signal.SIGTERM
-    assert [entry.fields["job"] for entry in journal.recent(noted).entries] == ["0", "1", "2"]
 
 
 def test_of_a_busy_hour_the_end_is_shown_and_that_is_said(
@@ -385,29 +284,6 @@ def test_one_job_s_many_files_do_not_hide_another_s(
     assert ">≥ 1</a>" in page(bridge, "jobs")
 
 
-def test_a_journal_that_can_t_be_written_stops_nothing(
-    noted: DataAccount, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A block blob stands where the hour's lines should go: the event is logged, and a warning."""
-    name = f"{clock.now():%Y/%m/%d/%H}.jsonl"
-    succeed("1")
-    noted.blobs.get_blob_client(JOURNAL, name).delete_blob()
-    noted.blobs.get_blob_client(JOURNAL, name).upload_blob(b"something else")
-    succeed("2")
-    assert "lines that the journal lacks: 1" in caplog.text
-    assert journal.recent(noted).entries == []
-
-
-def test_a_stamped_name_gives_back_its_path_and_time() -> None:
-    """Names with dots, without a suffix, and names that were never stamped."""
-    moment = datetime(2026, 5, 1, 12, 30, 5, tzinfo=UTC)
-    for path in ("j/USMF/may.csv", "j/may", "j/a.b.c.xml", "j/.hidden"):
-        name = names.stamped(path, moment, '"0x1"')
-        assert (names.unstamped(name), names.dropped_at(name)) == (path, moment)
-    assert names.unstamped("j/may.csv") == "j/may.csv"
-    assert names.dropped_at("j/may.99999999T999999Z-00000000.csv") is None
-
-
 @pytest.fixture
 def private(bridge: Bridge) -> Iterator[tuple[Bridge, BlobClient]]:
     """A bridge whose credential signs no path, and a blob beside its containers."""
@@ -485,32 +361,6 @@ def test_whoever_sends_a_file_again_is_told_what_d365_has_of_it(
     assert "posted twice" not in refused
 
 
-def test_a_screen_on_a_wall_goes_on_after_an_error(
-    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What refreshes does so in its error's place too."""
-    monkeypatch.setattr(web, "bridge", lambda: bridge)
-
-    def broken(*_: object) -> None:
-        raise ServiceRequestError("not reached")
-
-    for name in ("overview", "recent", "listing"):
-        monkeypatch.setattr(views, name, broken)
-    url = "https://app.example/api/operate"
-
-    def refreshes(view: str, **query: str) -> bool:
-        request = Request("GET", f"{url}/{view}", view, {"view": "x", **query}, {}, b"")
-        response = web.page(request)
-        assert (response.status, "not reached" in response.body) == (502, True)
-        return 'http-equiv="refresh"' in response.body
-
-    assert refreshes("")
-    assert refreshes("recent")
-    assert not refreshes("", refresh="off")
-    assert not refreshes("files", state="held")
-    assert refreshes("files", state="held", refresh="on")
-
-
 def test_who_sent_a_file_again_stands_on_its_page_in_words(bridge: Bridge) -> None:
     """As it was typed, whatever a header can carry; and harmless."""
     intake.import_file(bridge, drop(bridge.account, "unknown/ä.csv"))
@@ -527,14 +377,6 @@ def test_who_sent_a_file_again_stands_on_its_page_in_words(bridge: Bridge) -> No
     ):
         assert f"<dt>{label}</dt><dd>{text}</dd>" in shown
     assert "resent" not in shown
-
-
-def test_a_link_into_d365_leads_nowhere_else(bridge: Bridge, d365: Simulator) -> None:
-    """Whatever the answer says, a person is sent to D365's own host alone."""
-    body = '{"value": "https://d365.example.com.evil.example/?q=1"}'
-    d365.add_fault("action", "answer", status=200, body=body)
-    with pytest.raises(Rejected, match="a page elsewhere"):
-        client_of(bridge).execution_summary_url("DMF-1")
 
 
 def test_what_is_odd_about_a_success_is_seen(

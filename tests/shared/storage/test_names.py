@@ -99,3 +99,13 @@ def test_a_probe_is_told_from_a_file_of_such_a_name() -> None:
     """What a person drops is never deleted as a probe."""
     assert names.is_probe(names.new_probe())
     assert not names.is_probe(".check-list.csv")
+
+
+def test_a_stamped_name_gives_back_its_path_and_time() -> None:
+    """Names with dots, without a suffix, and names that were never stamped."""
+    moment = datetime(2026, 5, 1, 12, 30, 5, tzinfo=UTC)
+    for path in ("j/USMF/may.csv", "j/may", "j/a.b.c.xml", "j/.hidden"):
+        name = names.stamped(path, moment, '"0x1"')
+        assert (names.unstamped(name), names.dropped_at(name)) == (path, moment)
+    assert names.unstamped("j/may.csv") == "j/may.csv"
+    assert names.dropped_at("j/may.99999999T999999Z-00000000.csv") is None
