@@ -51,11 +51,9 @@ def can_be_chosen(job: ImportJob, file: File, content: Content) -> bool:
 
 def send(bridge: Bridge, job: ImportJob, file: File, content: Content) -> None:
     """Send a claimed file as a package, if no other is being sent to the environment. Raises `Conflict`."""
-    is_too_large = file.record.state == State.SENDING
     file = replace(file, record=_with_id(job, file.record))
-    if (
-        is_too_large
-    ):  # for enqueue, as D365 has just said: from here on nothing about it is in doubt
+    if file.record.state == State.SENDING:
+        # Too large for enqueue, as D365 has just said: from here on nothing about the file is in doubt.
         file = files.update(bridge.account, file, replace(file.record, state=State.CLAIMED))
     lock = f"leases/{bridge.settings.environment_of(job).name}"
     try:
