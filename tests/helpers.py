@@ -4,10 +4,12 @@ import contextlib
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
+import msgspec
 import pytest
 from azure.core.exceptions import ResourceNotFoundError
 
@@ -18,13 +20,15 @@ from shared.config import jobs, settings
 from shared.config.environments import ONLY, Environment
 from shared.config.settings import Settings, Storage
 from shared.d365 import D365, DequeuedMessage, MessageId
-from shared.imports import advance
+from shared.imports import advance, intake
+from shared.imports.notification import Notification
 from shared.observability.events import emit
 from shared.storage import files
 from shared.storage.account import (
     CONTAINERS,
     FAILED,
     IMPORTS,
+    NOTIFICATIONS_QUEUE,
     POISON_QUEUES,
     PROCESSING,
     QUEUES,
@@ -212,3 +216,17 @@ class Elsewhere:
         self.ports.append(scope["client"][1])
         await send({"type": "http.response.start", "status": self.status, "headers": []})
         await send({"type": "http.response.body", "body": PACKAGE})
+
+
+def sent(bridge: Bridge, d365: Simulator, *statuses: str) -> dict[str, str]:
+    """A file that D365 has, with the statuses that it will give; the message that asks for it."""
+    intake.import_file(bridge, drop(bridge.account, "journals/may.csv"))
+    d365.received[0].statuses = deque(statuses)
+    file = only(bridge.account, PROCESSING)
+    return {"file": file.name, "etag": file.etag}
+
+
+def notifications(account: DataAccount) -> list[Notification]:
+    """All that lie on the queue, each in the form of the schema."""
+    messages = account.queue(NOTIFICATIONS_QUEUE).receive_messages(messages_per_page=32)
+    return [msgspec.json.decode(message.content, type=Notification) for message in messages]

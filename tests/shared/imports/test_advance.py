@@ -1,38 +1,26 @@
 """Status: asked until it ends, filed where it belongs; a message that is late or repeated changes nothing."""
 
 import json
-from collections import deque
 from datetime import timedelta
 
 import pytest
 
 from local.simulator import Simulator
-from shared import clock
 from shared.bridge import Bridge
-from shared.imports import advance, intake, schedule
+from shared.imports import advance
 from shared.storage import files
 from shared.storage.account import FAILED, PROCESSING, STATUS_QUEUE, SUCCEEDED, DataAccount
-from shared.storage.records import File
 from tests.helpers import (
     Events,
     Later,
     contents,
-    drop,
     make_bridge,
     only,
     report,
+    sent,
     try_on,
     work_queue,
 )
-
-
-def sent(bridge: Bridge, d365: Simulator, *statuses: str) -> dict[str, str]:
-    """A file that D365 has, with the statuses that it will give; the message that asks for it."""
-    intake.import_file(bridge, drop(bridge.account, "journals/may.csv"))
-    d365.received[0].statuses = deque(statuses)
-    file = only(bridge.account, PROCESSING)
-    return {"file": file.name, "etag": file.etag}
-
 
 ENUM = "Microsoft.Dynamics.DataEntities.DMFMessageStatus"
 
@@ -96,31 +84,6 @@ def test_an_unknown_status_counts_as_running_and_is_told(
     advance.check_status(bridge, sent(bridge, d365, "Suspended", "Processed"))
     assert only(bridge.account, PROCESSING).record.status == "Suspended"
     assert events("status.unknown")[0]["status"] == "Suspended"
-
-
-def test_checks_back_off() -> None:
-    """Seconds at first, minutes later, never beyond five (S3)."""
-    delays = [schedule.check_delay(n).total_seconds() for n in range(12)]
-    assert delays == sorted(delays)
-    assert (delays[0], delays[-1]) == (5, 300)
-
-
-def test_a_status_message_waits_its_time(d365: Simulator, account: DataAccount) -> None:
-    """Nobody sees it before; D365 would be asked without a pause."""
-    file = File(PROCESSING, "journals/may.csv", '"1"', 5, clock.now())
-    schedule.check_file(make_bridge(d365, account), file, timedelta(minutes=5))
-    queue = account.queue(STATUS_QUEUE)
-    assert queue.get_queue_properties().approximate_message_count == 1
-    assert not list(queue.receive_messages())
-
-
-def test_a_status_message_lives_for_ever(d365: Simulator, account: DataAccount) -> None:
-    """By itself one goes after seven days, of which an app that is stopped may take more."""
-    file = File(PROCESSING, "journals/may.csv", '"1"', 5, clock.now())
-    schedule.check_file(make_bridge(d365, account), file, timedelta(0))
-    (message,) = account.queue(STATUS_QUEUE).receive_messages()
-    assert message.expires_on
-    assert message.expires_on - clock.now() > timedelta(days=365)
 
 
 @pytest.mark.parametrize("status", ["ProcessedWithErrors", "PreProcessingError"])
@@ -194,18 +157,6 @@ def test_what_needs_a_correction_is_no_mere_conflict(
     assert report(account)["reason"] == reason
 
 
-def test_a_file_of_which_nothing_got_in_is_marked(
-    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events
-) -> None:
-    """Processed with 0 records: a manifest without a field map, say."""
-    message = sent(bridge, d365, "Processed")
-    d365.received[0].imported = 0
-    advance.check_status(bridge, message)
-    assert only(account, SUCCEEDED).record.records == "0"
-    (event,) = events("file.succeeded")
-    assert (event["records"], event["remark"]) == (0, "D365 imported no record of it")
-
-
 def test_a_job_can_want_a_file_of_which_nothing_got_in_as_failed(
     d365: Simulator, account: DataAccount, bridge: Bridge
 ) -> None:
@@ -238,35 +189,6 @@ def test_a_success_that_can_not_be_counted_is_one_all_the_same(
     d365.add_fault("job_status", "answer", status=404, times=-1)
     advance.check_status(bridge, sent(bridge, d365, "Processed"))
     assert only(account, SUCCEEDED).record.records == ""
-
-
-@pytest.mark.parametrize("status", ["Processed", "ProcessedWithErrors"])
-def test_another_company_than_the_one_asked_for_is_told(
-    d365: Simulator, account: DataAccount, bridge: Bridge, events: Events, status: str
-) -> None:
-    """Without *Use company from message* D365 takes its own, and says nothing of it."""
-    d365.company_from_message = False
-    bridge = make_bridge(d365, account, company="USMF")
-    advance.check_status(bridge, sent(bridge, d365, status))
-    container = SUCCEEDED if status == "Processed" else FAILED
-    record = only(account, container).record
-    assert (record.company, record.d365company) == ("USMF", "DAT")
-    (event,) = events("company.differs")
-    assert (event["job"], event["reason"]) == ("journals", "other-company")
-    assert "into DAT, not into USMF" in event["error"]
-    if status == "Processed":
-        assert "into DAT, not into USMF" in events("file.succeeded")[0]["remark"]
-
-
-@pytest.mark.parametrize("company", ["", "dat"])
-def test_the_company_that_was_asked_for_is_no_news(
-    d365: Simulator, account: DataAccount, bridge: Bridge, events: Events, company: str
-) -> None:
-    """In whatever case; nor is any where none was asked for."""
-    bridge = make_bridge(d365, account, **({"company": company} if company else {}))
-    advance.check_status(bridge, sent(bridge, d365, "Processed"))
-    assert only(account, SUCCEEDED).record.d365company.lower() == "dat"
-    assert not events("company.differs")
 
 
 def test_a_failure_whose_errors_can_not_be_had_is_filed_all_the_same(

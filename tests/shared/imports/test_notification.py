@@ -1,27 +1,15 @@
 """Notifications: whoever is to know of a failed or held file need not look."""
 
-from dataclasses import replace
 from typing import Any
 
-import msgspec
 import pytest
 from azure.core.exceptions import ResourceNotFoundError
 
 from local.simulator import Simulator
 from shared.bridge import Bridge
-from shared.imports import claim, intake, outcome
-from shared.imports.notification import Notification
-from shared.storage import files
-from shared.storage.account import FAILED, IMPORTS, NOTIFICATIONS_QUEUE, PROCESSING, DataAccount
-from shared.storage.errors import Conflict
-from shared.storage.records import State
-from tests.helpers import contents, drop, only, work_queue
-
-
-def notifications(account: DataAccount) -> list[Notification]:
-    """All that lie on the queue, each in the form of the schema."""
-    messages = account.queue(NOTIFICATIONS_QUEUE).receive_messages(messages_per_page=32)
-    return [msgspec.json.decode(message.content, type=Notification) for message in messages]
+from shared.imports import intake, outcome
+from shared.storage.account import FAILED, NOTIFICATIONS_QUEUE, PROCESSING, DataAccount
+from tests.helpers import contents, drop, notifications, only, work_queue
 
 
 def test_a_rejected_file_is_told_with_what_to_do(
@@ -83,19 +71,6 @@ def test_a_repeated_notification_has_the_same_id(
     outcome.finish(account, only(account, PROCESSING))
     one, two = notifications(account)
     assert one.id == two.id
-
-
-def test_what_another_worker_has_decided_is_no_news(bridge: Bridge, account: DataAccount) -> None:
-    """I7: nothing is told before the write that makes it true, and that one write is lost here."""
-    dropped = files.find(account, IMPORTS, drop(account, "journals/may.csv", b"1"))
-    assert dropped
-    claimed = claim.claim(bridge, dropped)
-    assert claimed
-    files.update(account, claimed, replace(claimed.record, state=State.SENDING))
-    with pytest.raises(Conflict):
-        outcome.fail(account, claimed, claimed.record, "no-such-job", "there is no such job")
-    assert not notifications(account)
-    assert not contents(account, FAILED)
 
 
 def test_a_missing_queue_is_made(bridge: Bridge, account: DataAccount) -> None:

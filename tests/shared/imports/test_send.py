@@ -1,10 +1,8 @@
 """Send: every version of a file reaches D365 once, or is held where nobody can know."""
 
-import errno
 import gzip
 import hashlib
 import json
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,9 +14,9 @@ from local.simulator import Simulator
 from shared import clock
 from shared.bridge import Bridge
 from shared.d365 import transport
-from shared.imports import advance, claim, intake, reconciliation, templates
+from shared.imports import intake, reconciliation
 from shared.storage import files
-from shared.storage.account import FAILED, IMPORTS, PROCESSING, SUCCEEDED, TEMPLATES, DataAccount
+from shared.storage.account import IMPORTS, PROCESSING, SUCCEEDED, DataAccount
 from tests.helpers import (
     EXPORT_ID,
     PACKAGE_ID,
@@ -30,7 +28,6 @@ from tests.helpers import (
     make_bridge,
     only,
     report,
-    try_on,
     work_queue,
 )
 
@@ -160,36 +157,6 @@ def test_the_answer_is_lost_and_the_file_is_sent_again(
     assert len(contents(account, SUCCEEDED)) == 1
 
 
-def test_a_worker_that_dies_while_it_sends_leaves_its_intent(
-    bridge: Bridge,
-    d365: Simulator,
-    account: DataAccount,
-    later: Later,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The next one finds that it was being sent, waits until that worker can't live any more, and holds it."""
-    name = drop(account, "journals/may.csv")
-    enqueue = client_of(bridge).enqueue
-
-    def die(*args: Any, **kw: Any) -> Any:
-        enqueue(*args, **kw)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(client_of(bridge), "enqueue", die)
-        with pytest.raises(KeyboardInterrupt):
-            intake.import_file(bridge, name)
-    file = only(account, PROCESSING)
-    assert file.record.state == "sending"
-    message = {"file": file.name, "etag": file.etag}
-    advance.check_status(bridge, message)
-    assert only(account, PROCESSING).record.state == "sending"
-    later(timedelta(minutes=31))
-    advance.check_status(bridge, message)
-    assert report(account)["outcome"] == "held"
-    assert len(d365.received) == 1
-
-
 @pytest.mark.parametrize(
     ("status", "words"),
     [(404, "activity id"), (413, "split it"), (400, "wrong with it")],
@@ -240,100 +207,6 @@ def test_a_file_that_is_not_accepted_today_waits(
     assert len(d365.received) == 1
 
 
-def test_a_file_waits_as_long_as_d365_asks(
-    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events
-) -> None:
-    """A2: longer than we would by ourselves."""
-    d365.add_fault("enqueue", "answer", status=429, times=-1, headers={"Retry-After": "7200"})
-    intake.import_file(bridge, drop(account, "journals/may.csv"))
-    assert events("file.waiting")[0]["retryInSeconds"] == 7200
-
-
-def test_a_full_disk_makes_a_file_wait(
-    bridge: Bridge,
-    d365: Simulator,
-    account: DataAccount,
-    events: Events,
-    later: Later,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """There is no room for its data package: it is told, tried again, and given up after a day."""
-    bridge = make_bridge(d365, account, template="journals.zip")
-    part = samples.Part(replace(samples.VENDORS, name="General journal"), 1)
-    template = samples.package("General journal", [part])
-    account.blobs.get_blob_client(TEMPLATES, "journals.zip").upload_blob(template)
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(templates, "wrap", full)
-    intake.import_file(bridge, drop(account, "journals/may.csv"))
-    assert "No space left" in events("file.waiting")[0]["reason"]
-    try_on(bridge, later, timedelta(hours=28), timedelta(minutes=20))
-    assert "No space left" in report(account)["error"]
-    assert d365.received == []
-
-
-def test_a_file_that_is_named_like_a_secret_keeps_its_name(
-    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events
-) -> None:
-    """In report, log and error: whoever looks for it, and for its external identifier, needs them."""
-    d365.add_fault("enqueue", "answer", status=400, body='{"Message": "No code=17.csv"}', times=-1)
-    intake.import_file(bridge, drop(account, "journals/sig=1.csv"))
-    error_report = report(account)
-    assert error_report["file"] == "journals/sig=1.csv"
-    assert error_report["externalIdentifier"].startswith("sig=1.")
-    assert events("file.failed")[0]["file"].startswith("journals/sig=1.")
-    assert "No code=17.csv" in error_report["error"]
-
-
-def test_a_signature_in_what_d365_says_is_not_kept(
-    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events
-) -> None:
-    """A3: neither in the report nor in the log, however D365 writes it."""
-    d365.reject_errors = ["no access to https://x.blob/c/b?sv=1&sig=S3CRET%3D&se=2"]
-    intake.import_file(bridge, drop(account, "journals/may.csv", b"REJECT"))
-    work_queue(bridge)
-    body = '{"odata.error": {"message": {"value": "see https://x/b?sv=1\\u0026sig=S3CRET"}}}'
-    d365.add_fault("enqueue", "answer", status=400, body=body)
-    intake.import_file(bridge, drop(account, "journals/june.csv"))
-    reports = b"".join(contents(account, FAILED).values()).decode()
-    assert reports.count("sig=[redacted]") >= 3
-    assert "S3CRET" not in reports + str(events("file.failed"))
-    records = [file.record for file in files.listed(account, FAILED)]
-    assert "S3CRET" not in str(records)
-
-
-def test_waiting_has_an_end(
-    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
-) -> None:
-    """After a day of 429 the file is filed under failed, saying so."""
-    d365.add_fault("enqueue", "answer", status=429, times=-1, headers={"Retry-After": "21600"})
-    intake.import_file(bridge, drop(account, "journals/may.csv"))
-    tries = 0
-    while (file := next(files.listed(account, PROCESSING), None)) and tries < 10:
-        later(timedelta(hours=7))
-        advance.check_status(bridge, {"file": file.name, "etag": file.etag})
-        tries += 1
-    assert (report(account)["reason"], d365.received, tries) == ("unavailable", [], 4)
-
-
-def test_only_the_time_counts_in_which_a_file_was_tried(
-    bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
-) -> None:
-    """Not that in which its job was paused, the app did not run, or the file lay there before its first try."""
-    dropped = files.find(account, IMPORTS, drop(account, "journals/may.csv"))
-    assert dropped
-    assert claim.claim(bridge, dropped)
-    for accepted in (False, False, False, True):
-        d365.registered = accepted
-        later(timedelta(days=2))
-        file = only(account, PROCESSING)
-        advance.check_status(bridge, {"file": file.name, "etag": file.etag})
-    assert len(d365.received) == 1
-    assert only(account, PROCESSING).record.state == "sent"
-
-
 class Killed(BaseException):
     """As SIGKILL: nothing of ours catches it."""
 
@@ -377,15 +250,3 @@ def test_a_worker_that_is_killed_while_it_only_waits_leaves_no_doubt(
     work_queue(bridge)
     ended = {file.record.source: file.record.state for file in files.listed(account, SUCCEEDED)}
     assert ended == {"journals/may.csv": "succeeded"}
-
-
-def test_waits_grow_and_have_a_longest(
-    bridge: Bridge, d365: Simulator, account: DataAccount, events: Events, later: Later
-) -> None:
-    """Seconds at first, a quarter of an hour in the end: what D365 takes again is not left for a day."""
-    d365.registered = False
-    intake.import_file(bridge, drop(account, "journals/may.csv"))
-    try_on(bridge, later, timedelta(hours=3), timedelta(minutes=18))
-    waits = [each["retryInSeconds"] for each in events("file.waiting")]
-    assert waits == sorted(waits)
-    assert (waits[0] < 60, waits[-1]) == (True, 900)
