@@ -25,7 +25,7 @@ from shared.exports.run import export_job, export_packages
 from shared.operations import actions, health, views
 from shared.operations.actions import Action, NotDone
 from shared.storage import block_copy
-from shared.storage.account import DELIVERED, EXPORT_JOBS_QUEUE, EXPORTS, STATE, DataAccount
+from shared.storage.account import DELIVERED, EXPORT_JOBS_QUEUE, EXPORTS, STATE
 from tests.helpers import Events, client_of, contents
 
 PROJECT = "Vendors out"
@@ -233,15 +233,6 @@ def test_what_is_asked_for_is_what_the_job_says(
 
 
 # -- lost answers and crashes ---------------------------------------------------------------------
-
-
-def test_a_long_text_keeps_as_much_as_there_is_room_for(account: DataAccount) -> None:
-    """Whether storage takes its letters as they are or not."""
-    for text in ("a" * 2000, "é" + "a" * 2000, "é" * 2000):
-        execution.note(account, "vendors", Execution(executionid="x", error=text))
-        (noted,) = execution.last(account, "vendors", 5)
-        assert noted.error.startswith(text[:140])
-        assert noted.error.endswith("...")
 
 
 def test_an_export_whose_answer_was_lost_is_asked_after(

@@ -61,45 +61,6 @@ def broken(content: bytes) -> bytes:
 # -- what a job delivers --------------------------------------------------------------------------
 
 
-def workbook() -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name in ("[Content_Types].xml", "_rels/.rels", "xl/workbook.xml"):
-            archive.writestr(name, f"<{name}/>")
-    return buffer.getvalue()
-
-
-FILES = [
-    (b"ACCOUNT;NAME\r\n1;One\r\n", ".csv", "text/csv"),
-    ("\ufeffKonto,Name\r\n1,Ärger\r\n".encode(), ".csv", "text/csv"),
-    ("ACCOUNT,NAME\r\n".encode("utf-16"), ".csv", "text/csv"),
-    ("KONTO;MÄRZ\r\n".encode("cp1252"), ".csv", "text/csv"),
-    (b"0001One   \r\n0002Two   \r\n", ".txt", "text/plain"),
-    (b"ACCOUNT\tNAME\r\n1\tOne\r\n", ".txt", "text/plain"),
-    (b'\xef\xbb\xbf<?xml version="1.0"?><Document/>', ".xml", "application/xml"),
-    (
-        workbook(),
-        ".xlsx",
-        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    ),
-    (b"\x00\x01\x02\x03", ".bin", "application/octet-stream"),
-]
-
-
-@pytest.mark.parametrize(("content", "extension", "media_type"), FILES)
-def test_a_job_of_type_file_delivers_any_file(
-    unzipping: Bridge, d365: Simulator, content: bytes, extension: str, media_type: str
-) -> None:
-    """As it is, under an extension that follows from its content; a workbook is not taken apart."""
-    package = d365.add_package(EXPORT_ID, content)
-    assert export_packages(unzipping) == Totals(1, 0)
-    name = f"vendors/{package.correlation_id}{extension}"
-    assert exported(unzipping) == {name: content}
-    blob = unzipping.account.blobs.get_blob_client(EXPORTS, name)
-    assert blob.get_blob_properties().content_settings.content_type == media_type
-    assert package.acknowledged == 1
-
-
 def test_a_large_file_is_stored_whole(bridge: Bridge, d365: Simulator) -> None:
     """Its first block says what it is, and its announced length that it is whole."""
     content = b"1;2\r\n" * (2 * BLOCK // 5)
