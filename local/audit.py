@@ -209,11 +209,11 @@ def _check_imports(results: _Results, drops: Iterable[Drop], blobs: Sequence[Blo
         for blob in copies:
             del unexplained[blob.container, blob.name]
             results.compare(f"{blob.container}/{blob.name}", blob.sha256, drop.sha256)
-            place = SUCCEEDED if drop.outcome == "succeeded" else FAILED
-            if blob.container != place or blob.state != drop.outcome:
+            container = SUCCEEDED if drop.outcome == "succeeded" else FAILED
+            if blob.container != container or blob.state != drop.outcome:
                 results.problems.append(
                     f"{drop.path}: is in {blob.container} as {blob.state or 'dropped'}, "
-                    f"and should be in {place} as {drop.outcome}"
+                    f"and should be in {container} as {drop.outcome}"
                 )
         results.count(f"file {drop.path}", len(copies))
     for container, name in unexplained:

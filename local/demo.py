@@ -28,9 +28,9 @@ from azure.storage.queue import QueueServiceClient
 from local import scenario
 from local.audit import AUDITED, REPORT, Findings, Package, Received, audit
 from local.azurite import AzuriteFailed, running_azurite
-from local.hosting import HostFailed, RunningHost, running_host
+from local.containers import provision
+from local.host_process import HostFailed, RunningHost, running_host
 from local.progress import Progress, size
-from local.provisioning import provision
 from local.registry import demo_note
 from local.simulator import Package as OfferedPackage
 from local.simulator import Simulator, identity_settings, running_simulator

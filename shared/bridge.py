@@ -19,7 +19,7 @@ from shared.observability.events import emit
 from shared.storage.account import DataAccount, connect
 from shared.storage.errors import Conflict, StorageDenied, explained
 from shared.storage.records import File
-from shared.threads import Places
+from shared.threads import Slots
 
 IN_TIME: Final = 0.95
 """The part of its time-out that an invocation may use. The host kills one that uses all of it, and then no log
@@ -29,11 +29,11 @@ MOST_HANGING: Final = 2
 """So many invocations of one function may hang before an instance takes up no further message: host.json's
 `newBatchThreshold`, and half of its `maxDegreeOfParallelism`."""
 
-PLACE_WAIT: Final = 2.0
-"""Seconds to wait for a place among an environment's invocations: several questions take no longer."""
+SLOT_WAIT: Final = 2.0
+"""Seconds to wait for a slot among an environment's invocations: several questions take no longer."""
 
 _SLOW: Final = ""
-"""Whose places those are that the slow environments share."""
+"""Whose slots those are that the slow environments share."""
 
 type Work = Literal["files", "exports"]
 
@@ -46,7 +46,7 @@ class Bridge:
     clients: Mapping[str, D365]
     """One for each environment, by its name: with a token, connections and a throttle of its own."""
     account: DataAccount
-    _places: dict[tuple[Work, str], Places] = field(default_factory=dict, repr=False)
+    _slots: dict[tuple[Work, str], Slots] = field(default_factory=dict, repr=False)
 
     def d365_for(self, job: ExportJob | ImportJob) -> D365:
         """The client of a job's environment."""
@@ -69,7 +69,7 @@ class Bridge:
         why = f"the jobs file has neither the job {file.record.job} nor its environment {which}"
         raise Unavailable("environment", f"D365 was not asked, {why}: put one of them back")
 
-    def place(self, work: Work, environment: str) -> AbstractContextManager[bool]:
+    def slot(self, work: Work, environment: str) -> AbstractContextManager[bool]:
         """Whether an environment may take a further invocation of this process, until that is done (A7).
 
         Together the others never take all of them: one that does not answer, or asks all to wait, leaves the
@@ -79,23 +79,23 @@ class Bridge:
         if not others or not environment:
             return nullcontext(enter_result=True)
         if others <= MOST_HANGING:
-            return self._place_of(work, environment, MOST_HANGING // others)
-        return self._place_of_many(work, environment)
+            return self._slot_of(work, environment, MOST_HANGING // others)
+        return self._slot_of_many(work, environment)
 
-    def _place_of(self, work: Work, whose: str, count: int) -> AbstractContextManager[bool]:
-        places = self._places.setdefault((work, whose), Places(count))
-        return places.place(min(PLACE_WAIT, deadline.left()))
+    def _slot_of(self, work: Work, whose: str, count: int) -> AbstractContextManager[bool]:
+        slots = self._slots.setdefault((work, whose), Slots(count))
+        return slots.slot(min(SLOT_WAIT, deadline.left()))
 
     @contextmanager
-    def _place_of_many(self, work: Work, environment: str) -> Iterator[bool]:
+    def _slot_of_many(self, work: Work, environment: str) -> Iterator[bool]:
         """The same where there are more environments than invocations that may hang: each has one, and those
         that do not answer within seconds share what may hang."""
-        with self._place_of(work, environment, 1) as has_place:
-            if not has_place or self.clients[environment].answers_promptly():
-                yield has_place
+        with self._slot_of(work, environment, 1) as has_slot:
+            if not has_slot or self.clients[environment].answers_promptly():
+                yield has_slot
                 return
-            with self._place_of(work, _SLOW, MOST_HANGING) as has_place_of_slow:
-                yield has_place_of_slow
+            with self._slot_of(work, _SLOW, MOST_HANGING) as has_slot_of_slow:
+                yield has_slot_of_slow
 
     @property
     def patience(self) -> timedelta:

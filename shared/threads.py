@@ -18,22 +18,22 @@ class Pool(ThreadPoolExecutor):
         return super().submit(partial(copy_context().run, fn, *args, **kwargs))
 
 
-class Places:
-    """Places for so many threads at once. A thread that finds none free does not wait."""
+class Slots:
+    """Slots for so many threads at once. A thread that finds none free does not wait."""
 
     def __init__(self, count: int) -> None:
         self._free = Semaphore(count)
         self._stuck = False
 
     @contextmanager
-    def place(self, seconds: float) -> Iterator[bool]:
-        """Whether there is a place, waited for so long; but not at all once somebody has waited in vain and as
+    def slot(self, seconds: float) -> Iterator[bool]:
+        """Whether there is a slot, waited for so long; but not at all once somebody has waited in vain and as
         long as nobody has left: then those who have one are stuck."""
-        has_place = self._free.acquire(timeout=0 if self._stuck else seconds)
-        self._stuck = not has_place
+        has_slot = self._free.acquire(timeout=0 if self._stuck else seconds)
+        self._stuck = not has_slot
         try:
-            yield has_place
+            yield has_slot
         finally:
-            if has_place:
+            if has_slot:
                 self._stuck = False
                 self._free.release()

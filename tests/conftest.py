@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 
 from local.azurite import Azurite, running_azurite
-from local.provisioning import provision
+from local.containers import provision
 from local.simulator import Simulator, identity_settings, running_simulator
 from shared import clock
 from shared.bridge import Bridge

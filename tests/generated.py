@@ -13,7 +13,7 @@ from typing import Final
 
 from shared.config import jobs
 from shared.imports import notification
-from tests.faults import sending
+from tests.faults import failed_sends
 from tests.mutations.table import CODE, INFRA
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -32,8 +32,8 @@ def files() -> dict[str, str]:
         "docs/invariants.md": _page("docs/invariants.md", "proofs", proofs()),
         "docs/reliability.md": _pages(
             "docs/reliability.md",
-            sends=sending.markdown(),
-            imports=sending.markdown(sending.PACKAGE_CASES, sending.PACKAGE_FOLLOWS),
+            sends=failed_sends.markdown(),
+            imports=failed_sends.markdown(failed_sends.PACKAGE_CASES, failed_sends.PACKAGE_FOLLOWS),
         ),
     }
 

@@ -19,7 +19,7 @@ from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.storage.blob import BlobServiceClient
 from azure.storage.queue import QueueClient
 
-from local.host.invoking import App
+from local.host.functions import App
 from local.host.queues import Reading, read
 from local.host.storage import connect, decoded, encoded, poison
 from local.protocol import Function, Typed

@@ -15,16 +15,16 @@ from pathlib import Path
 
 from azure.core.exceptions import AzureError
 
+from local.asgi_server import serve
+from local.containers import make_missing
 from local.host.event_grid import Subscription
-from local.host.invoking import App
+from local.host.functions import App
 from local.host.keys import Keys
 from local.host.settings import Settings
 from local.host.storage import connect, line
 from local.host.triggers import Triggers
 from local.host.web import application
 from local.host.workers import StartProcess, Workers, start_process
-from local.provisioning import make_missing
-from local.serving import serve
 from local.worker import AppFailed
 
 log = logging.getLogger("host")

@@ -16,7 +16,7 @@ from typing import Any, Final
 from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.storage.queue import QueueClient
 
-from local.host.invoking import App
+from local.host.functions import App
 from local.host.settings import resolved
 from local.host.storage import connect, decoded, line, poison
 from local.host.workers import InvocationFailed

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from azure.core.exceptions import AzureError
 from azure.storage.blob import BlobClient
 
-from local.host.invoking import App
+from local.host.functions import App
 from local.host.settings import resolved
 from local.host.storage import host_container
 from local.host.workers import InvocationFailed

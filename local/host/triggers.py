@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from local.host import queues, timers
 from local.host.blobs import BlobTrigger
-from local.host.invoking import App
+from local.host.functions import App
 from local.worker import AppFailed
 
 

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from local.host.blobs import WEBHOOK, BlobTrigger, InvalidEvent, reference
 from local.host.event_grid import Subscription
-from local.host.invoking import App
+from local.host.functions import App
 from local.host.keys import Keys
 from local.host.workers import InvocationFailed
 from local.protocol import Function, Typed

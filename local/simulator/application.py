@@ -7,7 +7,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from local.serving import serve
+from local.asgi_server import serve
 from local.simulator import connector, entities, identity, odata, package_api
 from local.simulator.context import rejection
 from local.simulator.control import control

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message, Scope
 
-from local.serving import reset
+from local.asgi_server import reset
 from local.simulator.context import D365Request
 from local.simulator.records import Fault
 

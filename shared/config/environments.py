@@ -85,11 +85,11 @@ def is_loopback(host: str) -> bool:
 
 
 def repeated(environments: list[tuple[str, str, str]]) -> Iterator[str]:
-    """A mistake for each name and address that stands twice; of each environment its place, name and URL."""
+    """A mistake for each name and address that stands twice; of each environment its path, name and URL."""
     names: dict[str, str] = {}
     urls: dict[str, str] = {}
-    for place, name, url in environments:
-        if (other := names.setdefault(name.lower(), place)) != place:
-            yield f"{place}.name: {name} is the name of {other} too"
-        if (other := urls.setdefault(url, place)) != place:
-            yield f"{place}.url: {other} has the same, {url}; one environment has one name"
+    for path, name, url in environments:
+        if (other := names.setdefault(name.lower(), path)) != path:
+            yield f"{path}.name: {name} is the name of {other} too"
+        if (other := urls.setdefault(url, path)) != path:
+            yield f"{path}.url: {other} has the same, {url}; one environment has one name"

@@ -308,7 +308,7 @@ class Jobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class InvalidJobs(ValueError):
-    """The jobs file is wrong: `mistakes` has a line for each mistake, with its place."""
+    """The jobs file is wrong: `mistakes` has a line for each mistake, with its path."""
 
     def __init__(
         self, source: str, mistakes: list[str], *, names_environments: bool = False
@@ -361,7 +361,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _mistakes(raw: object) -> Iterator[str]:
-    """Every mistake with its place: msgspec stops at the first, so each field is tried by itself."""
+    """Every mistake with its path: msgspec stops at the first, so each field is tried by itself."""
     if not isinstance(raw, dict):
         yield 'must be an object with "exports" and "imports"'
         return
@@ -380,34 +380,34 @@ def _mistakes(raw: object) -> Iterator[str]:
             yield f"{kind}: must be a list"
             continue
         for index, item in enumerate(items):
-            place = f"{kind}[{index}]"
-            wrong = list(_fields_mistakes(item, type_, place))
+            path = f"{kind}[{index}]"
+            wrong = list(_fields_mistakes(item, type_, path))
             yield from wrong
             if wrong:
                 continue
             environment = item.get("environment") or (known[0] if len(known) == 1 else "")
             if mistake := _environment_mistake(environment, known):
-                yield f"{place}.environment: {mistake}"
-            yield from _CONTRADICTIONS[kind](item, place)
+                yield f"{path}.environment: {mistake}"
+            yield from _CONTRADICTIONS[kind](item, path)
             if item.get("dataProject"):
                 project = environment, item["dataProject"].lower()
-                other_kind, other = projects.setdefault(project, (kind, place))
-                if other != place:
+                other_kind, other = projects.setdefault(project, (kind, path))
+                if other != path:
                     why = _PROJECT_TWICE[kind] if kind == other_kind else _OUT_AND_IN
-                    yield f"{place}.dataProject: {other} has the same; {why}"
+                    yield f"{path}.dataProject: {other} has the same; {why}"
             if item.get("company") and item.get("companyFrom"):
-                yield f"{place}.companyFrom: says nothing beside company"
+                yield f"{path}.companyFrom: says nothing beside company"
             # Blob names are case-sensitive, people are not: two jobs may not differ by case alone.
             name = (kind, item["name"].lower())
             if name in names:
-                yield f"{place}.name: {item['name']} is the name of {names[name]} too"
-            names[name] = place
+                yield f"{path}.name: {item['name']} is the name of {names[name]} too"
+            names[name] = path
             if "activityId" in item:
                 activity_id = environment, UUID(item["activityId"])
                 if activity_id in activity_ids:
                     other = activity_ids[activity_id]
-                    yield f"{place}.activityId: {other} has the same; a recurring job is served once"
-                activity_ids[activity_id] = place
+                    yield f"{path}.activityId: {other} has the same; a recurring job is served once"
+                activity_ids[activity_id] = path
 
 
 def _environment_names(items: object) -> list[str]:
@@ -430,19 +430,19 @@ def _environments_mistakes(items: object) -> Iterator[str]:
         return
     valid: list[tuple[str, str, str]] = []
     for index, item in enumerate(items):
-        place = f"environments[{index}]"
-        wrong = list(_fields_mistakes(item, Environment, place))
+        path = f"environments[{index}]"
+        wrong = list(_fields_mistakes(item, Environment, path))
         if isinstance(item, dict):
             for one, other in (("tenantId", "clientId"), ("clientId", "tenantId")):
                 if item.get(one) and not item.get(other):
-                    wrong.append(f"{place}.{other}: missing beside {one}; set both, or neither")
+                    wrong.append(f"{path}.{other}: missing beside {one}; set both, or neither")
             if isinstance(url := item.get("url"), str):
                 try:
                     url = normalized(url)
                 except InvalidUrl as error:
-                    wrong.append(f"{place}.url: {error}")
+                    wrong.append(f"{path}.url: {error}")
                 if not wrong:
-                    valid.append((place, item["name"], url))
+                    valid.append((path, item["name"], url))
         yield from wrong
     yield from repeated(valid)
 
@@ -456,45 +456,45 @@ _FOR_ORDERED: Final = (
 )
 
 
-def _export_contradictions(item: Mapping[str, Any], place: str) -> Iterator[str]:
+def _export_contradictions(item: Mapping[str, Any], path: str) -> Iterator[str]:
     """Fields of an export job that are right by themselves and say nothing, or too little, together."""
     if item.get("api") != "package":
         for field in ("dataProject", "schedule", "company", "reExecute"):
             if field in item:
-                yield f"{place}.{field}: says nothing without api: package"
+                yield f"{path}.{field}: says nothing without api: package"
         return
     if not item.get("dataProject"):
-        yield f"{place}.dataProject: missing; api package exports a data project"
+        yield f"{path}.dataProject: missing; api package exports a data project"
     if "activityId" in item:
-        yield f"{place}.activityId: says nothing with api package, which has no recurring data job"
+        yield f"{path}.activityId: says nothing with api package, which has no recurring data job"
     if not item.get("schedule"):
-        yield f"{place}.schedule: missing; with api package it says when the data project is exported"
+        yield f"{path}.schedule: missing; with api package it says when the data project is exported"
         return
     try:
         ncrontab.check(item["schedule"])
     except ncrontab.InvalidSchedule as error:
-        yield f"{place}.schedule: {error}"
+        yield f"{path}.schedule: {error}"
 
 
-def _contradictions(item: Mapping[str, Any], place: str) -> Iterator[str]:
+def _contradictions(item: Mapping[str, Any], path: str) -> Iterator[str]:
     """Fields of an import job that are right by themselves and say nothing, or too little, together."""
     if not item.get("ordered"):
         for field in _FOR_ORDERED:
             if field in item:
-                yield f"{place}.{field}: says nothing without ordered: true"
+                yield f"{path}.{field}: says nothing without ordered: true"
     if item.get("api") == "package":
         if not item.get("dataProject"):
-            yield f"{place}.dataProject: missing; api package imports into a data project"
+            yield f"{path}.dataProject: missing; api package imports into a data project"
         if "activityId" in item:
-            yield f"{place}.activityId: says nothing with api package, which has no recurring data job"
+            yield f"{path}.activityId: says nothing with api package, which has no recurring data job"
         if item.get("nextAfter") == "accepted":
-            yield f"{place}.nextAfter: a data project runs one import at a time, so it must be ended"
+            yield f"{path}.nextAfter: a data project runs one import at a time, so it must be ended"
         if item.get("entity") and not item.get("template"):
-            yield f"{place}.entity: says nothing with api package unless there is a template"
+            yield f"{path}.entity: says nothing with api package unless there is a template"
         return
     for field in ("execute", "overwrite"):
         if field in item and not item.get("dataProject"):
-            yield f"{place}.{field}: says nothing without dataProject"
+            yield f"{path}.{field}: says nothing without dataProject"
 
 
 _CONTRADICTIONS: Final = {"exports": _export_contradictions, "imports": _contradictions}
@@ -508,24 +508,24 @@ _OUT_AND_IN: Final = (
 
 
 def _fields_mistakes(
-    item: object, type_: type[ExportJob | ImportJob | Environment], place: str
+    item: object, type_: type[ExportJob | ImportJob | Environment], path: str
 ) -> Iterator[str]:
     if not isinstance(item, dict):
-        yield f"{place}: must be an object"
+        yield f"{path}: must be an object"
         return
     fields = {field.encode_name: field for field in msgspec.structs.fields(type_)}
     for key in item.keys() - fields.keys():
-        yield f"{place}.{key}: unknown; known are {', '.join(fields)}"
+        yield f"{path}.{key}: unknown; known are {', '.join(fields)}"
     for name, field in fields.items():
         if name not in item:
             by_recurring_job = name == "activityId" and item.get("api", "recurring") == "recurring"
             if field.required or by_recurring_job:
-                yield f"{place}.{name}: missing"
+                yield f"{path}.{name}: missing"
             continue
         try:
             msgspec.convert(item[name], field.type)
         except msgspec.ValidationError as error:
-            yield f"{place}.{name}: {_for_people(field.type, item[name], error)}"
+            yield f"{path}.{name}: {_for_people(field.type, item[name], error)}"
 
 
 def _parts(type_: object) -> Iterator[object]:

@@ -138,7 +138,7 @@ def verdict(operation: str, status: int, *, foreign: bool) -> type[D365Error]:
     """What an answer that is no success proves: did D365 do what we asked? (I2)
 
     `foreign`: as its form shows, something else than D365 speaks, or may. `docs/reliability.md` gives the
-    reason for each line; `tests/faults/sending.py` tries each.
+    reason for each line; `tests/faults/failed_sends.py` tries each.
     """
     match status:
         case 302 | 404 | 410 if operation in _OFFERED:

@@ -237,12 +237,12 @@ def _errors(value: Any) -> Iterator[str]:
         elif inner is not None:
             yield from (_line(line) for line in value.splitlines())
     elif message := next((_line(fields[key]) for key in _MESSAGES if fields.get(key)), ""):
-        places = [
-            f"{word} {place}"
+        positions = [
+            f"{word} {value}"
             for key, word in (("recordid", "record"), ("field", "field"))
-            if (place := _line(fields.get(key)))
+            if (value := _line(fields.get(key)))
         ]
-        yield f"{message} ({', '.join(places)})" if places else message
+        yield f"{message} ({', '.join(positions)})" if positions else message
     elif within := [fields[key] for key in ("value", "errors") if key in fields]:
         yield from _errors(within[0])
     elif fields:

@@ -22,7 +22,7 @@ from shared.storage.errors import explained
 from shared.threads import Pool
 
 LONG: Final = 5.0
-"""Seconds. A turn that lasts longer leaves its place to jobs that have none: no job waits for another job's
+"""Seconds. A turn that lasts longer leaves its slot to jobs that have none: no job waits for another job's
 package (E8)."""
 
 LATER: Final = 60
@@ -58,12 +58,12 @@ def export_job(bridge: Bridge, message: dict[str, str]) -> Totals:
     jobs = [job for job in bridge.settings.jobs.exports if job.name == name and job.enabled]
     for job in jobs:
         environment = bridge.settings.environment_of(job).name
-        with about(environment=environment), bridge.place("exports", environment) as has_place:
-            if has_place and job.api == "package":
+        with about(environment=environment), bridge.slot("exports", environment) as has_slot:
+            if has_slot and job.api == "package":
                 from shared.exports import data_project
 
                 return Totals(*data_project.export(bridge, job))
-            if has_place:
+            if has_slot:
                 return _Run(bridge, [job]).serve()
         handover.enqueue(bridge, job, LATER)
     return Totals()
@@ -103,7 +103,7 @@ class _Queue:
 
 @dataclass(eq=False)
 class _Lane:
-    """What one environment has of a run, so that none waits for another (A7): its places, and who has them."""
+    """What one environment has of a run, so that none waits for another (A7): its slots, and who has them."""
 
     environment: str
     waiting: deque[_Queue] = field(default_factory=deque)
@@ -207,7 +207,7 @@ class _Run:
             pool.submit(self._turn, queue, turn)
 
     def _wait(self, now: float) -> float:
-        """Seconds until a turn that is under way may leave its place to a waiting one, or the run is over."""
+        """Seconds until a turn that is under way may leave its slot to a waiting one, or the run is over."""
         ends = [
             began + LONG
             for lane in self._lanes.values()

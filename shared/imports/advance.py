@@ -50,15 +50,15 @@ def check_status(bridge: Bridge, message: Mapping[str, Any]) -> None:
         if not _asks_d365(file):
             _look_at(bridge, file)
             return
-        with bridge.place("files", environment) as has_place:
-            if has_place:
+        with bridge.slot("files", environment) as has_slot:
+            if has_slot:
                 _look_at(bridge, file)
                 return
         _put_off(bridge, file)
 
 
 def _asks_d365(file: File) -> bool:
-    """Whether it takes D365's answer to go on; to send a file asks for a place itself."""
+    """Whether it takes D365's answer to go on; to send a file asks for a slot itself."""
     record = file.record
     in_doubt = record.state == State.SENDING and bool(record.api)
     return record.state == State.SENT or in_doubt or _failed_in_d365(file)
@@ -66,7 +66,7 @@ def _asks_d365(file: File) -> bool:
 
 def _put_off(bridge: Bridge, file: File) -> None:
     """Ask later: enough other requests wait for this D365 already."""
-    schedule.check_later(bridge, file, file.record, schedule.place_delay())
+    schedule.check_later(bridge, file, file.record, schedule.slot_delay())
 
 
 def _look_at(bridge: Bridge, file: File) -> None:

@@ -85,11 +85,11 @@ def decide(
 def arranged(job: ImportJob, files: Iterable[File]) -> list[File]:
     """Files of an ordered job, dropped or claimed, the one that goes first at the front."""
 
-    def place(file: File) -> tuple[object, ...]:
+    def sort_key(file: File) -> tuple[object, ...]:
         by = {"name": "", "time": _dropped_at(file), "size": file.size}[job.order_by]
         return by, file.record.source or file.name, file.name
 
-    return sorted(files, key=place, reverse=job.reverse_order)
+    return sorted(files, key=sort_key, reverse=job.reverse_order)
 
 
 def _dropped_at(file: File) -> datetime:

@@ -45,8 +45,8 @@ def _enqueue(bridge: Bridge, message: dict[str, str], delay: timedelta) -> None:
     )
 
 
-def place_delay() -> timedelta:
-    """How long to wait for a place among the invocations that an environment may have."""
+def slot_delay() -> timedelta:
+    """How long to wait for a slot among the invocations that an environment may have."""
     return timedelta(seconds=random.uniform(15, 30))
 
 

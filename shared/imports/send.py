@@ -35,11 +35,11 @@ DIRECTORY: Final = 256 * 1024
 def send(bridge: Bridge, job: ImportJob, file: File) -> None:
     """Send a claimed file and record its message id. Raises `Conflict` when another worker has it."""
     environment = bridge.settings.environment_of(job).name
-    with bridge.place("files", environment) as has_place:
-        if has_place:
+    with bridge.slot("files", environment) as has_slot:
+        if has_slot:
             _try_to_send(bridge, job, file)
             return
-    delay = schedule.place_delay()
+    delay = schedule.slot_delay()
     attempt.reschedule(
         bridge, file, delay, f"other files wait for {environment}, which takes its time"
     )

@@ -39,7 +39,7 @@ class InvalidTemplate(ValueError):
 class Template:
     """What a template says."""
 
-    place: str
+    path: str
     """The name of the entity's file in the package."""
     others: tuple[tuple[str, bytes], ...]
     """Every other file of it, in its order."""
@@ -73,16 +73,16 @@ def read(name: str, data: bytes, entity: str | None) -> Template:
         for needed in _NEEDED:
             if needed not in entries:
                 raise InvalidTemplate(f"{name} has no {needed}: is it a package that D365 gave?")
-        place, form = _place(name, _content(name, entries[_MANIFEST], LARGEST), entity)
+        path, form = _entity_file(name, _content(name, entries[_MANIFEST], LARGEST), entity)
         # D365 runs on Windows, where names that differ in case are one.
-        entries.pop(place.lower(), None)
+        entries.pop(path.lower(), None)
         room, others = LARGEST, []
         for each in entries.values():
             others.append((each.name, _content(name, each, room)))
             room -= each.size
     except packages.InvalidPackage as error:
         raise InvalidTemplate(f"{name} is no zip that can be used: {error}") from error
-    return Template(place, tuple(others), form)
+    return Template(path, tuple(others), form)
 
 
 def _content(name: str, entry: packages.Entry, room: int) -> bytes:
@@ -94,7 +94,7 @@ def _content(name: str, entry: packages.Entry, room: int) -> bytes:
         return file.read()
 
 
-def _place(name: str, manifest: bytes, entity: str | None) -> tuple[str, str]:
+def _entity_file(name: str, manifest: bytes, entity: str | None) -> tuple[str, str]:
     """The file name and the format that the manifest has for the entity, or for its only one.
 
     Raises `InvalidTemplate`.
@@ -103,18 +103,18 @@ def _place(name: str, manifest: bytes, entity: str | None) -> tuple[str, str]:
         root = plain_xml.parse(manifest)
     except plain_xml.InvalidXml as error:
         raise InvalidTemplate(f"the manifest of {name} can't be read: {error}") from error
-    places = [
+    entities = [
         (plain_xml.text(element, "EntityName"), path, plain_xml.text(element, "SourceFormat"))
         for element in root.iter()
         if (path := plain_xml.text(element, "InputFilePath"))
     ]
-    known = ", ".join(each[0] for each in places) or "none"
+    known = ", ".join(each[0] for each in entities) or "none"
     if entity:
-        places = [each for each in places if each[0].lower() == entity.lower()]
-    if len(places) != 1:
+        entities = [each for each in entities if each[0].lower() == entity.lower()]
+    if len(entities) != 1:
         which = f"the job's entity is {entity}" if entity else "give the job its entity"
-        raise InvalidTemplate(f"which entity's place in {name} is meant? It has: {known}; {which}")
-    _, path, form = places[0]
+        raise InvalidTemplate(f"which entity of {name} is meant? It has: {known}; {which}")
+    _, path, form = entities[0]
     if "/" in path or "\\" in path or path in (".", ".."):
         raise InvalidTemplate(f"the manifest of {name} names a file in a folder: {path}")
     return path, form
@@ -125,7 +125,7 @@ def wrap(template: Template, content: Iterable[bytes], size: int, package: IO[by
     with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, data in template.others:
             archive.writestr(_member(path), data)
-        member = _member(template.place)
+        member = _member(template.path)
         member.file_size = size  # decides whether its records have room for its size
         with archive.open(member, "w") as file:
             for chunk in content:

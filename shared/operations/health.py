@@ -415,7 +415,7 @@ def _template(bridge: Bridge, job: ImportJob) -> tuple[Verdict, str]:
     except InvalidTemplate as error:
         text = f"Its files will wait, and fail after a day: {error}. Put it right in the container."
         return "wrong", text
-    return "ok", f"A file takes the place of {template.place} in {job.template}."
+    return "ok", f"A file takes the place of {template.path} in {job.template}."
 
 
 def _queue(bridge: Bridge) -> tuple[Verdict, str]:

@@ -34,7 +34,7 @@ METADATA: Final[Mapping[str, str]] = {
     "resentwhy": "Why",
     "resendof": "Of",
     "resent": "On",
-    "redeliveredby": "Delivered again by",
+    "redeliveredby": "Copy delivered by",
     "redeliveredwhy": "Why",
     "redeliveryof": "Of",
     "redelivered": "On",

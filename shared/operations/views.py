@@ -392,7 +392,7 @@ def overview(bridge: Bridge) -> Overview:
         for job in served.imports
     ]
     jobs += [_job(bridge, job, "export", by_job["export", job.name]) for job in served.exports]
-    positions = {each.name: place for place, each in enumerate(bridge.settings.environments)}
+    positions = {each.name: index for index, each in enumerate(bridge.settings.environments)}
     # Within a group, as the jobs file has them.
     jobs.sort(key=lambda job: (positions[job.environment], job.group))
     return Overview(

@@ -312,19 +312,19 @@ class PackageCheck:
 
     def _confirm(self, header: Header, listed: bytearray, directory: int) -> None:
         """The directory says the same of this entry as its local header and content."""
-        place = bisect_left(self._offsets, header.offset)
-        if place == len(self._offsets) or self._offsets[place] != header.offset:
+        index = bisect_left(self._offsets, header.offset)
+        if index == len(self._offsets) or self._offsets[index] != header.offset:
             if self._blind is None or not self._blind[0] < header.offset < directory:
                 raise InvalidPackage(
                     f"the directory has entry {shown(header.name, header.flags)} at byte "
                     f"{header.offset}: none begins there"
                 )
             return
-        if listed[place]:
+        if listed[index]:
             raise InvalidPackage(
                 f"the directory lists entry {shown(header.name, header.flags)} twice"
             )
-        listed[place] = 1
+        listed[index] = 1
         if self._blind is not None and header.offset == self._blind[0]:
             seen = self._blind[1]
             same = (seen.name, seen.flags, seen.method) == (
@@ -333,7 +333,7 @@ class PackageCheck:
                 header.method,
             )
         else:
-            same = self._meanings[place] == hash(header.meaning())
+            same = self._meanings[index] == hash(header.meaning())
         if not same:
             raise InvalidPackage(
                 f"the directory and the entry at byte {header.offset} differ in name, method, CRC or "

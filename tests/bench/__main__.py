@@ -22,7 +22,7 @@ import requests
 from azure.storage.blob import BlobServiceClient
 
 from local.azurite import Azurite, running_azurite
-from local.provisioning import provision
+from local.containers import provision
 from local.samples import write_large_package
 from tests.bench import package_api, pages, tally
 from tests.bench.runs import BLOCK

@@ -20,8 +20,8 @@ import psutil
 from azure.storage.blob import BlobServiceClient
 
 from local.azurite import running_azurite
-from local.hosting import RunningHost, running_host
-from local.provisioning import provision
+from local.containers import provision
+from local.host_process import RunningHost, running_host
 from local.samples import write_large_package
 from local.simulator import Simulator, identity_settings, running_simulator
 from shared.storage.account import EXPORTS, IMPORTS, SUCCEEDED

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from local.azurite import running_azurite
-from local.provisioning import provision
+from local.containers import provision
 from local.samples import write_large_package
 from local.simulator import Simulator, identity_settings, running_simulator
 from shared import clock

@@ -13,7 +13,7 @@ from unittest import mock
 from urllib3.connectionpool import HTTPConnectionPool
 
 from local.azurite import running_azurite
-from local.provisioning import provision
+from local.containers import provision
 from local.samples import VENDORS, Part, package
 from local.simulator import identity_settings, running_simulator
 from shared.bridge import Bridge, new_clients

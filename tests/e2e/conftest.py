@@ -11,7 +11,7 @@ from azure.storage.queue import QueueServiceClient
 
 from local.azurite import Azurite
 from local.host.blobs import QUEUE as INTERNAL_QUEUE
-from local.hosting import RunningHost, running_host
+from local.host_process import RunningHost, running_host
 from local.simulator import Simulator, identity_settings
 from shared.storage.account import DataAccount
 from tests.e2e.helpers import NEVER, Start

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable
 
-from local.hosting import RunningHost
+from local.host_process import RunningHost
 
 NEVER = "0 0 0 1 1 *"
 """A timer that a test runs by hand."""

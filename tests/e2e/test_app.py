@@ -13,7 +13,7 @@ from azure.storage.blob import (
 )
 
 from local.azurite import Azurite
-from local.hosting import HostFailed, RunningHost
+from local.host_process import HostFailed, RunningHost
 from local.samples import VENDORS, Part, package
 from local.simulator import Simulator
 from shared.storage.account import (

@@ -7,7 +7,7 @@ import pytest
 import trustme
 
 from local.azurite import Certificate, running_azurite
-from local.hosting import running_host
+from local.host_process import running_host
 from local.samples import VENDORS, Part, package
 from local.simulator import Simulator, identity_settings
 from shared.config.settings import Storage

@@ -10,7 +10,7 @@ import pytest
 import requests
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 
-from local.hosting import RunningHost
+from local.host_process import RunningHost
 from local.samples import VENDORS, Part, package
 from local.simulator import Simulator
 from shared.operations.journal import JOURNAL
@@ -100,7 +100,7 @@ def test_a_rejected_file_is_seen_with_its_reason(
         assert text in whole
 
 
-def test_a_failed_file_is_sent_again_by_a_person_who_is_recorded(
+def test_a_person_resends_a_failed_file_and_is_recorded(
     page: Page, account: DataAccount, d365: Simulator
 ) -> None:
     """Mended in D365, sent again, it succeeds; who and why stand with the file, its report and in the log."""
@@ -122,7 +122,7 @@ def test_a_failed_file_is_sent_again_by_a_person_who_is_recorded(
     assert "file.resent" in page.host.output()
 
 
-def test_nothing_is_sent_again_by_accident(
+def test_nothing_is_resent_by_accident(
     page: Page, account: DataAccount, d365: Simulator, subtests: pytest.Subtests
 ) -> None:
     """Without each of these nothing changes."""
@@ -209,7 +209,7 @@ def test_a_dismissed_file_stays_and_says_so(page: Page, account: DataAccount) ->
     assert journals["failed"] == 0
 
 
-def test_a_package_is_handed_over_again_under_a_fresh_name(
+def test_a_package_is_redelivered_under_a_fresh_name(
     page: Page, account: DataAccount, d365: Simulator
 ) -> None:
     """The same bytes, beside the first, with who and why."""

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from local.chromium import find_chromium
-from local.hosting import ROOT, RunningHost
+from local.host_process import ROOT, RunningHost
 from local.samples import VENDORS, package
 from local.samples import Part as Entity
 from local.simulator import Simulator

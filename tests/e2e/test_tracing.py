@@ -6,8 +6,8 @@ from typing import Any
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from local.asgi_server import serve
 from local.samples import VENDORS, Part, package
-from local.serving import serve
 from local.simulator import Simulator
 from shared import __version__
 from shared.storage import files

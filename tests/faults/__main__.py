@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from local.azurite import running_azurite
-from tests.faults import crashes, environments, schedules, sending
+from tests.faults import crashes, environments, failed_sends, schedules
 from tests.mutations import table
 
 
@@ -22,7 +22,7 @@ def print_sends() -> list[str]:
     """The table of failed sends, each row tried."""
     print("\nWhat a failed send proves (docs/reliability.md)\n")
     wrong = []
-    for row in sending.tried():
+    for row in failed_sends.tried():
         mark = "ok" if not row.violation else "WRONG: " + row.violation
         what = f"{row.operation}: {row.case.what}"
         print(f"  {what:<62} {row.verdict:<12} D365 took it {row.taken}x   {mark}")
@@ -55,10 +55,10 @@ def print_crashes(every: int, flow_text: str) -> list[str]:
         ):
             for result in crashes.Matrix(azurite, names, Path(folder)).run(flow, every=every):
                 count += 1
-                place = f"{result.number:>3} {result.when:<6} {result.request}"
+                point = f"{result.number:>3} {result.when:<6} {result.request}"
                 mark = "" if not result.violations else "   WRONG: " + "; ".join(result.violations)
-                print(f"  {result.flow:<15} {place:<78} {result.outcome}{mark}", flush=True)
-                wrong += [f"{result.flow}, {place}: {each}" for each in result.violations]
+                print(f"  {result.flow:<15} {point:<78} {result.outcome}{mark}", flush=True)
+                wrong += [f"{result.flow}, {point}: {each}" for each in result.violations]
         seconds = time.monotonic() - started
         print(f"  {flow.name}: {count} crashes, {seconds:.0f} s\n", flush=True)
     return wrong

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Literal
 
 from local.azurite import Azurite
-from local.hosting import RunningHost, running_host
+from local.host_process import RunningHost, running_host
 from local.samples import VENDORS, Part, package, write_large_package
 from local.simulator import Simulator, running_simulator
 from tests.faults import operator
-from tests.faults.forking import start_host
+from tests.faults.forkserver import start_host
 from tests.faults.scenario import FUNCTION_TIMEOUT, NEVER, OFTEN, Scenario
 
 SETTLE_SECONDS = 120
@@ -247,14 +247,14 @@ class Matrix:
     def _scenario(self, flow: Flow, environments: Sequence[Simulator]) -> Scenario:
         account = next(self._accounts)
         number = int(account.removeprefix("case"))
-        place = self._folder / account
+        folder = self._folder / account
         connection = self._azurite.connection_string_of(account)
         uncertain, ordered = flow.when_uncertain, flow.ordered
         scenario = Scenario(
             number,
             connection,
             environments[0],
-            place,
+            folder,
             uncertain,
             ordered,
             flow.template,

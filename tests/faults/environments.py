@@ -23,7 +23,7 @@ from azure.storage.queue import QueueMessage
 
 from local import samples
 from local.azurite import running_azurite
-from local.provisioning import provision
+from local.containers import provision
 from local.simulator import Simulator, identity_settings, running_simulator
 from shared import clock
 from shared.bridge import MOST_HANGING, Bridge, new_clients
@@ -164,7 +164,7 @@ def figures(
     return Figures(
         {name: count for name, count in requests.items() if name not in ("token", "dequeue")},
         Counter(job_folder(name) for name in stored if _is_well(name)),
-        _places(account),
+        _locations(account),
     )
 
 
@@ -296,7 +296,9 @@ def _trigger(
 
 
 def _settled(account: DataAccount, well: Simulator) -> bool:
-    ended = sum(count for (_, place), count in _places(account).items() if place == SUCCEEDED)
+    ended = sum(
+        count for (_, container), count in _locations(account).items() if container == SUCCEEDED
+    )
     exported = execution.read(account, f"suppliers-{WELL}")
     return (
         ended == FILES + 1
@@ -305,7 +307,7 @@ def _settled(account: DataAccount, well: Simulator) -> bool:
     )
 
 
-def _places(account: DataAccount) -> Mapping[tuple[str, str], int]:
+def _locations(account: DataAccount) -> Mapping[tuple[str, str], int]:
     return Counter(
         (job_folder(file.name), container)
         for container in (IMPORTS, PROCESSING, SUCCEEDED, FAILED)

@@ -7,7 +7,7 @@ from unittest import mock
 
 import requests
 
-from local.hosting import RunningHost
+from local.host_process import RunningHost
 from local.simulator import identity_settings
 from shared.bridge import Bridge, new_clients
 from shared.config import jobs, settings
@@ -103,7 +103,7 @@ def _post(host: RunningHost, file: File, do: str, **more: str) -> str:
 def untended(scenario: Scenario) -> list[str]:
     """What is not as people wanted it: D365 has each file once, and they know of each what became of it."""
     wrong = []
-    for name, versions in scenario.places().items():
+    for name, versions in scenario.locations().items():
         times = scenario.received(scenario.dropped[name])
         if times != 1:
             wrong.append(f"{name}: D365 took it {times} times")

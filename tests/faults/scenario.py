@@ -19,7 +19,7 @@ from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import BlobBlock
 
 from local import samples
-from local.provisioning import provision
+from local.containers import provision
 from local.simulator import Package, Received, Simulator, identity_settings
 from shared import clock
 from shared.config.settings import Storage
@@ -125,8 +125,8 @@ class Scenario:
         if not self.suffix:
             self.write_jobs()
         if self.template and not self.suffix:
-            place = self.account.blobs.get_blob_client(TEMPLATES, TEMPLATE)
-            place.upload_blob(samples.package("Vendors", [samples.Part(samples.VENDORS, 1)]))
+            blob = self.account.blobs.get_blob_client(TEMPLATES, TEMPLATE)
+            blob.upload_blob(samples.package("Vendors", [samples.Part(samples.VENDORS, 1)]))
         self.d365.add_import_job(self.activity_id(0))
         for kind in (1, 2):
             self.d365.add_export_job(self.activity_id(kind))
@@ -339,7 +339,7 @@ class Scenario:
 
     # -- what must hold -----------------------------------------------------------------------------
 
-    def places(self) -> dict[str, list[File]]:
+    def locations(self) -> dict[str, list[File]]:
         """Of each dropped file, where it lies: once, but for those that people say another stands for."""
         files_by_name: dict[str, list[File]] = {name: [] for name in self.dropped}
         for container in (IMPORTS, PROCESSING, SUCCEEDED, FAILED):
@@ -359,20 +359,20 @@ class Scenario:
             return False
         return all(p.acknowledged for p in self.packages) and all(
             versions and all(file.container in ENDS for file in versions)
-            for versions in self.places().values()
+            for versions in self.locations().values()
         )
 
     def state(self) -> object:
         """What changes as things go on: each file's place and version, what D365 has given and taken."""
-        places = [
+        locations = [
             (name, file.container, file.etag)
-            for name, versions in self.places().items()
+            for name, versions in self.locations().items()
             for file in versions
         ]
         packages = [(package.offered, package.acknowledged) for package in self.packages]
         exported = execution.read(self.account, self.suppliers) if self.project else None
         times = sum(map(self.received, self.dropped.values()))
-        return places, packages, exported, times, self.twin and self.twin.state()
+        return locations, packages, exported, times, self.twin and self.twin.state()
 
     def _exported(self) -> bool:
         execution_and_etag = execution.read(self.account, self.suppliers)
@@ -484,7 +484,7 @@ class Scenario:
                 # One whose end D365 never told was in doubt, and is over as soon as it is filed.
                 [(r.began, r.ended or r.taken) for r in self.receipts(self.dropped[name])],
             )
-            for name, versions in self.places().items()
+            for name, versions in self.locations().items()
             if name in self.dropped
         ]
 
@@ -537,7 +537,7 @@ class Scenario:
             for name in self.account.blobs.get_container_client(FAILED).list_blob_names()
             if name.endswith(".error.json")
         }
-        for name, versions in self.places().items():
+        for name, versions in self.locations().items():
             data = self.dropped.get(name)
             lies = ", ".join(f"{file.container} [{file.record.state}]" for file in versions)
             if data is None:
@@ -587,7 +587,7 @@ class Scenario:
 
     def _outcome(self) -> str:
         states = Counter(
-            versions[0].record.state for versions in self.places().values() if versions
+            versions[0].record.state for versions in self.locations().values() if versions
         )
         words = [f"{count} {state}" for state, count in sorted(states.items())]
         if self.project:

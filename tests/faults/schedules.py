@@ -24,12 +24,12 @@ from azure.core.exceptions import AzureError
 from azure.storage.queue import QueueServiceClient
 
 from local.azurite import Azurite, running_azurite
-from local.hosting import RunningHost, running_host
+from local.host_process import RunningHost, running_host
 from local.samples import VENDORS, Part, package, write_large_package
 from local.simulator import GATEWAY_ERRORS, Simulator, running_simulator
 from shared.storage.account import EXPORT_JOBS_QUEUE, STATUS_QUEUE
 from tests.faults.crashes import wait_until_settled
-from tests.faults.forking import start_host
+from tests.faults.forkserver import start_host
 from tests.faults.scenario import JOBS, OFTEN, OTHER_JOBS, Scenario
 
 STORAGE_FAULTS = 0.02
@@ -121,13 +121,13 @@ class Run:
 
     def drop(self) -> None:
         """A person drops a file."""
-        number, place = len(self._dropped()), self.random.randrange(100)
+        number, order = len(self._dropped()), self.random.randrange(100)
         if self.scenario.api == "package" and not self.scenario.template:
             data = package(f"{self.seed} {number}", [Part(VENDORS, self.random.randrange(1, 300))])
-            self._one().drop(f"USMF/file {place} {number}.zip", data)
+            self._one().drop(f"USMF/file {order} {number}.zip", data)
             return
         data = f"{self.seed};{number};".encode() * self.random.choice((1, 50, 100_000))
-        self._one().drop(f"USMF/file {place} {number}.csv", data)  # in no order, by name or number
+        self._one().drop(f"USMF/file {order} {number}.csv", data)  # in no order, by name or number
 
     def write_in_steps(self) -> None:
         """A program writes a file in two steps, and commits it after each."""

@@ -9,7 +9,7 @@ from azure.storage.blob import BlobServiceClient
 
 from local.audit import Drop, Findings, Package, Received, audit
 from local.azurite import running_azurite
-from local.provisioning import provision
+from local.containers import provision
 
 
 def _hash(content: bytes) -> str:

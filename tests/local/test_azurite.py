@@ -13,7 +13,7 @@ from azure.storage.blob import BlobServiceClient
 from azure.storage.queue import QueueServiceClient
 
 from local.azurite import AzuriteFailed, running_azurite
-from local.provisioning import provision
+from local.containers import provision
 from shared.storage.account import CONTAINERS, QUEUES
 from tests.helpers import wait_for
 

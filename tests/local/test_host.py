@@ -30,7 +30,7 @@ from local.host import blobs, queues
 from local.host.queues import Reading
 from local.host.storage import HOSTS
 from local.host.workers import InvocationFailed
-from local.hosting import ROOT, RunningHost, running_host
+from local.host_process import ROOT, RunningHost, running_host
 from local.protocol import UNSEEN
 from tests.helpers import PATIENCE, wait_for
 
@@ -530,7 +530,7 @@ PARENT = """
 import json, os, sys, time
 from pathlib import Path
 import psutil
-from local.hosting import running_host
+from local.host_process import running_host
 
 settings = json.loads(Path(sys.argv[1]).read_text())
 with running_host(settings, app=Path(sys.argv[2])) as host:

@@ -16,7 +16,7 @@ import pytest
 import requests
 import trustme
 
-from local.hosting import ROOT
+from local.host_process import ROOT
 from local.simulator import Simulator, identity_settings, running_simulator
 from shared.bridge import Bridge
 from shared.d365 import D365

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from local.serving import serve
+from local.asgi_server import serve
 from tests.helpers import Elsewhere
 
 

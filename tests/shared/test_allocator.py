@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from local.hosting import ROOT
+from local.host_process import ROOT
 
 LOAD = """
 import json, os, resource, sys

@@ -1,4 +1,4 @@
-"""What an invocation may use: its time, and its places among those of the other environments."""
+"""What an invocation may use: its time, and its slots among those of the other environments."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -36,5 +36,5 @@ def test_the_host_takes_up_more_while_so_many_hang() -> None:
 def test_an_only_environment_has_all_invocations(bridge: Bridge, d365: Simulator) -> None:
     """There is none that it could hold up."""
     with ThreadPoolExecutor(10) as pool:
-        entered = [pool.submit(bridge.place("files", "default").__enter__) for _ in range(10)]
+        entered = [pool.submit(bridge.slot("files", "default").__enter__) for _ in range(10)]
         assert all(each.result() for each in entered)

@@ -13,7 +13,7 @@ import pytest
 from azure.core.exceptions import AzureError
 from azure.storage.blob import BlobServiceClient
 
-from local.serving import serve
+from local.asgi_server import serve
 from local.simulator import Simulator
 from shared import clock, deadline
 from shared.bridge import Bridge
@@ -28,7 +28,7 @@ from shared.operations import journal
 from shared.storage import files
 from shared.storage.account import EXPORTS, DataAccount, connect
 from shared.threads import Pool
-from tests.faults import sending
+from tests.faults import failed_sends
 from tests.helpers import EXPORT_ID, IMPORT_ID, client_of, drop, report
 
 pytestmark = pytest.mark.timeout(60)
@@ -156,7 +156,7 @@ def test_a_connection_that_is_not_made_ends(
 ) -> None:
     """Nothing was sent."""
     monkeypatch.setattr("shared.d365.transport.CONNECT_TIMEOUT", LONG)
-    with sending.place("full", d365) as url:
+    with failed_sends.address("full", d365) as url:
         client = D365(url, new_credential)
         with pytest.raises(Unavailable):
             client.dequeue(EXPORT_ID)

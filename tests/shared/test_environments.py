@@ -224,7 +224,7 @@ def hanging(
 def test_an_export_run_serves_one_environment_while_the_other_hangs(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even where all places of the one are taken, and as often as the schedule says: the run is as long as the
+    """Even where all slots of the one are taken, and as often as the schedule says: the run is as long as the
     slower one takes."""
     monkeypatch.setenv("EXPORT_SCHEDULE", "* * * * * *")
     monkeypatch.setattr(run, "LONG", inf)  # so that no turn gives way to another
@@ -359,7 +359,7 @@ def test_the_page_tells_the_environments_of_the_jobs(two: Two) -> None:
 def test_a_file_that_was_being_sent_is_no_question(two: Two) -> None:
     """What became of its worker is known without D365: it takes no place, and its time is not moved."""
     with (
-        two.bridge.place("files", "bad") as first,
+        two.bridge.slot("files", "bad") as first,
         ThreadPoolExecutor(1) as pool,
     ):
         assert first

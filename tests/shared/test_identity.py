@@ -15,7 +15,7 @@ import pytest
 import trustme
 from azure.core.credentials import TokenCredential
 
-from local.serving import serve
+from local.asgi_server import serve
 from local.simulator import Simulator, identity_settings
 from shared.bridge import Bridge
 from shared.config import settings

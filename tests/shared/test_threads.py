@@ -1,7 +1,7 @@
-"""Pools whose threads work in the name of who asked, and places that nobody waits for in vain."""
+"""Pools whose threads work in the name of who asked, and slots that nobody waits for in vain."""
 
 from shared import deadline
-from shared.threads import Places, Pool
+from shared.threads import Pool, Slots
 
 
 def test_a_pools_threads_have_the_deadline_of_who_gave_them_the_work() -> None:
@@ -16,10 +16,10 @@ def test_a_pools_threads_have_the_deadline_of_who_gave_them_the_work() -> None:
 
 def test_who_found_no_place_leaves_none() -> None:
     """The place stays with who has it; after that the next one gets it."""
-    places = Places(1)
-    with places.place(0) as first:
+    slots = Slots(1)
+    with slots.slot(0) as first:
         for _ in range(2):
-            with places.place(0) as second:
+            with slots.slot(0) as second:
                 assert (first, second) == (True, False)
-    with places.place(0) as first, places.place(0) as second:
+    with slots.slot(0) as first, slots.slot(0) as second:
         assert (first, second) == (True, False)

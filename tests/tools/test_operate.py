@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 
 from local.azurite import Azurite
-from local.hosting import ROOT
+from local.host_process import ROOT
 from local.simulator import Simulator, identity_settings
 from shared.bridge import Bridge
 from shared.config import jobs

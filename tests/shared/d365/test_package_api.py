@@ -16,7 +16,7 @@ from shared.bridge import Bridge
 from shared.d365 import actions, transport
 from shared.d365.errors import Rejected, Uncertain
 from shared.storage import signed
-from tests.faults import sending
+from tests.faults import failed_sends
 from tests.helpers import client_of
 
 PACKAGE = samples.package("Vendors", [samples.Part(samples.VENDORS, 5)])
@@ -136,16 +136,18 @@ def test_an_address_that_is_not_signed_https_is_not_used(
         client_of(bridge).packages.write_url("x.zip")
 
 
-@pytest.mark.parametrize("case", sending.PACKAGE_CASES, ids=lambda case: case.what)
-@pytest.mark.parametrize("one", [sending.one_import, sending.one_export], ids=["import", "export"])
+@pytest.mark.parametrize("case", failed_sends.PACKAGE_CASES, ids=lambda case: case.what)
+@pytest.mark.parametrize(
+    "one", [failed_sends.one_import, failed_sends.one_export], ids=["import", "export"]
+)
 def test_what_a_failed_request_proves(
     d365: Simulator,
     bridge: Bridge,
-    one: Callable[[sending.Case, Simulator], sending.Tried],
-    case: sending.Case,
+    one: Callable[[failed_sends.Case, Simulator], failed_sends.Tried],
+    case: failed_sends.Case,
 ) -> None:
     """docs/reliability.md has the table. It is sent once: what follows is for the flow to decide."""
-    with sending.quick():
+    with failed_sends.quick():
         tried = one(case, d365)
     assert tried.violation == ""
     new_token = case.what.startswith("401")

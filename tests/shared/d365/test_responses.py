@@ -10,7 +10,7 @@ from local.simulator import GATEWAY_ERRORS, Simulator
 from shared.bridge import Bridge
 from shared.d365 import MessageId, responses
 from shared.d365.errors import D365Error, Rejected, Unavailable, Uncertain
-from tests.faults import sending
+from tests.faults import failed_sends
 from tests.helpers import BUSY, EXPORT_ID, IMPORT_ID, PACKAGE, Events, client_of, dequeued, send
 
 XML = '<string xmlns="http://schemas.microsoft.com/2003/10/Serialization/">{}</string>'
@@ -133,11 +133,13 @@ def test_an_answer_that_is_too_large_is_none(
         client_of(bridge).dequeue(EXPORT_ID)
 
 
-@pytest.mark.parametrize("case", sending.CASES, ids=lambda case: case.what)
-def test_what_a_failed_send_proves(d365: Simulator, bridge: Bridge, case: sending.Case) -> None:
+@pytest.mark.parametrize("case", failed_sends.CASES, ids=lambda case: case.what)
+def test_what_a_failed_send_proves(
+    d365: Simulator, bridge: Bridge, case: failed_sends.Case
+) -> None:
     """The table of docs/reliability.md, each row tried on the wire."""
-    with sending.quick():
-        assert sending.one(case, d365).violation == ""
+    with failed_sends.quick():
+        assert failed_sends.one(case, d365).violation == ""
 
 
 @pytest.mark.parametrize(

@@ -518,7 +518,7 @@ def held_up(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> tuple[Event, Eve
 def test_a_slow_package_holds_up_no_other_job(
     bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    """While a run lasts, each queue is asked again at the schedule's pace, whoever has all the places."""
+    """While a run lasts, each queue is asked again at the schedule's pace, whoever has all the slots."""
     monkeypatch.setenv("EXPORT_SCHEDULE", "* * * * * *")
     monkeypatch.setattr(run, "LONG", 0.1)
     two = with_jobs(bridge, d365, 2, export_parallelism=at_once)

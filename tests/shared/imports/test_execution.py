@@ -194,7 +194,7 @@ def test_the_second_witness_is_asked_too(
 
 
 @pytest.mark.parametrize("fault", [{"do": "reset"}, {"do": "answer", "status": 502}])
-def test_a_package_that_d365_never_got_is_sent_again_under_the_same_id(
+def test_a_package_that_d365_never_got_is_resent_under_the_same_id(
     bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, fault: dict[str, Any]
 ) -> None:
     """Once D365 has not known the execution for an hour. No file is held for a broken connection."""
@@ -231,7 +231,7 @@ def test_an_accepted_import_that_vanished_is_held(
     assert events("file.held")[0]["externalId"] == chosen
 
 
-def test_an_accepted_import_that_vanished_is_sent_again_where_the_job_says_so(
+def test_an_accepted_import_that_vanished_is_resent_where_the_job_says_so(
     bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
 ) -> None:
     """Under the same id."""

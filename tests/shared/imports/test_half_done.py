@@ -178,7 +178,7 @@ def test_a_held_file_that_was_received_is_held_no_longer(
 
 
 @pytest.mark.parametrize("stops", ["continue", "stop"])
-def test_a_file_that_was_sent_again_is_not_left_under_failed(
+def test_a_resent_file_is_not_left_under_failed(
     bridge: Bridge, d365: Simulator, account: DataAccount, later: Later, dies: Dies, stops: str
 ) -> None:
     """It has a new version, on its way; and what it stopped goes on."""

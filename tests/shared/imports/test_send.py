@@ -144,7 +144,7 @@ def test_the_answer_is_lost_and_the_file_is_held(
     assert events("file.held")[0]["externalId"] == received.external_id
 
 
-def test_the_answer_is_lost_and_the_file_is_sent_again(
+def test_the_answer_is_lost_and_the_file_is_resent(
     bridge: Bridge, d365: Simulator, account: DataAccount, later: Later
 ) -> None:
     """As the job says."""

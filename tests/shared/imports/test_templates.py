@@ -296,4 +296,4 @@ def test_any_bytes_are_a_template_or_none(data: bytes) -> None:
     """Whatever was put there, the answer is a sentence."""
     for each in (data, zipped({**HEADER, "Manifest.xml": data})):
         with contextlib.suppress(InvalidTemplate):
-            assert templates.read(NAME, each, None).place
+            assert templates.read(NAME, each, None).path

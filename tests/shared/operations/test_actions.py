@@ -324,7 +324,7 @@ def test_a_received_file_that_fails_has_an_end_like_any_other(
     ("imported", "risk"),
     [(18, "posted twice"), (0, "imported no record of it")],
 )
-def test_what_would_be_posted_twice_is_said_before_it_is_sent_again(
+def test_what_would_be_posted_twice_is_said_before_it_is_resent(
     bridge: Bridge, d365: Simulator, account: DataAccount, imported: int, risk: str
 ) -> None:
     """By D365's own counts."""

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from local.azurite import Azurite
-from local.hosting import ROOT
+from local.host_process import ROOT
 from shared import clock
 from shared.observability.events import emit
 from shared.operations import journal

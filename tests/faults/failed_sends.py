@@ -55,7 +55,7 @@ class Case:
     why: str
     fault: dict[str, Any] = field(default_factory=dict)
     """Of the simulator."""
-    place: str = ""
+    address: str = ""
     """Instead of a fault: a URL at which something other than D365 answers."""
     storage_fails: bool = False
     """Half of the file can be read, and no more."""
@@ -71,9 +71,9 @@ def _answer(status: int, body: str = "", **headers: str) -> dict[str, Any]:
 
 
 CASES: Final = (
-    Case("connection refused", "unavailable", "nothing was sent", place="refused"),
-    Case("no connection in time", "unavailable", "nothing was sent", place="full"),
-    Case("TLS handshake fails", "unavailable", "nothing was sent", place="tls"),
+    Case("connection refused", "unavailable", "nothing was sent", address="refused"),
+    Case("no connection in time", "unavailable", "nothing was sent", address="full"),
+    Case("TLS handshake fails", "unavailable", "nothing was sent", address="tls"),
     Case(
         "no token to be had", "denied", "nothing was sent", {"operation": "token", **_answer(400)}
     ),
@@ -163,7 +163,7 @@ CASES: Final = (
         "500 before all of the body was handed over",
         "unavailable",
         "the body is shorter than announced, so D365 does not process it",
-        place="early",
+        address="early",
         lines=LARGE,
     ),
     Case("500 with a page", "uncertain", "it is not known who answered", _answer(500, PAGE)),
@@ -252,9 +252,9 @@ PACKAGE_FOLLOWS: Final[dict[Verdict, str]] = {
 }
 ACTION_ERROR: Final = '{"error": {"code": "", "message": "x", "innererror": {"message": "No."}}}'
 PACKAGE_CASES: Final = (
-    Case("connection refused", "unavailable", "nothing was sent", place="refused"),
-    Case("no connection in time", "unavailable", "nothing was sent", place="full"),
-    Case("TLS handshake fails", "unavailable", "nothing was sent", place="tls"),
+    Case("connection refused", "unavailable", "nothing was sent", address="refused"),
+    Case("no connection in time", "unavailable", "nothing was sent", address="full"),
+    Case("TLS handshake fails", "unavailable", "nothing was sent", address="tls"),
     Case(
         "no token to be had", "denied", "nothing was sent", {"operation": "token", **_answer(400)}
     ),
@@ -395,7 +395,7 @@ def _try(case: Case, operation: str, simulator: Simulator, send: Callable[[D365]
     simulator.projects["Vendors"] = "plain"
     if case.fault:
         simulator.add_fault(**{"operation": operation, "times": -1, **case.fault})
-    with place(case.place, simulator) as url:
+    with address(case.address, simulator) as url:
         verdict = "accepted"
         try:
             send(D365(url, new_credential))
@@ -427,7 +427,7 @@ def _identity(simulator: Simulator) -> Iterator[None]:
 
 
 @contextmanager
-def place(kind: str, simulator: Simulator) -> Iterator[str]:
+def address(kind: str, simulator: Simulator) -> Iterator[str]:
     """Where D365 is thought to be."""
     if not kind:
         yield simulator.base_url

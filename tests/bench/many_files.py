@@ -1,4 +1,4 @@
-"""`dev.py bench listing [--files N]`: the time of the operator's page with very many files in one container.
+"""`dev.py bench many_files [--files N]`: the time of the operator's page with very many files in one container.
 
 Azurite is slower at this than Azure Storage: it sorts a container's names anew for each request.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from local.azurite import running_azurite
-from local.provisioning import provision
+from local.containers import provision
 from shared import clock
 from shared.bridge import Bridge, new_clients
 from shared.config import settings

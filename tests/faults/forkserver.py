@@ -21,14 +21,14 @@ from typing import BinaryIO, Final
 import functions
 import shared
 from local.host.command import main as host_main
-from local.hosting import ROOT
+from local.host_process import ROOT
 from local.worker import main as worker_main
 from tests.faults import fault_proxy
 
 _CONTEXT: Final = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
-        "tests.faults.forking",
+        "tests.faults.forkserver",
         "azure_functions_runtime",
         "azure.identity",
         *(
