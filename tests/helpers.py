@@ -70,6 +70,12 @@ JOBS = {
     ],
 }
 
+APP_SETTINGS: Final = {
+    "D365_URL": "https://contoso.operations.dynamics.com/",
+    "DataStorage": "UseDevelopmentStorage=true",
+}
+"""The app settings without which it does not start."""
+
 
 def wait_for[T](what: Callable[[], T], log: Callable[[], str] = str) -> T:
     """What `what` gives as soon as that is true; past all patience the test fails with this log."""

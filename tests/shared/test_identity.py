@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
 import pytest
-import trustme
 from azure.core.credentials import TokenCredential
 
 from local.asgi_server import serve
@@ -68,14 +66,9 @@ def identity(d365: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def entra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Entra]:
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    own = authority.issue_cert("127.0.0.1", "localhost")
-    own.private_key_and_cert_chain_pem.write_to_path(tmp_path / "own.pem")
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+def entra(certificate: str) -> Iterator[Entra]:
     entra = Entra()
-    with serve(entra, cert=str(tmp_path / "own.pem")) as server:
+    with serve(entra, cert=certificate) as server:
         entra.url = server.url
         yield entra
 
