@@ -206,11 +206,15 @@ def test_d365s_own_host_is_known_however_it_is_written(
     assert contoso._download_url(location) == (fetched, True)
 
 
-@pytest.mark.parametrize("base", ["https://alias.example:8443", "http://10.1.2.3", "//gateway"])
+@pytest.mark.parametrize(
+    "base",
+    ["https://alias.example:8443", "http://10.1.2.3", "//gateway", "http://127.0.0.1:1", ""],
+)
 def test_a_package_of_d365s_is_asked_for_at_d365(
     bridge: Bridge, d365: Simulator, base: str
 ) -> None:
-    """Whatever name, scheme and port stand in its location: D365 may have an alias, or a gateway before it."""
+    """Whatever name, scheme and port stand in its location, or none: D365 may have an alias, or a gateway or a
+    load balancer before it."""
     path = "/api/connector/download/{activity}?correlation-id={correlation}&blob={blob}"
     d365.add_package(EXPORT_ID, PACKAGE, location=base + path)
     with client_of(bridge).download(dequeued(bridge)) as download:
@@ -311,3 +315,15 @@ def test_a_link_into_d365_leads_nowhere_else(bridge: Bridge, d365: Simulator) ->
     d365.add_fault("action", "answer", status=200, body=body)
     with pytest.raises(Rejected, match="a page elsewhere"):
         client_of(bridge).execution_summary_url("DMF-1")
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "{}", "null", '""', "[]", '{"DownloadLocation": null}', '{"CorrelationId": "x"}'],
+)
+def test_an_answer_without_a_location_is_an_empty_queue(
+    bridge: Bridge, d365: Simulator, body: str
+) -> None:
+    """How D365 says so is not documented, so every sane way is taken."""
+    d365.add_fault("dequeue", "answer", status=200, body=body)
+    assert client_of(bridge).dequeue(EXPORT_ID) is None

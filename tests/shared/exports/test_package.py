@@ -10,7 +10,7 @@ import pytest
 from azure.storage.blob import BlobLeaseClient
 
 from local import samples
-from local.simulator import Package, Simulator
+from local.simulator import GATEWAY_ERRORS, Package, Simulator
 from shared import clock
 from shared.bridge import Bridge
 from shared.exports.run import Totals, export_packages
@@ -140,6 +140,110 @@ def test_what_d365_says_of_a_file_that_it_could_not_make_is_what_the_failure_say
     assert failed["correlationId"] == "x"
     assert "Deadlock." in failed["error"]
     assert "activity id" not in failed["error"]
+
+
+# -- downloads that fail ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("do", "options"),
+    [
+        ("truncate", {"bytes": 100}),
+        ("truncate-silently", {"bytes": 100}),
+        ("corrupt", {"bytes": 200}),
+        ("longer", {}),
+        ("reset", {}),
+        ("reset-during", {"bytes": 100}),
+        ("answer", {"status": 500}),
+        ("answer", {"status": 503, "headers": {"Retry-After": "1"}}),
+        ("answer", {"status": 429, "headers": {"Retry-After": "1"}}),
+    ],
+)
+def test_a_download_that_fails_once_is_made_again(
+    bridge: Bridge, d365: Simulator, do: str, options: dict[str, Any]
+) -> None:
+    """Seen in the field: 500 first, then the package."""
+    package = d365.add_package(EXPORT_ID, SMALL)
+    d365.add_fault("download", do, **options)
+    assert export_packages(bridge) == Totals(1, 0)
+    assert exported(bridge) == {f"vendors/{package.correlation_id}.zip": SMALL}
+
+
+@pytest.mark.parametrize(
+    ("do", "options", "says"),
+    [
+        ("truncate", {"bytes": 100}, "broke off"),
+        ("truncate-silently", {"bytes": 100}, "package"),
+        ("longer", {}, "broke off"),
+        ("answer", {"status": 404}, "404"),
+        ("answer", {"status": 200, "body": "<!DOCTYPE html><html>Sign in</html>"}, "web page"),
+        ("answer", {"status": 200, "body": '{"error": {"code": "503"}}'}, "an error"),
+        ("answer", {"status": 200, "body": ""}, "empty"),
+    ],
+)
+def test_a_package_that_is_not_whole_is_never_acknowledged(
+    bridge: Bridge, d365: Simulator, events: Events, do: str, options: dict[str, Any], says: str
+) -> None:
+    """E1, E3: nothing is stored, the failure is told, the next package is served all the same."""
+    bad = d365.add_package(EXPORT_ID, SMALL)
+    d365.add_fault("download", do, times=3, path=bad.correlation_id, **options)
+    good = d365.add_package(EXPORT_ID, OTHER)
+    if do == "answer" and options["status"] == 404:
+        d365.faults[0].times = 1  # not tried again
+    assert export_packages(bridge) == Totals(1, 1)
+    assert exported(bridge) == {f"vendors/{good.correlation_id}.zip": OTHER}
+    assert (bad.acknowledged, good.acknowledged) == (0, 1)
+    (failed,) = events("package.failed")
+    assert failed["correlationId"] == bad.correlation_id
+    assert says in failed["error"]
+    assert "not acknowledged" in failed["error"]
+
+
+def test_a_package_of_another_length_than_announced_is_never_acknowledged(
+    bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E1, even if the HTTP library let it pass: a whole zip, and yet not what D365 said."""
+    offered = d365.add_package(EXPORT_ID, SMALL)
+    monkeypatch.setattr("shared.d365.client.announced_range", lambda _: (len(SMALL) + 1, 0))
+    assert export_packages(bridge) == Totals(0, 1)
+    assert (exported(bridge), offered.acknowledged) == ({}, 0)
+
+
+@pytest.mark.parametrize("do", ["gzip", "chunked"])
+def test_other_transfer_forms_are_taken(bridge: Bridge, d365: Simulator, do: str) -> None:
+    """A compressed answer is decoded; one without a length is checked by its zip."""
+    d365.add_package(EXPORT_ID, SMALL)
+    d365.add_fault("download", do)
+    assert export_packages(bridge) == Totals(1, 0)
+    assert list(exported(bridge).values()) == [SMALL]
+
+
+@pytest.mark.parametrize("location", ["http://other.example/p", "ftp://127.0.0.1/p", "https://[x/"])
+def test_a_location_that_may_not_be_fetched_is_told(
+    bridge: Bridge, d365: Simulator, events: Events, location: str
+) -> None:
+    """Only https elsewhere."""
+    d365.add_package(EXPORT_ID, SMALL, location=location)
+    assert export_packages(bridge) == Totals(0, 1)
+    assert "download location" in events("package.failed")[0]["error"]
+
+
+def test_a_download_waits_as_long_as_d365_asks(
+    bridge: Bridge, d365: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A2: and a longer wait than a run has is left to the next one."""
+    slept: list[float] = []
+    monkeypatch.setattr(clock, "sleep", slept.append)
+    d365.add_package(EXPORT_ID, SMALL)
+    d365.add_fault("download", "answer", status=429, headers={"Retry-After": "20"})
+    assert export_packages(bridge) == Totals(1, 0)
+    assert slept[0] == 20
+    slept.clear()
+    d365.add_package(EXPORT_ID, OTHER)
+    d365.add_fault("download", "answer", status=429, headers={"Retry-After": "600"}, times=-1)
+    before = d365.count("download")
+    assert export_packages(bridge) == Totals(0, 1)
+    assert d365.count("download") == before + 1
 
 
 # -- what fails our check -------------------------------------------------------------------------
@@ -404,6 +508,33 @@ def test_an_acknowledgement_of_a_message_that_d365_does_not_know_is_told_as_one(
     assert export_packages(bridge) == Totals(1, 0)
     assert events("package.acknowledged")[1]["remark"] == ""
     assert (len(exported(bridge)), package.acknowledged) == (1, 1)
+
+
+def test_a_message_offered_again_after_a_lost_acknowledgement_gives_one_blob(
+    bridge: Bridge, d365: Simulator
+) -> None:
+    """E2: stored once, acknowledged at last."""
+    package = d365.add_package(EXPORT_ID, SMALL)
+    d365.add_fault("acknowledge", "answer", status=500, times=-1)
+    assert export_packages(bridge) == Totals(0, 1)
+    assert len(exported(bridge)) == 1
+    assert package.acknowledged == 0
+    d365.faults.clear()
+    d365.reoffer_seconds = 0
+    assert export_packages(bridge) == Totals(1, 0)
+    assert len(exported(bridge)) == 1
+    assert package.acknowledged == 1
+
+
+@pytest.mark.parametrize("do", ["reset", "reset-after", "answer-after"])
+def test_an_acknowledgement_whose_answer_is_lost_is_sent_again(
+    bridge: Bridge, d365: Simulator, do: str
+) -> None:
+    """Microsoft recommends it, and it does no harm: where D365 has taken the first one, the second gets 404."""
+    package = d365.add_package(EXPORT_ID, SMALL)
+    d365.add_fault("acknowledge", do, status=504, body=GATEWAY_ERRORS["a page"])
+    assert export_packages(bridge) == Totals(1, 0)
+    assert (package.acknowledged, d365.count("acknowledge")) == (1, 2)
 
 
 # -- blocks that a transfer leaves behind ---------------------------------------------------------
