@@ -28,7 +28,7 @@ from shared.storage.account import EXPORTS, IMPORTS, SUCCEEDED
 
 AT_ONCE = 4
 """Imports that one instance may have at once (host.json, `maxDegreeOfParallelism`)."""
-LIMIT_MIB = {1: 200, AT_ONCE: 400}
+LIMIT_MIB = {1: 160, AT_ONCE: 400}
 """By how many are moved at once."""
 MIB = 1 << 20
 EXPORT_ID = "11111111-1111-4111-8111-111111111111"

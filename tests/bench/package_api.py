@@ -27,6 +27,7 @@ from shared import clock
 from shared.config.settings import Storage
 from shared.exports import execution
 from shared.storage.account import EXPORTS, IMPORTS, DataAccount, connect
+from tests.bench.memory import LIMIT_MIB
 from tests.bench.pages import Table
 from tests.bench.runs import PACKAGE_JOB, PACKAGE_PROJECT
 
@@ -153,7 +154,9 @@ def main() -> int:
     print(table(runs, options.mib).text())
     for run in runs:
         print(f"{run.what} {WAYS[run.way]}: {run.seconds:.0f} s")
-    return 0
+    is_flat = all(run.peak_mib < LIMIT_MIB[1] for run in runs)
+    print(f"each below {LIMIT_MIB[1]} MiB: {'yes' if is_flat else 'NO'}")
+    return 0 if is_flat else 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Traces and metrics as a collector of OpenTelemetry's gets them, from the app in the worker library."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -9,9 +10,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from local.asgi_server import serve
 from local.samples import VENDORS, Part, package
 from local.simulator import Simulator
-from shared import __version__
+from shared import __version__, clock
+from shared.exports import execution
 from shared.storage import files
-from shared.storage.account import FAILED, DataAccount
+from shared.storage.account import EXPORTS, FAILED, SUCCEEDED, DataAccount
 from tests.e2e.helpers import Start
 from tests.helpers import EXPORT_ID, contents, drop, wait_for
 
@@ -99,6 +101,53 @@ def test_one_trace_from_drop_to_end_and_metrics_by_outcome(
     assert collector.points["bridge.packages"] == [
         {"job": "vendors", "outcome": "exported", **here}
     ]
+
+
+def test_a_package_of_the_package_api_has_one_trace_too(
+    start: Start, d365: Simulator, account: DataAccount
+) -> None:
+    """From the drop over its execution to its end, in the running app; a data project's export beside it."""
+    d365.projects["Suppliers"] = "plain"
+    d365.package_api.statuses = ("Executing", "Succeeded")
+    jobs = {
+        "exports": [
+            {
+                "name": "suppliers",
+                "api": "package",
+                "dataProject": "Suppliers",
+                "schedule": "0 0 0 1 1 *",
+            }
+        ],
+        "imports": [{"name": "vendors", "api": "package", "dataProject": "Vendors in"}],
+    }
+    execution.begin_to_count(account, "suppliers", clock.now() - timedelta(days=400))
+    collector = Collector()
+    with serve(collector) as server:
+        settings = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": server.url,
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+        }
+        with start(jobs, **settings) as app:
+            app.invoke("export_packages")
+            drop(account, "vendors/USMF/vendors.zip", package("Vendors", [Part(VENDORS, 5)]))
+            wait_for(lambda: len(contents(account, SUCCEEDED)) == 1, app.output)
+            wait_for(lambda: len(contents(account, EXPORTS)) == 1, app.output)
+            names = {"send file", "check file", "export data project"}
+            wait_for(lambda: names <= {span.name for span in collector.spans}, app.output)
+    (file,) = files.listed(account, SUCCEEDED)
+    assert file.record.messageid == file.record.externalid
+    trace_id = file.record.traceparent.split("-")[1]
+    of_the_file = [s for s in collector.spans if s.name in ("send file", "check file")]
+    assert {span.trace_id.hex() for span in of_the_file} == {trace_id}
+    (exported,) = contents(account, EXPORTS)
+    ids = {
+        item.value.string_value
+        for span in collector.spans
+        if span.name == "export data project"
+        for item in span.attributes
+        if "execution" in item.key.lower()
+    }
+    assert exported.removeprefix("suppliers/").removesuffix(".zip") in ids
 
 
 def test_a_collector_that_is_away_stops_nothing(start: Start, d365: Simulator) -> None:

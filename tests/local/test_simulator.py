@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,16 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 import trustme
+from azure.core.exceptions import HttpResponseError
 
 from local.host_process import ROOT
 from local.simulator import Simulator, identity_settings, running_simulator
 from shared.bridge import Bridge
 from shared.d365 import D365
+from shared.d365.errors import D365Error
 from shared.identity import new_credential
-from tests.helpers import EXPORT_ID, IMPORT_ID, client_of
+from shared.storage import signed
+from tests.helpers import EXPORT_ID, IMPORT_ID, PACKAGE, client_of, wait_for
 
 
 @pytest.fixture
@@ -247,3 +252,88 @@ def test_a_corrupt_download_is_another_each_time(signed_in: Simulator) -> None:
     path = f"/api/connector/download/{EXPORT_ID}?blob={package.blob}"
     contents = {request(signed_in, path).content for _ in range(3)}
     assert (len(contents), {len(each) for each in contents}) == (3, {10})
+
+
+def import_package(d365: Simulator, bridge: Bridge, project: str, id_: str) -> str:
+    """Import a package as the product does; D365's words where it rejects it, and "" where it takes it."""
+    url = d365.package_url(f"{id_}.zip", "rw")
+    signed.upload(signed.client(url), iter([PACKAGE]))
+    try:
+        client_of(bridge).packages.import_package(
+            url, project, id_, execute=True, overwrite=True, company="USMF"
+        )
+    except D365Error as error:
+        return str(error)
+    return ""
+
+
+def test_two_imports_of_one_data_project_at_once_deadlock(bridge: Bridge, d365: Simulator) -> None:
+    """The later one; one of another project does not, though D365 counts that they overlap."""
+    d365.package_api.import_seconds = 3.0
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(import_package, d365, bridge, "Vendors", "one")
+        wait_for(lambda: d365.importing == ["Vendors"])
+        other = pool.submit(import_package, d365, bridge, "Customers", "two")
+        assert "Deadlock" in import_package(d365, bridge, "Vendors", "three")
+        assert (first.result(), other.result()) == ("", "")
+    assert {received.execution_id for received in d365.received} == {"one", "two"}
+    assert d365.most_importing >= 2
+
+
+def test_an_exported_package_has_no_address_at_first(bridge: Bridge, d365: Simulator) -> None:
+    """Nor has one of an export that goes on; each request takes it one status on."""
+    d365.projects["Vendors"] = "plain"
+    d365.package_api.empty_urls = 2
+    packages = client_of(bridge).packages
+    packages.export_package("Vendors", "one", re_execute=False, company="")
+    assert packages.exported_url("one") == ""
+    while packages.execution_status("one") != "Succeeded":
+        pass
+    addresses = [packages.exported_url("one") for _ in range(3)]
+    assert [bool(each) for each in addresses] == [False, True, True]
+
+
+def test_an_export_that_fails_has_its_errors(bridge: Bridge, d365: Simulator) -> None:
+    """And no package; one that succeeds in part has both."""
+    d365.projects["Vendors"] = "plain"
+    client, packages = client_of(bridge), client_of(bridge).packages
+    for status, has_package in (("Failed", False), ("PartiallySucceeded", True)):
+        d365.package_api.statuses, d365.package_api.empty_urls = (status,), 0
+        d365.package_api.export_errors = ["Vendor 7 has no group."]
+        packages.export_package("Vendors", status, re_execute=False, company="")
+        assert packages.execution_status(status) == status
+        assert client.execution_errors(status) == ["Vendor 7 has no group."]
+        assert bool(packages.exported_url(status)) is has_package
+
+
+def test_a_signed_address_is_good_for_its_time(bridge: Bridge, d365: Simulator) -> None:
+    """Azurite itself refuses it after that, and D365 can't read the package."""
+    d365.package_api.url_lifetime = timedelta(seconds=-1)
+    with pytest.raises(HttpResponseError) as refusal:
+        import_package(d365, bridge, "Vendors", "one")
+    assert refusal.value.status_code == 403
+    assert d365.received == []
+
+
+def test_an_import_that_vanishes_leaves_no_trace(bridge: Bridge, d365: Simulator) -> None:
+    """It is accepted; so is the next one, which stays."""
+    d365.package_api.vanishing = 1
+    for id_ in ("one", "two"):
+        assert import_package(d365, bridge, "Vendors", id_) == ""
+    packages = client_of(bridge).packages
+    assert [packages.execution_status(id_) for id_ in ("one", "two")] == [None, "NotRun"]
+    assert packages.execution_details("one") is None
+
+
+def test_an_execution_is_hidden_for_a_while(bridge: Bridge, d365: Simulator) -> None:
+    """From the status and from the details, each for its own time."""
+    d365.package_api.hidden_seconds = 1000
+    assert import_package(d365, bridge, "Vendors", "one") == ""
+    packages = client_of(bridge).packages
+    assert packages.execution_status("one") is None
+    assert packages.execution_details("one") is not None
+    d365.package_api.hidden_seconds, d365.package_api.hidden_details_seconds = 0, 1000
+    d365.package_api.statuses = ("Succeeded",)
+    assert import_package(d365, bridge, "Customers", "two") == ""
+    assert packages.execution_status("two") == "Succeeded"
+    assert packages.execution_details("two") is None
