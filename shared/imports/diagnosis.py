@@ -86,7 +86,7 @@ def _keep_keys(bridge: Bridge, file: File, execution_id: str, entity: str) -> li
     with bridge.d365_of(file).error_keys(execution_id, entity) as download:
         if download is None:
             return []
-        name = f"{file.name}{names.ERROR_KEYS}{re.sub(r'[^\w .()-]', '_', entity)[:80]}.txt"
+        name = names.error_keys_name(file.name, entity)
         blob = bridge.account.blobs.get_blob_client(FAILED, name)
         blob.upload_blob(_whole(download), overwrite=True)
     return [name]

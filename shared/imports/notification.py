@@ -15,6 +15,7 @@ from azure.core.exceptions import ResourceNotFoundError
 from msgspec import Meta
 
 from shared import clock
+from shared.storage import names
 from shared.storage.account import FAILED, NOTIFICATIONS_QUEUE, DataAccount
 from shared.storage.records import Record, State
 
@@ -62,7 +63,7 @@ def notify(
         company=record.company,
         file=str(error_report["file"]),
         blob=blob,
-        report=f"{blob}.error.json",
+        report=names.error_report_name(blob),
         reason=record.reason,
         error=str(error_report["error"]),
         todo=str(error_report["todo"]),

@@ -285,7 +285,7 @@ def _row_with_error(bridge: Bridge, file: File) -> Row:
 
 def report_of(bridge: Bridge, file: File) -> dict[str, Any]:
     """The error report beside a failed file; empty where there is none, or none that can be read."""
-    blob = bridge.account.blobs.get_blob_client(FAILED, f"{file.name}.error.json")
+    blob = bridge.account.blobs.get_blob_client(FAILED, names.error_report_name(file.name))
     try:
         report = json.loads(blob.download_blob().readall())
     except (ResourceNotFoundError, ValueError):

@@ -166,6 +166,6 @@ def delete_probe(account: DataAccount, name: str) -> None:
 
 
 def write_error_report(account: DataAccount, name: str, text: str) -> None:
-    """Write `{name}.error.json` beside a failed file; the newest one stands."""
-    blob = account.blobs.get_blob_client(FAILED, f"{name}.error.json")
+    """Write the report beside a failed file; the newest one stands."""
+    blob = account.blobs.get_blob_client(FAILED, names.error_report_name(name))
     blob.upload_blob(text.encode(errors="replace"), overwrite=True)

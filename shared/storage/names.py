@@ -1,4 +1,5 @@
-"""Names of blobs: the only place where they are made and parsed.
+"""Names of the blobs that people see: files, packages and what lies beside them. They are made and parsed here
+only; what the app alone reads is named by the module that keeps it.
 
 A dropped file gets a stamp of time and ETag when it is claimed, and keeps that name to its end. A package's
 name follows from the message that announced it.
@@ -12,8 +13,9 @@ from typing import Final
 from urllib.parse import quote
 from uuid import uuid4
 
-_NAME_LIMIT: Final = 1024 - len(".error.json")
-_PART_LIMIT: Final = 255 - len(".error.json")
+_ERROR_REPORT: Final = ".error.json"
+_NAME_LIMIT: Final = 1024 - len(_ERROR_REPORT)
+_PART_LIMIT: Final = 255 - len(_ERROR_REPORT)
 """Characters of the last part of a name: a hierarchical namespace takes 255 in each part of a path (Microsoft
 Learn, "Known issues with Azure Data Lake Storage Gen2", file and directory names)."""
 
@@ -108,14 +110,23 @@ def external_id(name: str) -> str:
     return ("%20" * begins + quote(stem[begins:], safe=" ()+,=@~"))[: 128 - len(tail)] + tail
 
 
-ERROR_KEYS: Final = ".error.keys/"
-"""Between a failed file's name and an entity's: D365's file of the keys of its failed records."""
+_ERROR_KEYS: Final = ".error.keys/"
+
+
+def error_report_name(file: str) -> str:
+    """What lies beside a failed file: what happened, and what to do."""
+    return file + _ERROR_REPORT
+
+
+def error_keys_name(file: str, entity: str) -> str:
+    """What lies beside a failed file too: D365's keys of an entity's failed records."""
+    return f"{file}{_ERROR_KEYS}{re.sub(r'[^\w .()-]', '_', entity)[:80]}.txt"
 
 
 def is_beside_failed(name: str) -> bool:
     """Whether it is a name that we give to what lies beside a failed file."""
-    file, keys, entity = name.rpartition(ERROR_KEYS)
-    return name.endswith(".error.json") or bool(keys and "/" not in entity and _STAMP.search(file))
+    file, keys, entity = name.rpartition(_ERROR_KEYS)
+    return name.endswith(_ERROR_REPORT) or bool(keys and "/" not in entity and _STAMP.search(file))
 
 
 PROBE: Final = ".check-"
