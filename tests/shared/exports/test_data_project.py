@@ -320,10 +320,13 @@ def test_an_export_that_came_through_after_all_is_not_rejected(
     assert (state(project).outcome, stored(project)) == ("stored", expected(d365))
 
 
-def test_an_export_that_d365_has_begun_is_not_rejected(project: Bridge, d365: Simulator) -> None:
+def test_an_export_that_d365_has_begun_is_not_rejected(
+    project: Bridge, d365: Simulator, time: Clock
+) -> None:
     """Whatever the answer to the first request says, D365 knows the execution."""
     body = '{"error": {"innererror": {"message": "No."}}}'
     d365.add_fault("export_package", "answer-after", status=400, body=body)
+    due(project, time)
     work(project)
     assert d365.count("export_package") == 1
     assert (state(project).outcome, stored(project)) == ("stored", expected(d365))
