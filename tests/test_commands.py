@@ -1,7 +1,7 @@
 """The commands that people copy from the pages and the workflows run: the shells and the Azure CLI take them.
 
 A block is for Bash and PowerShell alike, but where one for PowerShell comes right after one for Bash
-(`tests/infra/pages.py`). A command is one line, since the two go on in the next line by different signs.
+(`tests/markdown.py`). A command is one line, since the two go on in the next line by different signs.
 """
 
 import itertools
@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import tree_sitter_powershell
-from tree_sitter import Language, Node, Parser
+from tree_sitter import Node
 
-from tests.infra.pages import read_in
+from tests.markdown import POWERSHELL, read_in
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -28,8 +27,6 @@ PROGRAMS = {"az", "azcopy", "azd", "cd", "d365-blob-bridge", "git", "pipx", "pyt
 `curl` is Invoke-WebRequest."""
 
 SHELLS = {"bash", "console", "powershell"}
-
-POWERSHELL = Parser(Language(tree_sitter_powershell.language()))
 
 
 def by_name(path: Path) -> str:

@@ -7,7 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from tests.infra import compiler, pages
+from tests import markdown
+from tests.infra import compiler
 from tests.infra.roles import ROLES
 from tests.infra.variants import D365, at, variants, whole
 
@@ -109,9 +110,9 @@ def documented(infra: Path) -> Iterator[str]:
     root = infra.parent
     for path in sorted((root / "docs").glob("*.md")):
         text = path.read_text(encoding="utf-8")
-        yield from (f"{path.name}: {wrong}" for wrong in pages.torn(text))
+        yield from (f"{path.name}: {wrong}" for wrong in markdown.torn(text))
     page = (root / "docs/deploy.md").read_text(encoding="utf-8")
-    yield from (f"deploy.md: {wrong}" for wrong in pages.unset(page))
+    yield from (f"deploy.md: {wrong}" for wrong in markdown.unset(page))
     workflow = (root / ".github/workflows/deploy.yml").read_text(encoding="utf-8")
     code = "".join(path.read_text(encoding="utf-8") for path in infra.rglob("*.bicep*"))
     read = variables_read(infra)

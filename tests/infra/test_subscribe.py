@@ -19,7 +19,7 @@ from types import ModuleType
 import pytest
 import trustme
 
-from tests.test_commands import POWERSHELL
+from tests.markdown import POWERSHELL
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("rg", "bridge-app", "bridgedata", "bridge-files")

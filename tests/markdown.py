@@ -8,6 +8,13 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
+
+import tree_sitter_powershell
+from tree_sitter import Language, Parser
+
+POWERSHELL: Final = Parser(Language(tree_sitter_powershell.language()))
+"""What parses PowerShell."""
 
 _SETS = {
     "bash": r"(?:(?<=[\s`])|^)(?:(?P<set>[A-Z][A-Z0-9_]*)=|for (?P<each>[A-Z]\w*) in )",
