@@ -369,10 +369,7 @@ def _mistakes(raw: object) -> Iterator[str]:
         yield f'{key}: unknown; known are "environments", "exports" and "imports"'
     yield from _environments_mistakes(raw.get("environments", []))
     known = _environment_names(raw.get("environments", []))
-    names: dict[tuple[str, str], str] = {}
-    # By the environment too: a test environment is a copy, often, with the ids and names of its original.
-    activity_ids: dict[tuple[str, UUID], str] = {}
-    projects: dict[tuple[str, str], tuple[str, str]] = {}
+    seen: dict[tuple[str, ...], tuple[str, str]] = {}
     kinds: Mapping[str, type[ExportJob | ImportJob]] = {"exports": ExportJob, "imports": ImportJob}
     for kind, type_ in kinds.items():
         items = raw.get(kind, [])
@@ -389,25 +386,36 @@ def _mistakes(raw: object) -> Iterator[str]:
             if mistake := _environment_mistake(environment, known):
                 yield f"{path}.environment: {mistake}"
             yield from _CONTRADICTIONS[kind](item, path)
-            if item.get("dataProject"):
-                project = environment, item["dataProject"].lower()
-                other_kind, other = projects.setdefault(project, (kind, path))
-                if other != path:
-                    why = _PROJECT_TWICE[kind] if kind == other_kind else _OUT_AND_IN
-                    yield f"{path}.dataProject: {other} has the same; {why}"
-            if item.get("company") and item.get("companyFrom"):
-                yield f"{path}.companyFrom: says nothing beside company"
-            # Blob names are case-sensitive, people are not: two jobs may not differ by case alone.
-            name = (kind, item["name"].lower())
-            if name in names:
-                yield f"{path}.name: {item['name']} is the name of {names[name]} too"
-            names[name] = path
-            if "activityId" in item:
-                activity_id = environment, UUID(item["activityId"])
-                if activity_id in activity_ids:
-                    other = activity_ids[activity_id]
-                    yield f"{path}.activityId: {other} has the same; a recurring job is served once"
-                activity_ids[activity_id] = path
+            yield from _repetitions(seen, kind, path, item, environment)
+
+
+def _repetitions(
+    seen: dict[tuple[str, ...], tuple[str, str]],
+    kind: str,
+    path: str,
+    item: Mapping[str, Any],
+    environment: str,
+) -> Iterator[str]:
+    """What a job may not have in common with one before it. `seen` has what those have, each with its kind and
+    path."""
+
+    def first(*key: str) -> tuple[str, str]:
+        return seen.setdefault(key, (kind, path))
+
+    # By the environment too: a test environment is a copy, often, with the ids and names of its original.
+    if item.get("dataProject"):
+        other_kind, other = first("dataProject", environment, item["dataProject"].lower())
+        if other != path:
+            why = _PROJECT_TWICE[kind] if kind == other_kind else _OUT_AND_IN
+            yield f"{path}.dataProject: {other} has the same; {why}"
+    # Blob names are case-sensitive, people are not: two jobs may not differ by case alone.
+    _, other = first("name", kind, item["name"].lower())
+    if other != path:
+        yield f"{path}.name: {item['name']} is the name of {other} too"
+    if "activityId" in item:
+        _, other = first("activityId", environment, str(UUID(item["activityId"])))
+        if other != path:
+            yield f"{path}.activityId: {other} has the same; a recurring job is served once"
 
 
 def _environment_names(items: object) -> list[str]:
@@ -478,6 +486,8 @@ def _export_contradictions(item: Mapping[str, Any], path: str) -> Iterator[str]:
 
 def _contradictions(item: Mapping[str, Any], path: str) -> Iterator[str]:
     """Fields of an import job that are right by themselves and say nothing, or too little, together."""
+    if item.get("company") and item.get("companyFrom"):
+        yield f"{path}.companyFrom: says nothing beside company"
     if not item.get("ordered"):
         for field in _FOR_ORDERED:
             if field in item:
