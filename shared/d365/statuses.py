@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final, Literal
 
 from shared.d365.errors import Rejected
@@ -24,6 +25,9 @@ from shared.d365.responses import (
 from shared.observability.events import printable
 
 Meaning = Literal["running", "succeeded", "failed", "unknown"]
+
+GIVE_UP: Final = timedelta(days=3)
+"""For so long D365 may take over a file or an export: enough for a batch that rests over a weekend (S3)."""
 
 _MEANINGS: Final[Mapping[str, Meaning]] = {
     "enqueued": "running",

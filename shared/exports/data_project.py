@@ -28,7 +28,7 @@ from shared.config.jobs import ExportJob
 from shared.d365 import D365
 from shared.d365.errors import D365Error, NotAccepted, Rejected, Unavailable
 from shared.d365.package_api import new_execution_id
-from shared.d365.statuses import is_partial, meaning
+from shared.d365.statuses import GIVE_UP, is_partial, meaning
 from shared.exports import execution, formats, handover, package
 from shared.exports.deliveries import Delivery
 from shared.exports.execution import Execution, Held, Outcome, State
@@ -44,9 +44,6 @@ from shared.threads import Pool
 
 FIRST_LOOK: Final = timedelta(seconds=5)
 """Until D365 is asked first how an execution fares; each further wait is twice as long, up to the patience."""
-
-LONGEST: Final = timedelta(days=3)
-"""An execution that has run for so long is given up."""
 
 KEPT: Final = timedelta(days=7)
 """For so long D365 keeps a package."""
@@ -286,7 +283,7 @@ def _check(work: _Work) -> timedelta | None:
             return None
         case "unknown":
             emit("execution.unknown", logging.WARNING, **details)
-    if lasted > LONGEST:
+    if lasted > GIVE_UP:
         why = f"D365 gave no final status in {lasted.days} days. {_BLOCKED}"
         _end(work, Outcome.FAILED, error=why)
         return None

@@ -5,13 +5,12 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from shared import clock
 from shared.bridge import Bridge
 from shared.config.jobs import ImportJob
-from shared.d365 import MessageId
+from shared.d365 import MessageId, statuses
 from shared.d365.errors import D365Error
 from shared.d365.statuses import JobStatus, meaning
 from shared.imports import claim, diagnosis, execution, intake, outcome, schedule, send, turns
@@ -20,9 +19,6 @@ from shared.observability.tracing import span
 from shared.storage import files, moves, names
 from shared.storage.account import PROCESSING
 from shared.storage.records import File, Record, State
-
-GIVE_UP: Final = timedelta(days=3)
-"""For so long D365 may take over one file: long enough for a batch that rests over a weekend (S3)."""
 
 
 def check_status(bridge: Bridge, message: Mapping[str, Any]) -> None:
@@ -144,8 +140,8 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
         text = f"D365 ended the import as {status}{counts}{diagnosis.first_error(d365_account)}"
         reason = diagnosis.reason(status, job_status, d365_account)
         outcome.fail(bridge.account, file, record, reason, text, d365_account)
-    elif record.spent > GIVE_UP.total_seconds():
-        text = f"no final status after {GIVE_UP.days} days; the last one is {status or 'none'}"
+    elif record.spent > statuses.GIVE_UP.total_seconds():
+        text = f"no final status after {statuses.GIVE_UP.days} days; the last one is {status or 'none'}"
         if trouble:
             text += f" ({trouble})"
         outcome.fail(bridge.account, file, record, "no-final-status", text)

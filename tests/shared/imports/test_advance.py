@@ -7,6 +7,7 @@ import pytest
 
 from local.simulator import Simulator
 from shared.bridge import Bridge
+from shared.d365 import statuses
 from shared.imports import advance
 from shared.storage import files
 from shared.storage.account import FAILED, PROCESSING, STATUS_QUEUE, SUCCEEDED, DataAccount
@@ -263,8 +264,8 @@ def test_no_final_status_has_an_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After three days the file is filed under failed, and the report warns of sending it again."""
-    assert timedelta(days=3) == advance.GIVE_UP
-    monkeypatch.setattr(advance, "GIVE_UP", timedelta(hours=1))
+    assert timedelta(days=3) == statuses.GIVE_UP
+    monkeypatch.setattr(statuses, "GIVE_UP", timedelta(hours=1))
     sent(bridge, d365, "Processing")
     try_on(bridge, later, timedelta(minutes=50), timedelta(minutes=8))
     assert only(account, PROCESSING).record.state == "sent"

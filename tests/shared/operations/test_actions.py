@@ -18,6 +18,7 @@ from local.simulator import Simulator
 from shared import clock
 from shared.bridge import Bridge
 from shared.config import jobs
+from shared.d365 import statuses
 from shared.exports.run import export_packages
 from shared.imports import advance, intake, reconciliation
 from shared.operations import actions, views
@@ -230,7 +231,7 @@ def test_a_file_without_a_final_status_is_asked_after_again(
     d365.statuses = ("Processing", "Processing", "Processed")
     intake.import_file(bridge, drop(account, "journals/may.csv"))
     with monkeypatch.context() as patch:
-        patch.setattr(advance, "GIVE_UP", timedelta(seconds=-1))
+        patch.setattr(statuses, "GIVE_UP", timedelta(seconds=-1))
         work_queue(bridge)
     file = only(account, FAILED)
     assert (file.record.reason, actions.possible(file)) == (
