@@ -140,7 +140,7 @@ def _check(bridge: Bridge, job: ImportJob | None, file: File) -> None:
         text = f"D365 ended the import as {status}{counts}{diagnosis.first_error(d365_account)}"
         reason = diagnosis.reason(status, job_status, d365_account)
         outcome.fail(bridge.account, file, record, reason, text, d365_account)
-    elif record.spent > statuses.GIVE_UP.total_seconds():
+    elif record.spent > statuses.GIVE_UP.total_seconds():  # S3
         text = f"no final status after {statuses.GIVE_UP.days} days; the last one is {status or 'none'}"
         if trouble:
             text += f" ({trouble})"
