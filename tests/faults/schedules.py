@@ -122,7 +122,9 @@ class Run:
     def drop(self) -> None:
         """A person drops a file."""
         number, order = len(self._dropped()), self.random.randrange(100)
-        if self.scenario.api == "package" and not self.scenario.template:
+        if self.scenario.too_large or (
+            self.scenario.api == "package" and not self.scenario.template
+        ):
             data = package(f"{self.seed} {number}", [Part(VENDORS, self.random.randrange(1, 300))])
             self._one().drop(f"USMF/file {order} {number}.zip", data)
             return
@@ -379,6 +381,7 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
         by_package = seed % 6 == 5
         template = by_package and seed // 12 % 2 == 0
         loses = seed % 12 == 11
+        too_large = seed % 24 == 8
         project = seed % 8 in (1, 3)
         # After days in which nothing ran, D365 itself would long be done.
         running = () if project and not ordered else ("NotRun",)
@@ -388,6 +391,8 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
         ]
         for d365 in environments:
             d365.package_api.statuses = (*running, "Succeeded")
+            d365.package_api.used_id = "taken" if seed % 4 == 1 else "rejected"
+            d365.largest_body = 10 if too_large else d365.largest_body
         large = folder / "large.zip"
         write_large_package(large, 9 << 20)
         uncertain = "hold" if seed % 2 else "resend"
@@ -400,6 +405,7 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
             ordered,
             template=template,
             api="package" if by_package else "recurring",
+            too_large=too_large,
             loses=loses,
             project=project,
             troubled=True,
@@ -421,6 +427,7 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
         order += ", by the package API" if by_package else ""
         order += " with a template" if template else ""
         order += ", which loses executions" if loses else ""
+        order += ", too large for enqueue" if too_large else ""
         order += ", with a data project" if project else ""
         order += ", settling" if scenario.settle_seconds else ""
         order += ", two jobs files" if scenario.two_jobs_files else ""
