@@ -44,7 +44,7 @@ def upload(blob: BlobClient, parts: Iterator[bytes]) -> None:
         for part in parts:
             ids.append(next(names))
             pending.append(pool.submit(blob.stage_block, ids[-1], part, length=len(part)))
-            if len(pending) > PARALLEL:
+            if len(pending) == PARALLEL:  # `parts` reads ahead: here none has to wait
                 pending.popleft().result()
         for future in pending:
             future.result()

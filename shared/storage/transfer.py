@@ -211,7 +211,7 @@ def _stage(
         blob.stage_block(id_.result(), block, length=len(block))
         return id_.result()
 
-    with _a_place(), ExitStack() as stack:
+    with _a_slot(), ExitStack() as stack:
         length = _id_length(blob)
         staging = stack.enter_context(Pool(PARALLEL, thread_name_prefix="stage"))
         naming = stack.enter_context(Pool(1, thread_name_prefix="hash"))
@@ -234,8 +234,8 @@ def _stage(
 
 
 @contextmanager
-def _a_place() -> Iterator[None]:
-    """Wait for a place among the large transfers. Raises `deadline.Expired`."""
+def _a_slot() -> Iterator[None]:
+    """Wait for a slot among the large transfers. Raises `deadline.Expired`."""
     if not _LARGE.acquire(timeout=deadline.bounded(TIMEOUT_MAX)):
         raise deadline.Expired
     try:

@@ -31,6 +31,7 @@ IMPORT_ID = "22222222-2222-4222-8222-222222222222"
 PACKAGE_JOB = "ledger"
 """The job, of exports and of imports, that goes by the package API."""
 PACKAGE_PROJECT = "General ledger"
+"""The one that is exported."""
 LOOKS = 6
 """So often the app looks at what is under way; D365 is done before."""
 PACKAGE_JOBS = {
@@ -43,7 +44,7 @@ PACKAGE_JOBS = {
         }
     ],
     "imports": [
-        {"name": PACKAGE_JOB, "api": "package", "dataProject": PACKAGE_PROJECT, "company": "USMF"}
+        {"name": PACKAGE_JOB, "api": "package", "dataProject": "Ledger in", "company": "USMF"}
     ],
 }
 

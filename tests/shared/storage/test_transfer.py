@@ -250,7 +250,7 @@ def test_a_transfer_for_which_there_is_no_place_waits_no_longer_than_it_may(
     """A6: the place may be free after the invocation's end only."""
     monkeypatch.setattr(transfer, "_LARGE", BoundedSemaphore(1))
     monkeypatch.setattr(transfer, "BLOCK", 1000)
-    with transfer._a_place(), deadline.within(0.1), pytest.raises(deadline.Expired):
+    with transfer._a_slot(), deadline.within(0.1), pytest.raises(deadline.Expired):
         put(blob, some(4000))
 
 
