@@ -109,7 +109,14 @@ class _Connection(HTTPConnection):
 
 
 class _TlsConnection(_Connection, HTTPSConnection):
-    pass
+    @override
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except OSError as error:
+            # The library has one error for a failed handshake and for TLS that breaks later: after this one
+            # nothing was sent.
+            raise urllib3.exceptions.NewConnectionError(self, str(error)) from error
 
 
 class _Pool(HTTPConnectionPool):
