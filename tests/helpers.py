@@ -23,7 +23,7 @@ from shared.d365 import D365, DequeuedMessage, MessageId
 from shared.imports import advance, intake
 from shared.imports.notification import Notification
 from shared.observability.events import emit
-from shared.storage import files
+from shared.storage import files, signed
 from shared.storage.account import (
     CONTAINERS,
     FAILED,
@@ -123,6 +123,26 @@ def client_of(bridge: Bridge) -> D365:
     """The client of the only environment."""
     (client,) = bridge.clients.values()
     return client
+
+
+def uploaded(bridge: Bridge, data: bytes = PACKAGE) -> str:
+    """The URL of a package that was written to D365's storage."""
+    url = client_of(bridge).packages.write_url("a package.zip")
+    signed.upload(signed.client(url), iter([data[:100], data[100:]]))
+    return url
+
+
+def import_package(
+    bridge: Bridge,
+    url: str,
+    execution_id: str = "one",
+    company: str = "USMF",
+    project: str = "Vendors in",
+) -> str:
+    """Import it as the flow does; the execution's id."""
+    return client_of(bridge).packages.import_package(
+        url, project, execution_id, execute=True, overwrite=True, company=company
+    )
 
 
 def send(bridge: Bridge, data: bytes = b"1;2;3", **names: str) -> MessageId:

@@ -137,8 +137,8 @@ def _files(scenario: Scenario) -> None:
         scenario.drop(f"USMF/{name}.csv", f"{name};{scenario.number}".encode())
 
 
-def _start(host: RunningHost, name: str) -> None:
-    host.invoke(name, wait=False)
+def _export(host: RunningHost) -> None:
+    host.invoke("export_packages", wait=False)
 
 
 def _reconcile(host: RunningHost) -> None:
@@ -149,7 +149,7 @@ def _reconcile(host: RunningHost) -> None:
 EXPORT = Flow(
     "export",
     _packages,
-    lambda host: _start(host, "export_packages"),
+    _export,
     # Six scenarios move 9 MiB each at once, beside other tests: nothing here waits for a time-out.
     function_timeout="00:01:00",
 )
@@ -158,7 +158,7 @@ FLOWS = (
     Flow(
         "export, data project",
         _due,
-        lambda host: _start(host, "export_packages"),
+        _export,
         project=True,
         used_id="taken",
         hidden_seconds=HIDDEN_SECONDS,
@@ -166,14 +166,14 @@ FLOWS = (
     Flow(
         "export, data project by storage",
         _due,
-        lambda host: _start(host, "export_packages"),
+        _export,
         project=True,
         by_storage=1000,
     ),
     Flow(
         "export, data project that D365 loses",
         _due,
-        lambda host: _start(host, "export_packages"),
+        _export,
         project=True,
         loses=True,
     ),
@@ -196,7 +196,7 @@ FLOWS = (
     Flow("status", _bad_file, only_after="GetMessageStatus"),
     Flow("reconcile", _file, _reconcile, events=False),
     Flow("ordered", _files, ordered=True),
-    Flow("two environments", _both, lambda host: _start(host, "export_packages"), twin=True),
+    Flow("two environments", _both, _export, twin=True),
     Flow("resend", operator.trouble, tend=operator.tend, also=operator.untended),
 )
 
@@ -239,7 +239,8 @@ class Matrix:
                 d365.package_api.vanishing = int(flow.loses)
                 d365.package_api.used_id = flow.used_id
                 d365.package_api.hidden_seconds = flow.hidden_seconds
-                d365.largest_body = 10 if flow.too_large else d365.largest_body
+                if flow.too_large:
+                    d365.largest_body = 10
                 d365.reoffer_seconds = 0.0
                 d365.statuses = flow.statuses
             yield environments

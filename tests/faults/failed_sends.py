@@ -70,13 +70,18 @@ def _answer(status: int, body: str = "", **headers: str) -> dict[str, Any]:
     return {"do": "answer", "status": status, "body": body, "headers": answer_headers}
 
 
-CASES: Final = (
+NOTHING_SENT: Final = (
     Case("connection refused", "unavailable", "nothing was sent", address="refused"),
     Case("no connection in time", "unavailable", "nothing was sent", address="full"),
     Case("TLS handshake fails", "unavailable", "nothing was sent", address="tls"),
     Case(
         "no token to be had", "denied", "nothing was sent", {"operation": "token", **_answer(400)}
     ),
+)
+"""Whatever is asked of D365."""
+
+CASES: Final = (
+    *NOTHING_SENT,
     Case(
         "storage does not give all of the file",
         "unavailable",
@@ -252,12 +257,7 @@ PACKAGE_FOLLOWS: Final[dict[Verdict, str]] = {
 }
 ACTION_ERROR: Final = '{"error": {"code": "", "message": "x", "innererror": {"message": "No."}}}'
 PACKAGE_CASES: Final = (
-    Case("connection refused", "unavailable", "nothing was sent", address="refused"),
-    Case("no connection in time", "unavailable", "nothing was sent", address="full"),
-    Case("TLS handshake fails", "unavailable", "nothing was sent", address="tls"),
-    Case(
-        "no token to be had", "denied", "nothing was sent", {"operation": "token", **_answer(400)}
-    ),
+    *NOTHING_SENT,
     Case("reset before the answer", "uncertain", "D365 may have begun", {"do": "reset"}),
     Case("reset after D365 took it", "uncertain", "D365 has it", {"do": "reset-after"}, taken=1),
     Case(

@@ -553,14 +553,14 @@ class Scenario:
                 if times:
                     wrong.append(f"{name} was refused, and D365 took it {times} times")
                 continue
-            # An instance without the job does not know that it says resend: it holds what is in doubt.
-            may_be_held = self.loses or (self.two_jobs_files and state == "held")
-            if self.imports_exactly_once and (times > 1 or (times == 0 and not may_be_held)):
+            if self.imports_exactly_once and (times > 1 or (times == 0 and not self.loses)):
                 wrong.append(f"{name}: D365 took it {times} times")
-            if self.imports_exactly_once and state == "held" and not may_be_held:
+            if self.imports_exactly_once and state == "held" and not self.loses:
                 wrong.append(f"{name} is held, and D365 loses nothing")
             if self.when_uncertain == "hold" and times > 1:
                 wrong.append(f"{name}: D365 took it {times} times")
+            # An instance without the job does not know that it says resend: it holds what is in doubt.
+            may_be_held = self.loses or (self.two_jobs_files and state == "held")
             if self.when_uncertain == "resend" and times == 0 and not may_be_held:
                 wrong.append(f"{name}: D365 never took it")
             true = {

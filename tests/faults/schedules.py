@@ -392,7 +392,8 @@ def run(seed: int, seconds: float) -> tuple[str, list[str]]:
         for d365 in environments:
             d365.package_api.statuses = (*running, "Succeeded")
             d365.package_api.used_id = "taken" if seed % 4 == 1 else "rejected"
-            d365.largest_body = 10 if too_large else d365.largest_body
+            if too_large:
+                d365.largest_body = 10
         large = folder / "large.zip"
         write_large_package(large, 9 << 20)
         uncertain = "hold" if seed % 2 else "resend"

@@ -25,8 +25,7 @@ from shared.bridge import Bridge
 from shared.d365 import D365
 from shared.d365.errors import D365Error
 from shared.identity import new_credential
-from shared.storage import signed
-from tests.helpers import EXPORT_ID, IMPORT_ID, PACKAGE, client_of, wait_for
+from tests.helpers import EXPORT_ID, IMPORT_ID, client_of, import_package, uploaded, wait_for
 
 
 @pytest.fixture
@@ -254,14 +253,11 @@ def test_a_corrupt_download_is_another_each_time(signed_in: Simulator) -> None:
     assert (len(contents), {len(each) for each in contents}) == (3, {10})
 
 
-def import_package(d365: Simulator, bridge: Bridge, project: str, id_: str) -> str:
-    """Import a package as the product does; D365's words where it rejects it, and "" where it takes it."""
-    url = d365.package_url(f"{id_}.zip", "rw")
-    signed.upload(signed.client(url), iter([PACKAGE]))
+def answer_to_import(bridge: Bridge, project: str, id_: str, url: str = "") -> str:
+    """D365's words where it rejects the import of a package; "" where it takes it."""
+    url = url or uploaded(bridge)
     try:
-        client_of(bridge).packages.import_package(
-            url, project, id_, execute=True, overwrite=True, company="USMF"
-        )
+        import_package(bridge, url, id_, project=project)
     except D365Error as error:
         return str(error)
     return ""
@@ -270,11 +266,12 @@ def import_package(d365: Simulator, bridge: Bridge, project: str, id_: str) -> s
 def test_two_imports_of_one_data_project_at_once_deadlock(bridge: Bridge, d365: Simulator) -> None:
     """The later one; one of another project does not, though D365 counts that they overlap."""
     d365.package_api.import_seconds = 3.0
+    url = uploaded(bridge)  # before the clock of the first one runs
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(import_package, d365, bridge, "Vendors", "one")
+        first = pool.submit(answer_to_import, bridge, "Vendors", "one", url)
         wait_for(lambda: d365.importing == ["Vendors"])
-        other = pool.submit(import_package, d365, bridge, "Customers", "two")
-        assert "Deadlock" in import_package(d365, bridge, "Vendors", "three")
+        other = pool.submit(answer_to_import, bridge, "Customers", "two", url)
+        assert "Deadlock" in answer_to_import(bridge, "Vendors", "three", url)
         assert (first.result(), other.result()) == ("", "")
     assert {received.execution_id for received in d365.received} == {"one", "two"}
     assert d365.most_importing >= 2
@@ -310,7 +307,7 @@ def test_a_signed_address_is_good_for_its_time(bridge: Bridge, d365: Simulator) 
     """Azurite itself refuses it after that, and D365 can't read the package."""
     d365.package_api.url_lifetime = timedelta(seconds=-1)
     with pytest.raises(HttpResponseError) as refusal:
-        import_package(d365, bridge, "Vendors", "one")
+        answer_to_import(bridge, "Vendors", "one")
     assert refusal.value.status_code == 403
     assert d365.received == []
 
@@ -319,7 +316,7 @@ def test_an_import_that_vanishes_leaves_no_trace(bridge: Bridge, d365: Simulator
     """It is accepted; so is the next one, which stays."""
     d365.package_api.vanishing = 1
     for id_ in ("one", "two"):
-        assert import_package(d365, bridge, "Vendors", id_) == ""
+        assert answer_to_import(bridge, "Vendors", id_) == ""
     packages = client_of(bridge).packages
     assert [packages.execution_status(id_) for id_ in ("one", "two")] == [None, "NotRun"]
     assert packages.execution_details("one") is None
@@ -328,12 +325,12 @@ def test_an_import_that_vanishes_leaves_no_trace(bridge: Bridge, d365: Simulator
 def test_an_execution_is_hidden_for_a_while(bridge: Bridge, d365: Simulator) -> None:
     """From the status and from the details, each for its own time."""
     d365.package_api.hidden_seconds = 1000
-    assert import_package(d365, bridge, "Vendors", "one") == ""
+    assert answer_to_import(bridge, "Vendors", "one") == ""
     packages = client_of(bridge).packages
     assert packages.execution_status("one") is None
     assert packages.execution_details("one") is not None
     d365.package_api.hidden_seconds, d365.package_api.hidden_details_seconds = 0, 1000
     d365.package_api.statuses = ("Succeeded",)
-    assert import_package(d365, bridge, "Customers", "two") == ""
+    assert answer_to_import(bridge, "Customers", "two") == ""
     assert packages.execution_status("two") == "Succeeded"
     assert packages.execution_details("two") is None

@@ -10,32 +10,12 @@ import pytest
 from azure.core.exceptions import HttpResponseError
 from urllib3.connectionpool import HTTPConnectionPool
 
-from local import samples
 from local.simulator import Simulator
 from shared.bridge import Bridge
 from shared.d365 import actions, transport
 from shared.d365.errors import Rejected, Uncertain
-from shared.storage import signed
 from tests.faults import failed_sends
-from tests.helpers import client_of
-
-PACKAGE = samples.package("Vendors", [samples.Part(samples.VENDORS, 5)])
-
-
-def uploaded(bridge: Bridge, data: bytes = PACKAGE) -> str:
-    """The URL of a package that was written to D365's storage."""
-    url = client_of(bridge).packages.write_url("a package.zip")
-    signed.upload(signed.client(url), iter([data[:100], data[100:]]))
-    return url
-
-
-def import_package(
-    bridge: Bridge, url: str, execution_id: str = "one", company: str = "USMF"
-) -> str:
-    """Import it as the flow does."""
-    return client_of(bridge).packages.import_package(
-        url, "Vendors in", execution_id, execute=True, overwrite=True, company=company
-    )
+from tests.helpers import PACKAGE, client_of, import_package, uploaded
 
 
 @pytest.mark.parametrize("old", [True, False])
