@@ -346,8 +346,10 @@ def _until_settled(scenario: Scenario, flow: Flow, host: RunningHost) -> None:
     )
 
 
-def wait_until_settled(scenario: Scenario, settled: Callable[[], bool]) -> None:
-    """Wait until all is settled, or nothing changes any more."""
+def wait_until_settled(
+    scenario: Scenario, settled: Callable[[], bool], patience: float = SETTLE_SECONDS
+) -> None:
+    """Wait until all is settled, or nothing has changed for `patience` seconds."""
     started = looked = changed = time.monotonic()
     state = scenario.state()
     while not settled():
@@ -356,7 +358,7 @@ def wait_until_settled(scenario: Scenario, settled: Callable[[], bool]) -> None:
             looked = now
             if (new := scenario.state()) != state:
                 state, changed = new, now
-        if now > min(changed + SETTLE_SECONDS, started + LONGEST_SECONDS):
+        if now > min(changed + patience, started + LONGEST_SECONDS):
             return
         time.sleep(0.5)
 

@@ -41,6 +41,10 @@ LONGER_THAN_LIMITS = 4 * 24 * 3600
 BY_STORAGE = 1000
 """Bytes of a package of the package API that some workers have storage itself move, in blocks of so many."""
 
+PATIENCE = 400
+"""Seconds. A package that has waited for its turn some times looks again only after minutes: each wait is twice
+as long as the one before."""
+
 ORDERED_FILES = 3
 """Files of an ordered job that lie there before any worker starts."""
 
@@ -335,7 +339,7 @@ class Run:
             if host:
                 host.kill()
             self.start(index, rate=0.0)
-        wait_until_settled(self.scenario, self.scenario.settled)
+        wait_until_settled(self.scenario, self.scenario.settled, PATIENCE)
         time.sleep(2)  # for what should not come, such as a second copy
 
 
